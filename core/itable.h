@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_CORE_ITABLE_H
+#define SPM_CORE_ITABLE_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include "core/handle.h"
+
+/*
+ * The inode table: what the kernel remembers of a mount, one 64-byte record per inode.
+ *
+ * The records are shared memory (a memfd) that outlives the process: node ids, lookup counts and open state
+ * mean the same to whichever process maps it next. Everything else here (the index by inode number, the
+ * free map) is derived from the records and rebuilt by spm_itable_attach().
+ *
+ * A node id is `seq << 32 | index`: seq differs each time an index is used again, so a stale id is found out.
+ * Index 0 is the header, index 1 is the root (seq 0: node id 1, as FUSE fixes it).
+ *
+ * Invariants:
+ *  - a record with nlookup > 0 is live, and its backing inode exists (an unlinked one in the orphan directory);
+ *  - (slice, ino) of live records are unique;
+ *  - a chunk of records that holds no live one gives its memory back.
+ *
+ * Locks: t->lock guards nlookup, allocation and the index, and is a leaf: nothing else is taken under it.
+ * The open state of a record is guarded by the inode lock of whoever uses the table (fs/inode.h).
+ */
+enum spm_inode_flags {
+	SPM_INODE_ORPHAN = 1 << 0,  /* lives in the orphan directory: show nlink one lower, remove at forget */
+	SPM_INODE_MAPPED = 1 << 1,  /* was open directly, so somebody may still map it: only a lease test tells */
+	SPM_INODE_WRMAPPED = 1 << 2,/* the same, and somebody could write */
+	SPM_INODE_CACHED = 1 << 3,  /* the kernel's page cache of it (mirror) is still what the region holds */
+	SPM_INODE_PRIV = 1 << 4,    /* had suid, sgid or capabilities when last looked at */
+};
+
+struct spm_inode {
+	uint64_t ino; /* in its slice's filesystem */
+	uint64_t nlookup;
+	uint32_t seq;
+	uint16_t slice;
+	uint16_t flags;
+	int32_t backing_id; /* FUSE backing id, 0: none */
+	uint32_t open_plain;
+	uint32_t open_served;
+	uint32_t open_mirror;
+	struct spm_handle handle;
+};
+_Static_assert(sizeof(struct spm_inode) == 64, "a record is one cache line");
+
+#define SPM_ITABLE_CHUNK 512u /* records that are given back together: 32 KiB */
+
+struct spm_itable_chunk {
+	uint64_t used[SPM_ITABLE_CHUNK / 64];
+	uint32_t count;
+};
+
+struct spm_itable_header;
+
+struct spm_itable {
+	pthread_mutex_t lock;
+	int fd;
+	uint32_t max;
+	struct spm_itable_header *header;
+	struct spm_inode *records;
+	struct spm_itable_chunk *chunks;
+	uint32_t low_chunk; /* no free record below it */
+	uint32_t *index;    /* open addressing by (slice, ino), 0: empty */
+	uint32_t index_mask;
+	uint32_t live;
+};
+
+/* Makes an empty table for at most @max inodes (rounded up to chunks); memory is used as it fills.
+ * -ENOMEM, or -errno of memfd_create(2). */
+int spm_itable_init(struct spm_itable *t, uint32_t max) SPM_MUST_CHECK;
+/* Takes over the table in @fd (owned by @t from then on), made by another process.
+ * -EPROTO: not a table of this version; -EBADMSG: a record contradicts another. */
+int spm_itable_attach(struct spm_itable *t, int fd) SPM_MUST_CHECK;
+void spm_itable_destroy(struct spm_itable *t);
+
+/* Finds or makes the record of an inode and counts one lookup. Returns it and its @nodeid; NULL: table full. */
+struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
+				    uint64_t *nodeid) SPM_MUST_CHECK;
+/* Sets up the root's record (node id 1), which is never forgotten. */
+void spm_itable_set_root(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h);
+/* The record of a node id, or NULL if it is stale. Stable while the caller knows that nlookup > 0. */
+struct spm_inode *spm_itable_get(struct spm_itable *t, uint64_t nodeid);
+/* The record of an inode if the kernel knows it, else NULL; counts nothing. */
+struct spm_inode *spm_itable_find(struct spm_itable *t, uint16_t slice, uint64_t ino, uint64_t *nodeid);
+/* Takes back @n lookups. True: that was the last one, the record is free and its last state is in @last. */
+bool spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, struct spm_inode *last);
+/* Calls @fn for each live record under the table's lock. */
+void spm_itable_each(struct spm_itable *t, void (*fn)(struct spm_inode *rec, void *arg), void *arg);
+
+#endif

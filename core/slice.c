@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/slice.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#define ATIME_FLAGS (MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME)
+
+/* statvfs(3) reports mount flags by the same numbers, but for this one which it leaves out */
+#define ATIME_STATVFS (MS_NOATIME | MS_NODIRATIME)
+
+struct mount_try {
+	bool noswap;
+	bool huge;
+};
+
+static int mount_tmpfs(const char *path, const struct spm_slice_opts *o, const struct mount_try *t)
+{
+	char data[512];
+	int n;
+
+	/* the filesystem's own top is for root alone: users only ever see what FUSE shows of `data` */
+	n = snprintf(data, sizeof(data), "mode=0700,inode64,size=%llu", (unsigned long long)o->size_bytes);
+	if (o->nr_inodes_set)
+		n += snprintf(data + n, sizeof(data) - (size_t)n, ",nr_inodes=%llu",
+			      (unsigned long long)(o->nr_inodes ? o->nr_inodes + 2 : 0));
+	if (t->huge)
+		n += snprintf(data + n, sizeof(data) - (size_t)n, ",huge=%s", o->huge ? o->huge : "within_size");
+	if (t->noswap)
+		n += snprintf(data + n, sizeof(data) - (size_t)n, ",noswap");
+	if (o->mpol)
+		n += snprintf(data + n, sizeof(data) - (size_t)n, ",mpol=%s", o->mpol);
+	if ((size_t)n >= sizeof(data))
+		return -ENAMETOOLONG;
+	return mount("spmfs", path, "tmpfs", MS_NOSUID | MS_NODEV | (o->mount_flags & ATIME_FLAGS), data) ? -errno : 0;
+}
+
+static int open_dirs(const char *path, struct spm_slice *s)
+{
+	s->mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->mount_fd < 0)
+		return -errno;
+	s->data_fd = openat(s->mount_fd, SPM_SLICE_DATA, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	s->orphans_fd = openat(s->mount_fd, SPM_SLICE_ORPHANS, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return s->data_fd < 0 || s->orphans_fd < 0 ? -errno : 0;
+}
+
+static void slice_init(struct spm_slice *s)
+{
+	*s = (struct spm_slice){ .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 };
+}
+
+int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e)
+{
+	int rc;
+
+	slice_init(out);
+	rc = open_dirs(path, out);
+	if (rc) {
+		spm_slice_close(out);
+		return spm_fail(e, rc, "the region holds no data directory: %s", strerror(-rc));
+	}
+	return 0;
+}
+
+int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct spm_slice *out, struct spm_error *e)
+{
+	/* noswap came with Linux 6.4 and needs root; huge needs CONFIG_TRANSPARENT_HUGEPAGE */
+	static const struct mount_try tries[] = { { true, true }, { false, true }, { true, false }, { false, false } };
+	int rc = -EINVAL;
+	size_t i;
+
+	slice_init(out);
+	for (i = 0; i < SPM_ARRAY_SIZE(tries); i++) {
+		if (!tries[i].huge && o->huge)
+			continue; /* asked for by name: not ours to drop */
+		rc = mount_tmpfs(path, o, &tries[i]);
+		if (rc != -EINVAL)
+			break;
+	}
+	if (rc)
+		return spm_fail(e, rc, "cannot mount the region's tmpfs (%s); check size=, nr_inodes=, huge= and mpol=",
+				strerror(-rc));
+	out->features = (struct spm_slice_features){ .noswap = tries[i].noswap, .huge = tries[i].huge };
+
+	out->mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (out->mount_fd < 0 || mkdirat(out->mount_fd, SPM_SLICE_DATA, 0700) ||
+	    mkdirat(out->mount_fd, SPM_SLICE_ORPHANS, 0700) ||
+	    fchownat(out->mount_fd, SPM_SLICE_DATA, o->uid, o->gid, 0) ||
+	    fchmodat(out->mount_fd, SPM_SLICE_DATA, o->mode, 0)) {
+		rc = -errno;
+		spm_slice_close(out);
+		return spm_fail(e, rc, "cannot set up the region: %s", strerror(-rc));
+	}
+	close(out->mount_fd);
+	rc = open_dirs(path, out);
+	if (rc)
+		spm_slice_close(out);
+	return rc;
+}
+
+void spm_slice_close(struct spm_slice *s)
+{
+	spm_cleanup_close(&s->orphans_fd);
+	spm_cleanup_close(&s->data_fd);
+	spm_cleanup_close(&s->mount_fd);
+	slice_init(s);
+}
+
+int spm_slice_resize(struct spm_slice *s, uint64_t bytes)
+{
+	char path[64], data[64];
+	struct statvfs sv;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->mount_fd);
+	snprintf(data, sizeof(data), "size=%llu", (unsigned long long)bytes);
+	if (fstatvfs(s->mount_fd, &sv))
+		return -errno;
+	if (!mount(NULL, path, NULL, MS_REMOUNT | (sv.f_flag & (MS_NOSUID | MS_NODEV | ATIME_STATVFS)), data))
+		return 0;
+	/* tmpfs says EINVAL for a size below what is in use */
+	return errno == EINVAL ? -EBUSY : -errno;
+}
+
+int spm_slice_statfs(const struct spm_slice *s, struct statvfs *out)
+{
+	return fstatvfs(s->mount_fd, out) ? -errno : 0;
+}
+
+void spm_slice_orphan_name(uint64_t ino, char name[static SPM_ORPHAN_NAME_LEN])
+{
+	snprintf(name, SPM_ORPHAN_NAME_LEN, "%llx", (unsigned long long)ino);
+}
+
+int spm_slice_orphan_remove(struct spm_slice *s, uint64_t ino, bool dir)
+{
+	char name[SPM_ORPHAN_NAME_LEN];
+
+	spm_slice_orphan_name(ino, name);
+	return unlinkat(s->orphans_fd, name, dir ? AT_REMOVEDIR : 0) ? -errno : 0;
+}
+
+int spm_slice_orphans_clear(struct spm_slice *s)
+{
+	int fd = openat(s->orphans_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+	int rc = 0;
+
+	if (!d) {
+		rc = -errno;
+		spm_cleanup_close(&fd);
+		return rc;
+	}
+	while ((de = readdir(d))) {
+		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, ".."))
+			continue;
+		if (unlinkat(fd, de->d_name, 0) && unlinkat(fd, de->d_name, AT_REMOVEDIR))
+			rc = -errno;
+	}
+	closedir(d);
+	return rc;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_CORE_SLICE_H
+#define SPM_CORE_SLICE_H
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include "core/handle.h"
+#include "core/log.h"
+#include "core/source.h"
+
+/*
+ * A slice: one filesystem of its own inside the region, with its own size, inodes, placement and huge pages.
+ * It holds two directories: `data` (what users see) and `orphans` (what users removed but still refer to).
+ * Both lie on one mount, so that moving a file between them is one atomic rename.
+ */
+#define SPM_SLICE_DATA    "data"
+#define SPM_SLICE_ORPHANS "orphans"
+
+struct spm_slice_opts {
+	uint64_t size_bytes; /* limit of memory; never above the device */
+	uint64_t nr_inodes;  /* 0: the kernel's default */
+	bool nr_inodes_set;
+	unsigned int mode; /* of the top directory */
+	uint32_t uid, gid;
+	const char *huge; /* as tmpfs(5); NULL: within_size */
+	const char *mpol; /* as tmpfs(5); NULL: none */
+	unsigned long mount_flags; /* of MS_*, those about access times count: passed-through reads obey them */
+};
+
+/* What the kernel could not do when the slice was mounted. */
+struct spm_slice_features {
+	bool noswap; /* false: the kernel may swap the device's pages out */
+	bool huge;   /* false: no transparent huge pages in tmpfs */
+};
+
+struct spm_slice {
+	uint16_t id; /* 0: the root slice */
+	int mount_fd;   /* on the filesystem's own top; also the handle of open_by_handle_at(2) */
+	int data_fd;    /* O_PATH */
+	int orphans_fd; /* O_PATH */
+	struct spm_slice_features features;
+	const struct spm_nodes *bind; /* memory must come from these nodes; NULL: any */
+};
+
+/* Mounts a new slice on the directory @path and makes its two directories. */
+int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct spm_slice *out, struct spm_error *e)
+	SPM_MUST_CHECK;
+/* Opens a slice that is mounted on @path already. */
+int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e) SPM_MUST_CHECK;
+void spm_slice_close(struct spm_slice *s);
+
+/* Changes the size in place. -EBUSY: more than @bytes are in use. */
+int spm_slice_resize(struct spm_slice *s, uint64_t bytes) SPM_MUST_CHECK;
+int spm_slice_statfs(const struct spm_slice *s, struct statvfs *out) SPM_MUST_CHECK;
+
+/* The name in the orphan directory of inode @ino. */
+#define SPM_ORPHAN_NAME_LEN 17
+void spm_slice_orphan_name(uint64_t ino, char name[static SPM_ORPHAN_NAME_LEN]);
+/* Removes one orphan that nobody refers to any more (a file, or an empty directory). */
+int spm_slice_orphan_remove(struct spm_slice *s, uint64_t ino, bool dir);
+/* Removes all orphans: for a region whose last mount is gone. */
+int spm_slice_orphans_clear(struct spm_slice *s);
+
+/*
+ * Inode numbers as users see them: the slice in the top 16 bits, or tools that look at (st_dev, st_ino)
+ * would take files of two slices for hard links of one.
+ */
+static inline uint64_t spm_slice_ino(uint16_t slice, uint64_t ino)
+{
+	return (uint64_t)slice << 48 | (ino & ((UINT64_C(1) << 48) - 1));
+}
+
+#endif

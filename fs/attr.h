@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_ATTR_H
+#define SPM_FS_ATTR_H
+
+#include "fs/fs.h"
+
+/* Attributes of an inode as users see them. -ESTALE: not a node id of ours. */
+int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st) SPM_MUST_CHECK;
+
+/* Turns the region's attributes into the user's: inode number, link count of orphans. Notes suid and sgid. */
+void spm_attr_show(struct spm_inode *rec, struct stat *st);
+
+/*
+ * How long the kernel may believe them, in seconds. As good as for ever, since nobody but spmfs changes
+ * files, except where the kernel does it behind our back: a write through passthrough takes suid away, and
+ * touching a hole of a mapping allocates blocks.
+ */
+double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st);
+#define SPM_TIMEOUT_LONG (7 * 86400.0)
+
+/* Counts a lookup of what @st and @dirfd/@name (an empty @name: @dirfd itself) describe and fills in a reply.
+ * *@rec_out may be NULL. -ENOMEM: the inode table is full. */
+int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct stat *st,
+		   struct fuse_entry_param *e, struct spm_inode **rec_out) SPM_MUST_CHECK;
+/* Stats @dirfd/@name, then as above. */
+int spm_entry_lookup(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct fuse_entry_param *e)
+	SPM_MUST_CHECK;
+/* Replies with an entry; takes the lookup back if the kernel did not take the reply. */
+void spm_entry_reply(fuse_req_t req, const struct fuse_entry_param *e);
+
+/* Takes back @n lookups and, with the last, whatever the server still kept for the inode. (lookup.c) */
+void spm_forget(struct spm_fs *fs, uint64_t nodeid, uint64_t n);
+
+#endif

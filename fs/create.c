@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/attr.h"
+#include "fs/control.h"
+#include "fs/open.h"
+#include "fs/ops.h"
+#include "fs/thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+/* A directory in which a request wants to make a name. */
+static int parent_dir(struct spm_fs *fs, uint64_t nodeid, const char *name, struct spm_inode **dir, struct spm_fd *fd)
+{
+	if (spm_control_names(nodeid, name))
+		return -EPERM;
+	*dir = spm_itable_get(&fs->itable, nodeid);
+	if (!*dir)
+		return SPM_STALE;
+	return spm_fd_get(&fs->fds, spm_slice_of(fs, *dir), *dir, nodeid, SPM_FD_PATH, fd);
+}
+
+static void become_client(fuse_req_t req)
+{
+	const struct fuse_ctx *c = fuse_req_ctx(req);
+
+	spm_as_client(c->uid, c->gid, c->umask);
+}
+
+/* Where inode @st->st_ino gets its second name, so that its handle stays good while nobody links it. */
+static int link_orphan(struct spm_slice *s, int fd, const struct stat *st)
+{
+	char name[SPM_ORPHAN_NAME_LEN];
+
+	spm_slice_orphan_name(st->st_ino, name);
+	return linkat(fd, "", s->orphans_fd, name, AT_EMPTY_PATH) ? -errno : 0;
+}
+
+static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char *name, mode_t mode, int flags,
+		     struct stat *st)
+{
+	/* sgid in @mode: the client's kernel has applied the rules of setgid directories already */
+	spm_keep_suid bool keep = spm_fsetid(mode & S_ISGID);
+	bool tmpfile = spm_self->wire.tmpfile;
+	int fd, rc = 0;
+
+	(void)keep;
+	become_client(req);
+	if (tmpfile)
+		fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode & 07777);
+	else
+		fd = openat(dirfd, name, O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC | (flags & (O_EXCL | O_TRUNC)),
+			    mode & 07777);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, st))
+		rc = -errno;
+	else if (tmpfile) {
+		rc = link_orphan(s, fd, st);
+		st->st_nlink = 1;
+	}
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	struct spm_inode *dir = NULL, *rec = NULL;
+	spm_auto_fd struct spm_fd dfd = SPM_FD_NONE;
+	spm_auto_close int fd = -1;
+	struct fuse_entry_param e = { 0 };
+	struct spm_wire_open_out open_out;
+	struct stat st;
+	int rc = parent_dir(fs, parent, name, &dir, &dfd);
+
+	if (!rc) {
+		fd = make_file(req, spm_slice_of(fs, dir), dfd.fd, name, mode, fi->flags, &st);
+		rc = fd < 0 ? fd : 0;
+	}
+	if (!rc)
+		rc = spm_entry_make(fs, dir->slice, fd, "", &st, &e, &rec);
+	if (!rc && spm_self->wire.tmpfile) {
+		__atomic_or_fetch(&rec->flags, SPM_INODE_ORPHAN, __ATOMIC_RELAXED);
+		e.attr.st_nlink = 0;
+	}
+	if (!rc) {
+		rc = spm_open_file(fs, rec, e.ino, fd, fi->flags & ~O_TRUNC, &open_out);
+		if (rc)
+			spm_forget(fs, e.ino, 1);
+	}
+	if (rc)
+		spm_reply_rc(req, rc);
+	else if (spm_open_reply(req, &e, &open_out) == -ENOENT) {
+		spm_open_release(fs, e.ino, open_out.fh);
+		spm_forget(fs, e.ino, 1);
+	}
+}
+
+/* Common end of the requests that make something other than an open file. */
+static void reply_made(fuse_req_t req, struct spm_inode *dir, int dirfd, const char *name, int rc)
+{
+	struct fuse_entry_param e;
+
+	if (!rc)
+		rc = spm_entry_lookup(spm_fs_of(req), dir->slice, dirfd, name, &e);
+	if (rc)
+		spm_reply_rc(req, rc);
+	else
+		spm_entry_reply(req, &e);
+}
+
+void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	struct spm_inode *dir = NULL;
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	spm_keep_suid bool keep = spm_fsetid(mode & S_ISGID);
+	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
+
+	(void)keep;
+	if (!rc) {
+		become_client(req);
+		rc = mknodat(fd.fd, name, mode, rdev) ? -errno : 0;
+	}
+	reply_made(req, dir, fd.fd, name, rc);
+}
+
+void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct spm_inode *dir = NULL;
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
+
+	if (!rc) {
+		become_client(req);
+		rc = mkdirat(fd.fd, name, mode) ? -errno : 0;
+	}
+	reply_made(req, dir, fd.fd, name, rc);
+}
+
+void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	struct spm_inode *dir = NULL;
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
+
+	if (!rc) {
+		become_client(req);
+		rc = symlinkat(target, fd.fd, name) ? -errno : 0;
+	}
+	reply_made(req, dir, fd.fd, name, rc);
+}
+
+/*
+ * A file made by O_TMPFILE has one name already, among the orphans: linking it in is moving that one.
+ * (Other orphans never come here: the client's kernel does not link a file whose link count is 0.)
+ */
+static int link_in(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int dirfd, const char *name)
+{
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	struct spm_slice *s = spm_slice_of(fs, rec);
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	char orphan[SPM_ORPHAN_NAME_LEN];
+	int rc;
+
+	(void)lock;
+	if (rec->flags & SPM_INODE_ORPHAN) {
+		spm_slice_orphan_name(rec->ino, orphan);
+		if (renameat2(s->orphans_fd, orphan, dirfd, name, RENAME_NOREPLACE))
+			return -errno;
+		__atomic_and_fetch(&rec->flags, (uint16_t)~SPM_INODE_ORPHAN, __ATOMIC_RELAXED);
+		return 0;
+	}
+	rc = spm_fd_get(&fs->fds, s, rec, nodeid, SPM_FD_PATH, &fd);
+	if (rc)
+		return rc;
+	return linkat(fd.fd, "", dirfd, name, AT_EMPTY_PATH) ? -errno : 0;
+}
+
+void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	struct spm_inode *rec = spm_itable_get(&fs->itable, ino), *dir = NULL;
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	int rc = spm_control_is(ino) ? -EPERM : rec ? parent_dir(fs, newparent, newname, &dir, &fd) : SPM_STALE;
+
+	if (!rc)
+		rc = link_in(fs, rec, ino, fd.fd, newname);
+	reply_made(req, dir, fd.fd, newname, rc);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_FS_H
+#define SPM_FS_FS_H
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include "core/itable.h"
+#include "core/slice.h"
+#include "fs/fdcache.h"
+#include "fs/options.h"
+#include "fs/wire.h"
+
+#define SPM_INODE_LOCKS 256u
+#define SPM_NAME_MAX    255
+
+/* Counters; all only ever grow, but for the open_ ones. */
+struct spm_counters {
+	atomic_ullong requests;
+	atomic_llong open_direct;
+	atomic_llong open_mirror;
+	atomic_ullong mode_held; /* mirror was asked for, a live mapping kept the file direct */
+	atomic_ullong wakeups;   /* times the server had gone to sleep before a request came */
+};
+
+/* A thing that may be off, and why. */
+struct spm_feature {
+	bool on;
+	char why[120];
+};
+
+/*
+ * The one context of a worker.
+ *
+ * Lock order: an inode lock, then fds' locks or the itable's lock (both leaves). Two inode locks are never
+ * held at once. No lock is held over a reply.
+ */
+struct spm_fs {
+	const struct spm_options *opts;
+	struct spm_slice root;
+	struct spm_itable itable;
+	struct spm_fdcache fds;
+	/* guards the open state and flags of the inodes whose index hashes to it */
+	pthread_mutex_t inode_locks[SPM_INODE_LOCKS];
+
+	struct fuse_session *se;
+	int dev_fd;
+	struct spm_wire_init init;
+	struct spm_feature passthrough;
+	struct spm_feature leases;
+	bool served_writes;       /* opens for writing are served (design: limits below the device, node sources) */
+	atomic_bool map_xattrs;   /* some file or directory may carry user.spm.map */
+	atomic_uint foreign_pages;
+	struct {
+		pthread_mutex_t lock; /* guards stop; a leaf */
+		pthread_cond_t wake;
+		pthread_t thread;
+		bool running, stop;
+	} sampler;
+	pid_t keeper_pid;
+	int ready_fd;             /* told once INIT is done; -1 afterwards */
+	int sysfs_nodes_fd;
+	struct spm_counters count;
+};
+
+static inline struct spm_fs *spm_fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* What a request is answered with when the node id is not one of ours any more. */
+#define SPM_STALE (-ESTALE)
+
+/* The sign of an error is turned here and nowhere else. */
+static inline void spm_reply_rc(fuse_req_t req, int rc)
+{
+	fuse_reply_err(req, -rc);
+}
+
+static inline pthread_mutex_t *spm_inode_lock(struct spm_fs *fs, uint64_t nodeid)
+{
+	return &fs->inode_locks[(uint32_t)nodeid % SPM_INODE_LOCKS];
+}
+
+/* The slice that a record lives in. */
+static inline struct spm_slice *spm_slice_of(struct spm_fs *fs, const struct spm_inode *rec)
+{
+	(void)rec;
+	return &fs->root;
+}
+
+#define spm_locked __attribute__((cleanup(spm_cleanup_unlock)))
+static inline void spm_cleanup_unlock(pthread_mutex_t **m)
+{
+	if (*m)
+		pthread_mutex_unlock(*m);
+}
+
+void spm_session_blocking(void);
+
+/* Whoever must wait for the lock lets another thread lead: the holder may be allocating gigabytes. */
+static inline pthread_mutex_t *spm_lock_inode(struct spm_fs *fs, uint64_t nodeid)
+{
+	pthread_mutex_t *m = spm_inode_lock(fs, nodeid);
+
+	if (pthread_mutex_trylock(m)) {
+		spm_session_blocking();
+		pthread_mutex_lock(m);
+	}
+	return m;
+}
+
+#endif

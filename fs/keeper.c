@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/keeper.h"
+#include "core/caps.h"
+#include "core/cgroup.h"
+#include "core/region.h"
+#include "fs/mounts.h"
+#include "fs/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+
+#define READ_AHEAD_KB "4096" /* mirror reads: large requests keep the round trips few */
+#define END_WAIT_SEC  3      /* for the worker to see that the mount is gone, before it is told */
+
+struct keeper {
+	const struct spm_options *o;
+	struct spm_error err;
+	struct spm_cgroup cgroup;
+	struct spm_slice root;
+	bool reopened; /* the region is a kept one */
+	bool pinned;
+	int fuse_fd;
+	int where_fd;  /* the mount point */
+	int mount_fd;
+	int host_ns;
+	int home_ns;   /* the region's */
+	int nodes_fd;
+	int bdi_fd;
+	dev_t dev;
+	pid_t worker;
+	sigset_t signals;
+	spm_report_fn report;
+	void *report_arg;
+};
+
+static void close_fd(int *fd)
+{
+	spm_cleanup_close(fd);
+	*fd = -1;
+}
+
+static int open_ns(struct keeper *k, int *ns)
+{
+	*ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	return *ns < 0 ? spm_fail(&k->err, -errno, "cannot open /proc/self/ns/mnt: %m") : 0;
+}
+
+/* Everything that is only reachable from the host's namespace. */
+static int open_host(struct keeper *k)
+{
+	k->fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (k->fuse_fd < 0)
+		return spm_fail(&k->err, -errno, "cannot open /dev/fuse: %m; 'modprobe fuse' loads the driver%s",
+				errno == EACCES || errno == EPERM ? ", and its mode says who may use it" : "");
+	k->where_fd = open(k->o->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (k->where_fd < 0)
+		return spm_fail(&k->err, -errno, "%s: %m", k->o->mountpoint);
+	k->nodes_fd = open("/sys/devices/system/node", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	k->bdi_fd = open("/sys/class/bdi", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (spm_cgroup_make(&k->cgroup, k->o->name))
+		spm_log(SPM_LOG_DEBUG, "no memory cgroup of its own for the worker: %m");
+	return open_ns(k, &k->host_ns);
+}
+
+static int enter_kept(struct keeper *k, int pin)
+{
+	if (setns(pin, CLONE_NEWNS))
+		return spm_fail(&k->err, -errno, "cannot enter the kept region '%s': %m", k->o->name);
+	k->reopened = true;
+	return 0;
+}
+
+static int reopen_region(struct keeper *k)
+{
+	int rc = spm_region_reopen(k->o->source_text, &k->root, &k->err);
+
+	if (!rc && k->o->size_bytes)
+		rc = spm_slice_resize(&k->root, k->o->size_bytes);
+	return rc ? spm_fail(&k->err, rc, "option size=: the kept region '%s' holds more than that", k->o->name) : 0;
+}
+
+static int create_region(struct keeper *k)
+{
+	const struct spm_options *o = k->o;
+	char list[256], mpol[300];
+	struct spm_slice_opts so = {
+		.size_bytes = o->size_bytes ? o->size_bytes : o->source.bytes,
+		.nr_inodes = o->nr_inodes, .nr_inodes_set = o->nr_inodes_set,
+		.mode = o->mode, .uid = o->uid, .gid = o->gid, .huge = o->huge, .mpol = o->mpol,
+		.mount_flags = o->mount_flags,
+	};
+
+	if (o->source.kind == SPM_SOURCE_NODE) {
+		snprintf(mpol, sizeof(mpol), "bind:%s", spm_nodes_format(&o->source.nodes, list, sizeof(list)));
+		so.mpol = mpol;
+	}
+	return spm_region_create(o->source_text, &so, &k->root, &k->err);
+}
+
+static int build_region(struct keeper *k)
+{
+	char path[128];
+	spm_auto_close int pin = -1;
+	int rc;
+
+	spm_mounts_pin_path(k->o->name, path, sizeof(path));
+	pin = open(path, O_RDONLY | O_CLOEXEC);
+	rc = pin < 0 ? spm_region_enter_new(&k->err) : enter_kept(k, pin);
+	if (!rc)
+		rc = open_ns(k, &k->home_ns);
+	if (!rc)
+		rc = k->reopened ? reopen_region(k) : create_region(k);
+	return rc;
+}
+
+/* The kernel's default of 128 KiB would make a mirror read in many small requests. */
+static void raise_read_ahead(struct keeper *k)
+{
+	char path[64];
+	spm_auto_close int fd = -1;
+
+	if (k->bdi_fd < 0)
+		return;
+	snprintf(path, sizeof(path), "%u:%u/read_ahead_kb", major(k->dev), minor(k->dev));
+	fd = openat(k->bdi_fd, path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, READ_AHEAD_KB, sizeof(READ_AHEAD_KB) - 1) < 0)
+		spm_log(SPM_LOG_DEBUG, "read_ahead_kb: %m");
+}
+
+static int mount_on_host(struct keeper *k)
+{
+	int rc;
+
+	if (setns(k->host_ns, CLONE_NEWNS))
+		return spm_fail(&k->err, -errno, "cannot return to the mount namespace: %m");
+	k->mount_fd = spm_mounts_make(k->o, k->fuse_fd, &k->dev, &k->err);
+	rc = k->mount_fd < 0 ? k->mount_fd : 0;
+	if (!rc && k->o->keep && !k->reopened) {
+		rc = spm_mounts_pin(k->o->name, k->home_ns, &k->err);
+		k->pinned = !rc;
+	}
+	k->pinned |= k->reopened;
+	if (!rc)
+		rc = spm_mounts_attach(k->mount_fd, k->where_fd, &k->err);
+	if (!rc)
+		raise_read_ahead(k);
+	if (setns(k->home_ns, CLONE_NEWNS))
+		rc = spm_fail(&k->err, -errno, "cannot return to the region's namespace: %m");
+	/* from here on nothing of the host's namespace is held */
+	close_fd(&k->host_ns);
+	close_fd(&k->where_fd);
+	close_fd(&k->mount_fd);
+	return rc;
+}
+
+static int run_worker(struct keeper *k, int ready_fd)
+{
+	struct spm_worker_args a = { .opts = k->o, .root = k->root, .dev_fd = k->fuse_fd, .ready_fd = ready_fd,
+				     .sysfs_nodes_fd = k->nodes_fd, .keeper_pid = getppid() };
+	int rc = spm_cgroup_join(&k->cgroup);
+
+	k->report(SPM_REPORT_CHILD, "", k->report_arg);
+	if (rc)
+		spm_log(SPM_LOG_DEBUG, "cannot join the cgroup %s: %s", k->cgroup.name, strerror(-rc));
+	close_fd(&k->cgroup.base_fd);
+	close_fd(&k->home_ns);
+	close_fd(&k->bdi_fd);
+	return spm_worker_main(&a);
+}
+
+/* Forks the worker and waits for its word. @note gets what the user should know. */
+static int start_worker(struct keeper *k, char note[static 512])
+{
+	size_t at = 0;
+	ssize_t n;
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC))
+		return spm_fail(&k->err, -errno, "cannot make a pipe: %m");
+	k->worker = fork();
+	if (k->worker < 0)
+		return spm_fail(&k->err, -errno, "cannot start the worker: %m");
+	if (!k->worker) {
+		close(p[0]);
+		_exit(run_worker(k, p[1]));
+	}
+	close(p[1]);
+	/* the connection is the worker's alone: when it dies, clients are told instead of left waiting */
+	close_fd(&k->fuse_fd);
+	close_fd(&k->nodes_fd);
+	spm_slice_close(&k->root);
+	while (at < 511 && ((n = read(p[0], note + at, 511 - at)) > 0 || (n < 0 && errno == EINTR)))
+		at += n > 0 ? (size_t)n : 0;
+	note[at] = '\0';
+	close(p[0]);
+	if (strncmp(note, "ok", 2))
+		return spm_fail(&k->err, -EIO, "%s", at ? note : "the worker died before it could serve; see the log");
+	memmove(note, note + 2, at - 1);
+	return 0;
+}
+
+/* The worker is gone: says so if it should not be. */
+static int reap(struct keeper *k)
+{
+	int status, rc = 0;
+
+	while (waitpid(k->worker, &status, 0) < 0 && errno == EINTR)
+		;
+	k->worker = 0;
+	if (WIFSIGNALED(status)) {
+		spm_log(SPM_LOG_ERR, "%s: the worker was killed by signal %d (%s); the mount is over",
+			k->o->mountpoint, WTERMSIG(status), strsignal(WTERMSIG(status)));
+		rc = SPM_EXIT_FAILED;
+	} else if (WEXITSTATUS(status)) {
+		rc = SPM_EXIT_FAILED;
+	}
+	return rc;
+}
+
+/* Asked to end: the mount goes away under its users, lazily, then the worker. */
+static int end(struct keeper *k)
+{
+	struct timespec wait = { .tv_sec = END_WAIT_SEC };
+	sigset_t child;
+
+	spm_mounts_remove_all(k->dev, k->home_ns);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	/* still open files keep the connection alive: their users get ENOTCONN, mappings stay */
+	if (sigtimedwait(&child, NULL, &wait) < 0)
+		kill(k->worker, SIGTERM);
+	reap(k);
+	return 0;
+}
+
+static int watch(struct keeper *k)
+{
+	for (;;) {
+		int sig = sigwaitinfo(&k->signals, NULL);
+
+		if (sig == SIGTERM || sig == SIGINT)
+			return end(k);
+		if (sig == SIGCHLD)
+			return reap(k);
+	}
+}
+
+static void clean_up(struct keeper *k)
+{
+	if (k->worker) {
+		kill(k->worker, SIGTERM);
+		reap(k);
+	}
+	close_fd(&k->fuse_fd);
+	if (k->dev && k->home_ns >= 0)
+		spm_mounts_remove_all(k->dev, k->home_ns);
+	if (k->pinned && !k->o->keep)
+		spm_mounts_unpin(k->o->name, k->home_ns);
+	spm_cgroup_remove(&k->cgroup);
+}
+
+/* What ending a mount needs: entering namespaces, looking at processes, ending the worker. */
+static int confine(void)
+{
+	uint64_t keep = SPM_CAP(CAP_SYS_ADMIN) | SPM_CAP(CAP_SYS_CHROOT) | SPM_CAP(CAP_SYS_PTRACE) |
+			SPM_CAP(CAP_KILL) | SPM_CAP(CAP_DAC_OVERRIDE) | SPM_CAP(CAP_DAC_READ_SEARCH);
+	uint64_t have;
+	int rc = spm_caps_permitted(&have);
+
+	return rc ? rc : spm_caps_set(have & keep, have & keep);
+}
+
+static void own_process(struct keeper *k)
+{
+	spm_auto_close int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	/* the device's users would lose it all at once; what this process itself uses is next to nothing */
+	if (oom >= 0 && write(oom, "-1000", 5) < 0)
+		spm_log(SPM_LOG_DEBUG, "oom_score_adj: %m");
+	sigemptyset(&k->signals);
+	sigaddset(&k->signals, SIGTERM);
+	sigaddset(&k->signals, SIGINT);
+	sigaddset(&k->signals, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &k->signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+int spm_keeper_main(const struct spm_options *o, spm_report_fn report, void *arg)
+{
+	struct keeper k = { .o = o, .report = report, .report_arg = arg, .fuse_fd = -1, .where_fd = -1, .mount_fd = -1, .host_ns = -1, .home_ns = -1,
+			    .nodes_fd = -1, .bdi_fd = -1, .cgroup = { .base_fd = -1 },
+			    .root = { .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 } };
+	char note[512];
+	int rc;
+
+	own_process(&k);
+	rc = open_host(&k);
+	if (!rc)
+		rc = build_region(&k);
+	if (!rc)
+		rc = mount_on_host(&k);
+	if (!rc)
+		rc = start_worker(&k, note);
+	if (!rc)
+		rc = confine();
+	if (rc) {
+		clean_up(&k);
+		spm_fail(&k.err, rc, "%s", strerror(-rc));
+		report(SPM_REPORT_FAILED, k.err.text, arg);
+		return SPM_EXIT_FAILED;
+	}
+	close_fd(&k.bdi_fd);
+	report(SPM_REPORT_OK, note, arg);
+	rc = watch(&k);
+	clean_up(&k);
+	return rc;
+}

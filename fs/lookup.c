@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/attr.h"
+#include "fs/control.h"
+#include "fs/open.h"
+#include "fs/ops.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+void spm_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	struct spm_inode *dir;
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	struct fuse_entry_param e;
+	int rc;
+
+	if (spm_control_names(parent, name)) {
+		spm_control_lookup(req, parent, name);
+		return;
+	}
+	dir = spm_itable_get(&fs->itable, parent);
+	rc = dir ? spm_fd_get(&fs->fds, spm_slice_of(fs, dir), dir, parent, SPM_FD_PATH, &fd) : SPM_STALE;
+	if (!rc)
+		rc = spm_entry_lookup(fs, dir->slice, fd.fd, name, &e);
+	if (rc == -ENOENT) {
+		/* the kernel may remember that, too: nobody but us makes names */
+		e = (struct fuse_entry_param){ .entry_timeout = SPM_TIMEOUT_LONG };
+		fuse_reply_entry(req, &e);
+	} else if (rc) {
+		spm_reply_rc(req, rc);
+	} else {
+		spm_entry_reply(req, &e);
+	}
+}
+
+void spm_forget(struct spm_fs *fs, uint64_t nodeid, uint64_t n)
+{
+	struct spm_inode last;
+	struct spm_slice *s;
+
+	if (spm_control_is(nodeid) || !spm_itable_forget(&fs->itable, nodeid, n, &last))
+		return;
+	s = spm_slice_of(fs, &last);
+	spm_fd_drop(&fs->fds, nodeid);
+	if (last.backing_id)
+		spm_wire_backing_close(fs->dev_fd, last.backing_id);
+	if (last.flags & SPM_INODE_ORPHAN && spm_slice_orphan_remove(s, last.ino, false) == -EISDIR)
+		spm_slice_orphan_remove(s, last.ino, true);
+}
+
+void spm_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	spm_forget(spm_fs_of(req), ino, nlookup);
+	fuse_reply_none(req);
+}
+
+void spm_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		spm_forget(spm_fs_of(req), forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+void spm_op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	struct spm_inode *rec = spm_itable_get(&fs->itable, ino);
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	char target[PATH_MAX + 1];
+	ssize_t n = 0;
+	int rc = rec ? spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, ino, SPM_FD_PATH, &fd) : SPM_STALE;
+
+	if (!rc) {
+		n = readlinkat(fd.fd, "", target, PATH_MAX);
+		rc = n < 0 ? -errno : 0;
+	}
+	if (rc) {
+		spm_reply_rc(req, rc);
+		return;
+	}
+	target[n] = '\0';
+	fuse_reply_readlink(req, target);
+}
+
+/* The two directories that hold up the slice and are not the user's. */
+#define HIDDEN_INODES 2
+
+void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	struct spm_inode *rec = spm_itable_get(&fs->itable, ino);
+	struct statvfs sv;
+	int rc = spm_slice_statfs(rec ? spm_slice_of(fs, rec) : &fs->root, &sv);
+
+	if (rc) {
+		spm_reply_rc(req, rc);
+		return;
+	}
+	if (sv.f_files >= HIDDEN_INODES)
+		sv.f_files -= HIDDEN_INODES;
+	sv.f_namemax = SPM_NAME_MAX;
+	fuse_reply_statfs(req, &sv);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_MOUNTS_H
+#define SPM_FS_MOUNTS_H
+
+#include <sys/types.h>
+#include "core/log.h"
+#include "fs/options.h"
+
+/*
+ * Mounts in other namespaces than the caller's. The keeper lives in the region's mount namespace and must
+ * hold no reference to the host's, or a container's mount would outlive the container; so what it has to
+ * unmount in the end is looked for in the namespaces of the processes that are there then.
+ */
+
+/* Makes the FUSE mount, not attached anywhere yet. Returns its descriptor, *@dev its device number. */
+int spm_mounts_make(const struct spm_options *o, int fuse_fd, dev_t *dev, struct spm_error *e) SPM_MUST_CHECK;
+/* Attaches it to the directory @where_fd (O_PATH), which must be in the caller's namespace. */
+int spm_mounts_attach(int mount_fd, int where_fd, struct spm_error *e) SPM_MUST_CHECK;
+
+/* Unmounts, lazily, every mount of device @dev in every namespace that can be seen; @home_ns is returned to.
+ * Returns how many. */
+int spm_mounts_remove_all(dev_t dev, int home_ns);
+
+/* The file that keeps the region of a mount called @name: a bind of its namespace. */
+#define SPM_RUN_DIR "/run/spmfs"
+void spm_mounts_pin_path(const char *name, char *buf, size_t len);
+/* In the host's namespace: makes it. */
+int spm_mounts_pin(const char *name, int ns_fd, struct spm_error *e) SPM_MUST_CHECK;
+/* From wherever: removes it, and SPM_RUN_DIR with the last one. */
+void spm_mounts_unpin(const char *name, int home_ns);
+
+#endif

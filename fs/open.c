@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/open.h"
+#include "core/commit.h"
+#include "core/lease.h"
+#include "core/region.h"
+#include "fs/attr.h"
+#include "fs/control.h"
+#include "fs/ops.h"
+#include "fs/session.h"
+#include "fs/thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/xattr.h>
+#include <time.h>
+
+/* A client's close queues RELEASE a moment before the kernel lets the backing file go. */
+#define LEASE_RETRIES   10
+#define LEASE_RETRY_NS  100000
+
+static bool opened_direct(const struct spm_inode *rec)
+{
+	return rec->open_plain || rec->open_served;
+}
+
+static bool wish_at(const char *path, enum spm_map *out)
+{
+	char value[16];
+	ssize_t n = getxattr(path, SPM_XATTR_MAP, value, sizeof(value));
+
+	return n > 0 && spm_map_parse(value, (size_t)n, out);
+}
+
+enum spm_map spm_open_preference(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
+{
+	static const char top[] = SPM_REGION_DIR "/" SPM_SLICE_DATA;
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	char link[64], path[PATH_MAX];
+	enum spm_map m;
+	ssize_t n;
+
+	if (!atomic_load_explicit(&fs->map_xattrs, memory_order_relaxed) ||
+	    spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_PATH, &fd))
+		return fs->opts->map;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd.fd);
+	if (wish_at(link, &m))
+		return m;
+	/* the region's dentries are always connected, so the kernel knows a path of every inode */
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n <= 0)
+		return fs->opts->map;
+	path[n] = '\0';
+	for (char *slash; !strncmp(path, top, sizeof(top) - 1) && (slash = strrchr(path, '/'));) {
+		*slash = '\0';
+		if (strlen(path) < sizeof(top) - 1)
+			break;
+		if (wish_at(path, &m))
+			return m;
+	}
+	return fs->opts->map;
+}
+
+static void close_backing(struct spm_fs *fs, struct spm_inode *rec)
+{
+	if (rec->backing_id)
+		spm_wire_backing_close(fs->dev_fd, rec->backing_id);
+	rec->backing_id = 0;
+}
+
+/* With the inode's lock, and no live opens: does anyone map it? Forgets the question once it is answered no. */
+static bool still_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int retries)
+{
+	static const struct timespec pause = { .tv_nsec = LEASE_RETRY_NS };
+	spm_auto_close int fd = -1;
+	enum spm_lease l;
+
+	if (!(rec->flags & SPM_INODE_MAPPED))
+		return false;
+	if (!fs->leases.on)
+		return true;
+	close_backing(fs, rec);
+	spm_fd_drop(&fs->fds, nodeid);
+	fd = spm_handle_open(spm_slice_of(fs, rec)->mount_fd, &rec->handle, O_RDWR | O_NONBLOCK);
+	if (fd < 0)
+		return true;
+	while ((l = spm_lease_test(fd)) == SPM_LEASE_BUSY && retries-- > 0) {
+		spm_session_blocking();
+		nanosleep(&pause, NULL);
+	}
+	if (l != SPM_LEASE_FREE)
+		return true;
+	__atomic_and_fetch(&rec->flags, (uint16_t)~(SPM_INODE_MAPPED | SPM_INODE_WRMAPPED), __ATOMIC_RELAXED);
+	return false;
+}
+
+void spm_open_recheck_mapped(struct spm_fs *fs, uint64_t nodeid)
+{
+	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+
+	if (!rec || !(__atomic_load_n(&rec->flags, __ATOMIC_RELAXED) & SPM_INODE_MAPPED))
+		return;
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	(void)lock;
+	if (!opened_direct(rec))
+		(void)still_mapped(fs, rec, nodeid, 0);
+}
+
+const char *spm_open_mode(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
+{
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+
+	(void)lock;
+	if (rec->open_mirror)
+		return "mirror";
+	return opened_direct(rec) || still_mapped(fs, rec, nodeid, 0) ? "direct" : "idle";
+}
+
+/* Whether the next open is direct; *@must: it cannot be anything else. */
+static bool choose_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, bool *must)
+{
+	enum spm_map wish;
+
+	*must = true;
+	if (opened_direct(rec))
+		return true;
+	if (rec->open_mirror || !fs->passthrough.on)
+		return false;
+	wish = spm_open_preference(fs, rec, nodeid);
+	if (wish == SPM_MAP_MIRROR) {
+		if (!still_mapped(fs, rec, nodeid, LEASE_RETRIES))
+			return false;
+		atomic_fetch_add_explicit(&fs->count.mode_held, 1, memory_order_relaxed);
+		return true;
+	}
+	*must = wish == SPM_MAP_DIRECT;
+	return true;
+}
+
+/* commit=eager: what is mapped writable must not be able to run out of memory later. */
+static int commit_file(struct spm_fs *fs, struct spm_inode *rec, int fd)
+{
+	struct stat st;
+
+	if (fs->opts->commit_lazy)
+		return 0;
+	if (fstat(fd, &st))
+		return -errno;
+	if (!spm_commit_missing(&st))
+		return 0;
+	spm_session_blocking();
+	return spm_commit_range(spm_slice_of(fs, rec), fd, 0, (uint64_t)st.st_size);
+}
+
+static int ensure_backing(struct spm_fs *fs, struct spm_inode *rec, int fd)
+{
+	int id;
+
+	if (rec->backing_id)
+		return 0;
+	spm_as_self(); /* the kernel keeps these credentials for the file's reads and writes */
+	id = spm_wire_backing_open(fs->dev_fd, fd);
+	if (id < 0)
+		return id;
+	rec->backing_id = id;
+	return 0;
+}
+
+static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
+		       struct spm_wire_open_out *out)
+{
+	bool writes = (flags & O_ACCMODE) != O_RDONLY, served;
+	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
+	int rc = 0;
+
+	if (fd < 0 && (writes || !rec->backing_id)) {
+		rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_IO, &cached);
+		fd = cached.fd;
+	}
+	if (!rc && writes)
+		rc = commit_file(fs, rec, fd);
+	if (!rc)
+		rc = ensure_backing(fs, rec, fd);
+	if (rc)
+		return rc;
+	/* a plain write takes suid away whoever writes; served, root's writes leave it as on tmpfs */
+	served = writes && (fs->served_writes || rec->flags & SPM_INODE_PRIV);
+	if (served)
+		rec->open_served++;
+	else
+		rec->open_plain++;
+	rec->flags &= (uint16_t)~SPM_INODE_CACHED;
+	rec->flags |= SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0);
+	atomic_fetch_add_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
+	*out = (struct spm_wire_open_out){ .fh = served ? SPM_OPEN_SERVED : SPM_OPEN_PLAIN,
+					   .open_flags = SPM_FOPEN_PASSTHROUGH, .backing_id = rec->backing_id };
+	if (served)
+		out->open_flags |= FOPEN_DIRECT_IO | SPM_FOPEN_PARALLEL_DIRECT_WRITES;
+	if (writes)
+		out->fh |= SPM_FH_WRITES;
+	return 0;
+}
+
+static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, int flags, struct spm_wire_open_out *out)
+{
+	*out = (struct spm_wire_open_out){ .fh = SPM_OPEN_MIRROR };
+	if ((flags & O_ACCMODE) != O_RDONLY)
+		out->fh |= SPM_FH_WRITES;
+	if (rec->flags & SPM_INODE_CACHED)
+		out->open_flags |= FOPEN_KEEP_CACHE;
+	rec->flags |= SPM_INODE_CACHED;
+	rec->open_mirror++;
+	atomic_fetch_add_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
+}
+
+static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, uint64_t size)
+{
+	/* the client's kernel says whether its caller may keep the bits; by itself a thread here may not */
+	spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && rec->flags & SPM_INODE_PRIV);
+	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
+	bool commit = !fs->opts->commit_lazy && !rec->open_mirror && fs->passthrough.on;
+	struct stat st = { .st_size = 0 };
+	int rc;
+
+	(void)keep;
+	if (fd < 0) {
+		rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_IO, &cached);
+		if (rc)
+			return rc;
+		fd = cached.fd;
+	}
+	if (fstat(fd, &st))
+		return -errno;
+	if (ftruncate(fd, (off_t)size))
+		return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
+	if (!commit || size <= (uint64_t)st.st_size ||
+	    (!opened_direct(rec) && spm_open_preference(fs, rec, nodeid) == SPM_MAP_MIRROR))
+		return 0;
+	spm_session_blocking();
+	rc = spm_commit_range(spm_slice_of(fs, rec), fd, (uint64_t)st.st_size, size);
+	if (rc && ftruncate(fd, st.st_size))
+		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back a truncate: %m", (unsigned long long)rec->ino);
+	return rc;
+}
+
+int spm_open_truncate(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t size)
+{
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+
+	(void)lock;
+	return truncate_locked(fs, rec, nodeid, -1, size);
+}
+
+int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
+		  struct spm_wire_open_out *out)
+{
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	bool must;
+	int rc = 0;
+
+	(void)lock;
+	if (flags & O_TRUNC) {
+		rc = truncate_locked(fs, rec, nodeid, fd, 0);
+		if (rc)
+			return rc;
+	}
+	if (!choose_direct(fs, rec, nodeid, &must)) {
+		open_mirror(fs, rec, flags, out);
+		return 0;
+	}
+	rc = open_direct(fs, rec, nodeid, fd, flags, out);
+	if (!rc || opened_direct(rec) || (must && rc == -ENOSPC))
+		return rc;
+	/* auto, or a file that cannot be passed through: the mirror serves it, unless somebody may map it */
+	if (still_mapped(fs, rec, nodeid, LEASE_RETRIES))
+		return rc;
+	close_backing(fs, rec);
+	open_mirror(fs, rec, flags, out);
+	return 0;
+}
+
+void spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh)
+{
+	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+	uint32_t *count;
+
+	if (!rec)
+		return;
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	(void)lock;
+	switch (fh & SPM_FH_KIND_MASK) {
+	case SPM_OPEN_PLAIN:
+		count = &rec->open_plain;
+		break;
+	case SPM_OPEN_SERVED:
+		count = &rec->open_served;
+		break;
+	default:
+		count = &rec->open_mirror;
+	}
+	if (*count)
+		--*count;
+	if (count == &rec->open_mirror) {
+		atomic_fetch_sub_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
+		return;
+	}
+	atomic_fetch_sub_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
+	if (!opened_direct(rec))
+		close_backing(fs, rec);
+}
+
+int spm_open_reply(fuse_req_t req, const struct fuse_entry_param *e, const struct spm_wire_open_out *out)
+{
+	struct {
+		struct fuse_entry_out entry;
+		struct spm_wire_open_out open;
+	} both;
+
+	if (!e)
+		return fuse_reply_buf(req, (const char *)out, sizeof(*out));
+	spm_wire_entry(e, &both.entry);
+	both.open = *out;
+	return fuse_reply_buf(req, (const char *)&both, sizeof(both));
+}
+
+void spm_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	struct spm_wire_open_out out;
+	struct spm_inode *rec;
+	int rc;
+
+	if (spm_control_is(ino)) {
+		spm_control_open(req, ino, fi);
+		return;
+	}
+	rec = spm_itable_get(&fs->itable, ino);
+	rc = rec ? spm_open_file(fs, rec, ino, -1, fi->flags, &out) : SPM_STALE;
+	if (rc)
+		spm_reply_rc(req, rc);
+	else if (spm_open_reply(req, NULL, &out) == -ENOENT)
+		spm_open_release(fs, ino, out.fh);
+}
+
+void spm_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	if (!spm_control_is(ino))
+		spm_open_release(spm_fs_of(req), ino, fi->fh);
+	fuse_reply_err(req, 0);
+}

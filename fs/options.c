@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/options.h"
+#include "core/size.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#ifndef MS_LAZYTIME
+#define MS_LAZYTIME (1 << 25)
+#endif
+
+static const char *const map_names[] = { [SPM_MAP_AUTO] = "auto", [SPM_MAP_DIRECT] = "direct",
+					 [SPM_MAP_MIRROR] = "mirror" };
+
+bool spm_map_parse(const char *s, size_t len, enum spm_map *out)
+{
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(map_names); i++) {
+		if (strlen(map_names[i]) == len && !memcmp(s, map_names[i], len)) {
+			*out = (enum spm_map)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *spm_map_name(enum spm_map m)
+{
+	return map_names[m];
+}
+
+typedef int (*set_fn)(struct spm_options *o, const char *value, struct spm_error *e);
+
+static int replace(char **where, const char *value)
+{
+	char *s = strdup(value);
+
+	if (!s)
+		return -ENOMEM;
+	free(*where);
+	*where = s;
+	return 0;
+}
+
+static int bad(struct spm_error *e, const char *name, const char *value, const char *legal)
+{
+	return spm_fail(e, -EINVAL, "option %s=%s: give %s", name, value, legal);
+}
+
+static int set_size(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	static const char legal[] = "a number with K, M, G or T, or a share of the device as in 50%";
+	size_t n = strlen(v);
+
+	o->size_bytes = o->size_pct = 0;
+	if (n && v[n - 1] == '%') {
+		/* of 100: the number itself; the device's size is known only later */
+		if (spm_size_parse_of(v, 100, &o->size_pct) || !o->size_pct)
+			return bad(e, "size", v, legal);
+		return 0;
+	}
+	if (spm_size_parse(v, &o->size_bytes))
+		return bad(e, "size", v, legal);
+	if (o->size_bytes < 65536)
+		return bad(e, "size", v, "64K or more");
+	return 0;
+}
+
+static int set_number(uint64_t *out, const char *name, const char *v, int base, uint64_t max, const char *legal,
+		      struct spm_error *e)
+{
+	return spm_number_parse(v, base, max, out) ? bad(e, name, v, legal) : 0;
+}
+
+static int set_mode(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+	int rc = set_number(&n, "mode", v, 8, 07777, "an octal mode as in 1777", e);
+
+	if (!rc)
+		o->mode = (unsigned int)n;
+	return rc;
+}
+
+static int set_uid(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+	int rc = set_number(&n, "uid", v, 10, UINT32_MAX - 1, "a numeric user id", e);
+
+	if (!rc)
+		o->uid = (uint32_t)n;
+	return rc;
+}
+
+static int set_gid(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+	int rc = set_number(&n, "gid", v, 10, UINT32_MAX - 1, "a numeric group id", e);
+
+	if (!rc)
+		o->gid = (uint32_t)n;
+	return rc;
+}
+
+static int set_nr_inodes(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	if (spm_size_parse(v, &o->nr_inodes))
+		return bad(e, "nr_inodes", v, "a number with K, M or G, or 0 for no limit");
+	o->nr_inodes_set = true;
+	return 0;
+}
+
+static int set_huge(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	static const char *const legal[] = { "never", "always", "within_size", "advise" };
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(legal); i++)
+		if (!strcmp(v, legal[i]))
+			return replace(&o->huge, v);
+	return bad(e, "huge", v, "never, always, within_size or advise");
+}
+
+static int set_mpol(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	static const char *const modes[] = { "default", "local", "prefer", "bind", "interleave", "weighted interleave" };
+	size_t n = strcspn(v, ":=");
+	struct spm_nodes nodes;
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(modes); i++) {
+		const char *list = strchr(v, ':');
+
+		if (strlen(modes[i]) != n || memcmp(v, modes[i], n))
+			continue;
+		if (list && spm_nodes_parse(list + 1, &nodes))
+			break;
+		return replace(&o->mpol, v);
+	}
+	return bad(e, "mpol", v, "a policy of tmpfs(5): default, local, prefer:N, bind:LIST or interleave:LIST");
+}
+
+static int set_map(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	return spm_map_parse(v, strlen(v), &o->map) ? 0 : bad(e, "map", v, "auto, direct or mirror");
+}
+
+static int set_commit(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	o->commit_lazy = !strcmp(v, "lazy");
+	return o->commit_lazy || !strcmp(v, "eager") ? 0 : bad(e, "commit", v, "eager or lazy");
+}
+
+static int set_name(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	for (const char *p = v; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
+			return bad(e, "name", v, "letters, digits and . _ - only");
+	if (!*v || *v == '.' || *v == '-' || strlen(v) > 64)
+		return bad(e, "name", v, "1 to 64 characters, the first a letter, a digit or _");
+	return replace(&o->name, v);
+}
+
+static int set_keep(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	(void)v;
+	(void)e;
+	o->keep = true;
+	return 0;
+}
+
+static int set_nopassthrough(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	(void)v;
+	(void)e;
+	o->no_passthrough = true;
+	return 0;
+}
+
+static int set_remount(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	(void)v;
+	(void)e;
+	o->remount = true;
+	return 0;
+}
+
+static const struct option_row {
+	const char *name;
+	bool has_value;
+	set_fn set;
+	const char *help;
+} rows[] = {
+	{ "size", true, set_size, "limit of memory, at most the device: 512M, 50% (default: the device)" },
+	{ "mode", true, set_mode, "mode of the top directory (default: 1777)" },
+	{ "uid", true, set_uid, "owner of the top directory (default: 0)" },
+	{ "gid", true, set_gid, "group of the top directory (default: 0)" },
+	{ "nr_inodes", true, set_nr_inodes, "most inodes, 0: no limit (default: as tmpfs)" },
+	{ "huge", true, set_huge, "never, always, within_size or advise (default: within_size)" },
+	{ "mpol", true, set_mpol, "memory policy as in tmpfs(5); not with node: sources" },
+	{ "map", true, set_map, "auto, direct or mirror (default: auto)" },
+	{ "commit", true, set_commit, "eager or lazy (default: eager)" },
+	{ "name", true, set_name, "name of the mount (default: from the mount point)" },
+	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
+	{ "nopassthrough", false, set_nopassthrough, "act as on a kernel without passthrough" },
+	{ "remount", false, set_remount, "with size=: change the size of a live mount" },
+};
+
+void spm_options_help(FILE *out)
+{
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(rows); i++)
+		fprintf(out, "  %s%-*s %s\n", rows[i].name, (int)(16 - strlen(rows[i].name)),
+			rows[i].has_value ? "=" : "", rows[i].help);
+}
+
+/* The generic options of mount(8). */
+static const struct {
+	const char *name;
+	unsigned long set, clear;
+} generic[] = {
+	{ "ro", MS_RDONLY, 0 }, { "rw", 0, MS_RDONLY },
+	{ "nosuid", MS_NOSUID, 0 }, { "suid", 0, MS_NOSUID },
+	{ "nodev", MS_NODEV, 0 }, { "dev", 0, MS_NODEV },
+	{ "noexec", MS_NOEXEC, 0 }, { "exec", 0, MS_NOEXEC },
+	{ "sync", MS_SYNCHRONOUS, 0 }, { "async", 0, MS_SYNCHRONOUS },
+	{ "dirsync", MS_DIRSYNC, 0 },
+	{ "noatime", MS_NOATIME, 0 }, { "atime", 0, MS_NOATIME },
+	{ "nodiratime", MS_NODIRATIME, 0 }, { "diratime", 0, MS_NODIRATIME },
+	{ "relatime", MS_RELATIME, 0 }, { "norelatime", 0, MS_RELATIME },
+	{ "strictatime", MS_STRICTATIME, 0 }, { "nostrictatime", 0, MS_STRICTATIME },
+	{ "lazytime", MS_LAZYTIME, 0 }, { "nolazytime", 0, MS_LAZYTIME },
+	{ "nosymfollow", 256 /* MS_NOSYMFOLLOW */, 0 },
+	{ "user", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0 }, { "users", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0 },
+	{ "owner", MS_NOSUID | MS_NODEV, 0 }, { "group", MS_NOSUID | MS_NODEV, 0 },
+	{ "defaults", 0, 0 }, { "auto", 0, 0 }, { "noauto", 0, 0 }, { "nouser", 0, 0 }, { "nofail", 0, 0 },
+	{ "_netdev", 0, 0 }, { "iversion", 0, 0 }, { "noiversion", 0, 0 }, { "silent", 0, 0 }, { "loud", 0, 0 },
+};
+
+static bool set_generic(struct spm_options *o, const char *opt)
+{
+	if (!strncmp(opt, "x-", 2) || !strncmp(opt, "X-", 2) || !strncmp(opt, "comment=", 8) ||
+	    !strncmp(opt, "user=", 5))
+		return true;
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(generic); i++) {
+		if (!strcmp(opt, generic[i].name)) {
+			o->mount_flags = (o->mount_flags & ~generic[i].clear) | generic[i].set;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int set_one(struct spm_options *o, const char *opt, struct spm_error *e)
+{
+	size_t n = strcspn(opt, "=");
+	bool valued = opt[n] == '=';
+
+	if (!*opt || set_generic(o, opt))
+		return 0;
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(rows); i++) {
+		if (strlen(rows[i].name) != n || memcmp(rows[i].name, opt, n))
+			continue;
+		if (valued != rows[i].has_value)
+			return spm_fail(e, -EINVAL, rows[i].has_value ? "option %s needs a value: %s=..." :
+					"option %s takes no value (given: %s)", rows[i].name,
+					rows[i].has_value ? rows[i].name : opt);
+		return rows[i].set(o, valued ? opt + n + 1 : "", e);
+	}
+	return spm_fail(e, -EINVAL, "unknown option '%s'; 'spmfs --help' lists the options", opt);
+}
+
+/* The end of the option at @p: a comma, unless a digit follows it inside of mpol=, whose node lists have
+ * commas of their own (tmpfs reads them the same way); "\," stands for a comma. */
+static size_t option_length(const char *p)
+{
+	bool mpol = !strncmp(p, "mpol=", 5);
+	size_t n = 0;
+
+	while (p[n]) {
+		if (p[n] == '\\' && p[n + 1])
+			n++;
+		else if (p[n] == ',' && !(mpol && isdigit((unsigned char)p[n + 1])))
+			break;
+		n++;
+	}
+	return n;
+}
+
+int spm_options_parse(struct spm_options *o, const char *list, struct spm_error *e)
+{
+	while (*list) {
+		size_t n = option_length(list), at = 0;
+		char *opt = malloc(n + 1);
+		int rc;
+
+		if (!opt)
+			return -ENOMEM;
+		for (size_t i = 0; i < n; i++) {
+			if (list[i] == '\\' && i + 1 < n && (list[i + 1] == ',' || list[i + 1] == '\\'))
+				i++;
+			opt[at++] = list[i];
+		}
+		opt[at] = '\0';
+		rc = set_one(o, opt, e);
+		free(opt);
+		if (rc)
+			return rc;
+		list += n + (list[n] == ',');
+	}
+	return 0;
+}
+
+void spm_options_init(struct spm_options *o)
+{
+	*o = (struct spm_options){ .mode = 01777 };
+}
+
+void spm_options_free(struct spm_options *o)
+{
+	free(o->source_text);
+	free(o->mountpoint);
+	free(o->name);
+	free(o->huge);
+	free(o->mpol);
+	spm_options_init(o);
+}
+
+/* "/srv/my dir" becomes "srv-my_20dir": safe as a file name, and two mount points never share one. */
+static int default_name(struct spm_options *o)
+{
+	const char *p = o->mountpoint;
+	char name[65];
+	size_t at = 0;
+
+	while (*p == '/')
+		p++;
+	for (; *p && at + 4 < sizeof(name); p++) {
+		unsigned char c = (unsigned char)*p;
+
+		if (c == '/')
+			name[at++] = '-';
+		else if (isalnum(c) || (c == '.' && at))
+			name[at++] = (char)c;
+		else
+			at += (size_t)snprintf(name + at, sizeof(name) - at, "_%02x", c);
+	}
+	name[at] = '\0';
+	return replace(&o->name, at ? name : "root");
+}
+
+int spm_options_finish(struct spm_options *o, struct spm_error *e)
+{
+	if (o->mpol && o->source.kind == SPM_SOURCE_NODE)
+		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
+				o->mpol, o->source_text);
+	if (o->size_pct)
+		o->size_bytes = o->source.bytes / 100 * o->size_pct + o->source.bytes % 100 * o->size_pct / 100;
+	if (o->size_bytes > o->source.bytes) {
+		char want[16], have[16];
+
+		return spm_fail(e, -EINVAL, "option size=%s: more than the device (%s of %s)",
+				spm_size_human(o->size_bytes, want, sizeof(want)), o->source_text,
+				spm_size_human(o->source.bytes, have, sizeof(have)));
+	}
+	return o->name ? 0 : default_name(o);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_OPTIONS_H
+#define SPM_FS_OPTIONS_H
+
+#include "core/log.h"
+#include "core/source.h"
+
+enum spm_map { SPM_MAP_AUTO, SPM_MAP_DIRECT, SPM_MAP_MIRROR };
+
+/* The names that map= and the xattr user.spm.map take; false: not one of them (@len bytes of @s). */
+bool spm_map_parse(const char *s, size_t len, enum spm_map *out);
+const char *spm_map_name(enum spm_map m);
+
+/* A mount as the user asked for it. Strings are owned by this struct (spm_options_free). */
+struct spm_options {
+	char *source_text;
+	struct spm_source source;
+	char *mountpoint;
+	char *name;
+	char *huge;
+	char *mpol;
+	char *fs_options;     /* what mount(8) should show */
+	uint64_t size_bytes;  /* size=; 0: the whole device */
+	uint64_t size_pct;    /* size=N%, of the device */
+	uint64_t nr_inodes;
+	bool nr_inodes_set;
+	unsigned int mode;
+	uint32_t uid, gid;
+	unsigned long mount_flags; /* MS_* */
+	enum spm_map map;
+	bool commit_lazy;
+	bool keep;
+	bool no_passthrough;
+	bool remount;
+	bool foreground;
+	bool fake; /* mount -f: check everything, mount nothing */
+};
+
+void spm_options_init(struct spm_options *o);
+void spm_options_free(struct spm_options *o);
+
+/* Takes one -o list. -EINVAL with the reason (option, value, what is legal) in @e; -ENOMEM. */
+int spm_options_parse(struct spm_options *o, const char *list, struct spm_error *e) SPM_MUST_CHECK;
+/* After the last list: fills in what follows from other options (name, size), and checks them together. */
+int spm_options_finish(struct spm_options *o, struct spm_error *e) SPM_MUST_CHECK;
+/* The option table for --help: one "name  meaning" line each. */
+void spm_options_help(FILE *out);
+
+#endif

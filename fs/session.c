@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/session.h"
+#include "fs/ops.h"
+#include "fs/thread.h"
+#include "fs/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+
+#define SPIN_NS        50000  /* about three round trips of a client that has nothing else to do */
+#define CONTENDED_NS   150000 /* a sched_yield that takes longer gave the processor to somebody */
+#define COOL_DOWN_NS   20000000
+#define TRUST_MAX      8      /* failed looks halve it, good ones add one; at 0 every 16th request tries again */
+#define PROBE_EVERY    16
+#define BACKLOG_RUN    8      /* requests found waiting in a row before a helper is called */
+#define THREADS_MIN    4
+#define THREADS_MAX    16
+
+struct pool {
+	struct spm_fs *fs;
+	atomic_bool exiting;
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t wake;
+	bool has_leader;
+	unsigned int parked;
+	unsigned int helpers;     /* awake without the lead, reading */
+	unsigned int helpers_max;
+	unsigned int calls;       /* for helpers, not yet answered */
+};
+
+enum role { ROLE_NONE, ROLE_LEADER, ROLE_HELPER };
+
+/* What a thread has learnt about waiting. */
+struct patience {
+	unsigned int trust;
+	unsigned int since_probe;
+	uint64_t cold_until_ns;
+};
+
+struct serving {
+	struct spm_thread thread; /* first: spm_self points here */
+	struct pool *pool;
+	pthread_t id;
+	enum role role;
+	unsigned int run; /* requests in a row that were waiting already */
+	struct patience patience;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static struct serving *serving_self(void)
+{
+	return (struct serving *)spm_self;
+}
+
+static void leave_role(struct serving *s)
+{
+	struct pool *p = s->pool;
+
+	if (s->role == ROLE_NONE)
+		return;
+	pthread_mutex_lock(&p->lock);
+	if (s->role == ROLE_LEADER) {
+		p->has_leader = false;
+		if (p->parked)
+			pthread_cond_signal(&p->wake);
+	} else {
+		p->helpers--;
+	}
+	s->role = ROLE_NONE;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void spm_session_blocking(void)
+{
+	/* the worker's other threads (sampler) have no role to give away */
+	if (spm_self)
+		leave_role(serving_self());
+}
+
+/* Ends in the lead, or as a helper, or with false: no more work. */
+static bool find_role(struct serving *s)
+{
+	struct pool *p = s->pool;
+
+	pthread_mutex_lock(&p->lock);
+	for (;;) {
+		if (atomic_load_explicit(&p->exiting, memory_order_relaxed))
+			break;
+		if (!p->has_leader) {
+			p->has_leader = true;
+			s->role = ROLE_LEADER;
+			break;
+		}
+		if (p->calls) {
+			p->calls--;
+			p->helpers++;
+			s->role = ROLE_HELPER;
+			break;
+		}
+		p->parked++;
+		pthread_cond_wait(&p->wake, &p->lock);
+		p->parked--;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return !atomic_load_explicit(&p->exiting, memory_order_relaxed);
+}
+
+static void call_helper(struct pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	if (p->parked && p->helpers + p->calls < p->helpers_max) {
+		p->calls++;
+		pthread_cond_signal(&p->wake);
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void stop_all(struct pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	atomic_store(&p->exiting, true);
+	pthread_cond_broadcast(&p->wake);
+	pthread_mutex_unlock(&p->lock);
+}
+
+/* One request, or -EAGAIN: none waits; -ENODEV: the mount is gone. */
+static ssize_t receive(struct serving *s)
+{
+	ssize_t n;
+
+	do {
+		n = read(s->pool->fs->dev_fd, s->thread.buf, SPM_WIRE_BUFSIZE);
+		/* ENOENT: the request was interrupted before it was read */
+	} while (n < 0 && (errno == ENOENT || errno == EINTR));
+	return n < 0 ? -errno : n;
+}
+
+/* Looks for a request without sleeping; -EAGAIN when it is time to sleep. */
+static ssize_t look(struct serving *s)
+{
+	struct patience *pt = &s->patience;
+	uint64_t start = now_ns(), last = start, now;
+	ssize_t n;
+
+	if (start < pt->cold_until_ns || (!pt->trust && ++pt->since_probe < PROBE_EVERY))
+		return -EAGAIN;
+	pt->since_probe = 0;
+	do {
+		sched_yield();
+		now = now_ns();
+		n = receive(s);
+		if (n != -EAGAIN) {
+			if (pt->trust < TRUST_MAX)
+				pt->trust++;
+			break;
+		}
+		if (now - last > CONTENDED_NS) {
+			pt->cold_until_ns = now + COOL_DOWN_NS;
+			break;
+		}
+		last = now;
+	} while (now - start < SPIN_NS);
+	if (n == -EAGAIN)
+		pt->trust /= 2;
+	return n;
+}
+
+/* The leader's wait for the next request. */
+static ssize_t await_request(struct serving *s)
+{
+	struct pollfd pfd = { .fd = s->pool->fs->dev_fd, .events = POLLIN };
+	ssize_t n = receive(s);
+
+	if (n != -EAGAIN) {
+		if (++s->run >= BACKLOG_RUN) {
+			s->run = 0;
+			call_helper(s->pool);
+		}
+		return n;
+	}
+	s->run = 0;
+	n = look(s);
+	while (n == -EAGAIN && !atomic_load_explicit(&s->pool->exiting, memory_order_relaxed)) {
+		poll(&pfd, 1, -1);
+		n = receive(s);
+		atomic_fetch_add_explicit(&s->pool->fs->count.wakeups, 1, memory_order_relaxed);
+	}
+	return n;
+}
+
+static void answer(struct serving *s, size_t len)
+{
+	struct spm_fs *fs = s->pool->fs;
+	struct fuse_buf buf = { .mem = s->thread.buf };
+
+	buf.size = spm_wire_request(s->thread.buf, len, &fs->init, &s->thread.wire);
+	fuse_session_process_buf(fs->se, &buf);
+	atomic_fetch_add_explicit(&fs->count.requests, 1, memory_order_relaxed);
+	if (fs->ready_fd >= 0 && fs->init.done)
+		spm_worker_ready(fs);
+}
+
+/* Requests until the role is over; -EAGAIN then, or why there will be no more. */
+static ssize_t serve_role(struct serving *s)
+{
+	ssize_t n = -EAGAIN;
+
+	while (s->role != ROLE_NONE) {
+		n = s->role == ROLE_LEADER ? await_request(s) : receive(s);
+		if (n <= 0)
+			break;
+		answer(s, (size_t)n);
+		n = -EAGAIN;
+	}
+	return n;
+}
+
+static void *serve(void *arg)
+{
+	struct serving *s = arg;
+	struct pool *p = s->pool;
+	int rc = spm_thread_init(&s->thread);
+
+	if (rc) {
+		spm_log(SPM_LOG_ERR, "a serving thread cannot start: %s", strerror(-rc));
+		stop_all(p);
+		return NULL;
+	}
+	while (find_role(s)) {
+		ssize_t n = serve_role(s);
+
+		leave_role(s);
+		if (n != -EAGAIN || fuse_session_exited(p->fs->se)) {
+			if (n != -EAGAIN && n != -ENODEV)
+				spm_log(SPM_LOG_ERR, "cannot read requests: %s", strerror((int)-n));
+			stop_all(p);
+		}
+	}
+	spm_thread_destroy(&s->thread);
+	return NULL;
+}
+
+static unsigned int thread_count(void)
+{
+	int n = get_nprocs();
+
+	return n < THREADS_MIN ? THREADS_MIN : n > THREADS_MAX ? THREADS_MAX : (unsigned int)n;
+}
+
+int spm_session_run(struct spm_fs *fs)
+{
+	struct pool p = { .fs = fs };
+	unsigned int want = thread_count(), n = 0;
+	struct serving *all = calloc(want, sizeof(*all));
+	int rc = 0;
+
+	if (!all)
+		return -ENOMEM;
+	pthread_mutex_init(&p.lock, NULL);
+	pthread_cond_init(&p.wake, NULL);
+	p.helpers_max = want > 2 ? (unsigned int)get_nprocs() / 2 : 1;
+	if (p.helpers_max == 0)
+		p.helpers_max = 1;
+	while (n < want && !rc) {
+		all[n].pool = &p;
+		rc = -pthread_create(&all[n].id, NULL, serve, &all[n]);
+		if (!rc)
+			n++;
+	}
+	if (rc && n) /* fewer will do */
+		rc = 0;
+	if (!rc)
+		rc = spm_thread_confine();
+	for (unsigned int i = 0; i < n; i++)
+		pthread_join(all[i].id, NULL);
+	pthread_cond_destroy(&p.wake);
+	pthread_mutex_destroy(&p.lock);
+	free(all);
+	return rc;
+}

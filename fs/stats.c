@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+#include "fs/stats.h"
+#include "core/extents.h"
+#include "fs/attr.h"
+#include "fs/open.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+struct numbers {
+	uint64_t device, limit, used, free, pinned, inodes;
+};
+
+/* Node ids of what is open directly or may still be mapped so. */
+struct pinned_list {
+	struct spm_itable *t;
+	uint64_t *ids;
+	size_t count, room;
+	int rc;
+};
+
+static void collect_pinned(struct spm_inode *rec, void *arg)
+{
+	struct pinned_list *l = arg;
+
+	if (l->rc || !(rec->open_plain || rec->open_served || rec->flags & SPM_INODE_MAPPED))
+		return;
+	if (l->count == l->room) {
+		size_t room = l->room ? l->room * 2 : 64;
+		uint64_t *ids = realloc(l->ids, room * sizeof(*ids));
+
+		if (!ids) {
+			l->rc = -ENOMEM;
+			return;
+		}
+		l->ids = ids;
+		l->room = room;
+	}
+	l->ids[l->count++] = (uint64_t)rec->seq << 32 | (uint64_t)(rec - l->t->records);
+}
+
+static int count_pinned(struct spm_fs *fs, uint64_t *bytes)
+{
+	struct pinned_list l = { .t = &fs->itable };
+
+	*bytes = 0;
+	spm_itable_each(&fs->itable, collect_pinned, &l);
+	for (size_t i = 0; i < l.count; i++) {
+		struct spm_inode *rec = spm_itable_get(&fs->itable, l.ids[i]);
+		struct stat st;
+
+		if (rec && !strcmp(spm_open_mode(fs, rec, l.ids[i]), "direct") && !spm_attr_get(fs, l.ids[i], &st))
+			*bytes += (uint64_t)st.st_blocks * 512;
+	}
+	free(l.ids);
+	return l.rc;
+}
+
+static int gather(struct spm_fs *fs, struct numbers *n)
+{
+	struct statvfs sv;
+	int rc = spm_slice_statfs(&fs->root, &sv);
+
+	if (rc)
+		return rc;
+	n->device = fs->opts->source.bytes;
+	n->limit = (uint64_t)sv.f_blocks * sv.f_frsize;
+	n->free = (uint64_t)sv.f_bavail * sv.f_frsize;
+	n->used = n->limit - n->free;
+	n->inodes = fs->itable.live;
+	return count_pinned(fs, &n->pinned);
+}
+
+struct metric {
+	const char *name;
+	bool counter;
+	uint64_t value;
+	const char *help;
+};
+
+#define METRICS_MAX 32
+
+/* Swap's numbers are 0 until there is swap: the keys are fixed, whoever reads them need not know the version. */
+static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_t *count)
+{
+	struct numbers n;
+	int rc = gather(fs, &n);
+	const struct metric all[] = {
+		{ "device_bytes", false, n.device, "memory of the device" },
+		{ "limit_bytes", false, n.limit, "memory that files may use" },
+		{ "resident_bytes", false, n.used, "memory of the device in use by files" },
+		{ "free_bytes", false, n.free, "memory that is left" },
+		{ "pinned_bytes", false, n.pinned, "resident in files that are open or mapped directly" },
+		{ "swapped_bytes", false, 0, "file content in swap files" },
+		{ "swap_bytes", false, 0, "size of the swap files" },
+		{ "swap_used_bytes", false, 0, "swap in use" },
+		{ "swapout_bytes", true, 0, "written to swap files" },
+		{ "swapin_bytes", true, 0, "read back from swap files" },
+		{ "swap_errors", true, 0, "extents that could not be read back" },
+		{ "foreign_bytes", false, (uint64_t)atomic_load(&fs->foreign_pages) * 4096u,
+		  "region pages on nodes that are not the device's, when last sampled" },
+		{ "inodes_known", false, n.inodes, "inodes that the kernel remembers" },
+		{ "open_direct", false, (uint64_t)atomic_load(&fs->count.open_direct), "open files, direct" },
+		{ "open_mirror", false, (uint64_t)atomic_load(&fs->count.open_mirror), "open files, mirror" },
+		{ "mode_held", true, atomic_load(&fs->count.mode_held),
+		  "opens that asked for mirror while a mapping held the file direct" },
+		{ "requests", true, atomic_load(&fs->count.requests), "requests served" },
+		{ "wakeups", true, atomic_load(&fs->count.wakeups), "requests that found the server asleep" },
+	};
+	_Static_assert(SPM_ARRAY_SIZE(all) <= METRICS_MAX, "room");
+
+	if (rc)
+		return rc;
+	memcpy(m, all, sizeof(all));
+	*count = SPM_ARRAY_SIZE(all);
+	return 0;
+}
+
+int spm_stats_stat(struct spm_fs *fs, FILE *out)
+{
+	struct metric m[METRICS_MAX];
+	size_t n;
+	int rc = metrics(fs, m, &n);
+
+	for (size_t i = 0; !rc && i < n; i++)
+		fprintf(out, "%s %llu\n", m[i].name, (unsigned long long)m[i].value);
+	return rc;
+}
+
+/* https://github.com/prometheus/OpenMetrics, text format 1.0 */
+int spm_stats_metrics(struct spm_fs *fs, FILE *out)
+{
+	struct metric m[METRICS_MAX];
+	size_t n;
+	int rc = metrics(fs, m, &n);
+
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < n; i++) {
+		fprintf(out, "# TYPE spmfs_%s %s\n# HELP spmfs_%s %s.\n", m[i].name,
+			m[i].counter ? "counter" : "gauge", m[i].name, m[i].help);
+		fprintf(out, "spmfs_%s%s{name=\"%s\"} %llu\n", m[i].name, m[i].counter ? "_total" : "",
+			fs->opts->name, (unsigned long long)m[i].value);
+	}
+	fputs("# EOF\n", out);
+	return 0;
+}
+
+static void put_feature(FILE *out, const char *key, const struct spm_feature *f)
+{
+	if (f->on)
+		fprintf(out, "%s on\n", key);
+	else
+		fprintf(out, "%s off: %s\n", key, f->why);
+}
+
+int spm_stats_features(struct spm_fs *fs, FILE *out)
+{
+	const struct spm_options *o = fs->opts;
+	struct utsname u;
+
+	uname(&u);
+	fprintf(out, "source %s\nname %s\nversion %s\n", o->source_text, o->name, PACKAGE_VERSION);
+	fprintf(out, "keeper_pid %d\nworker_pid %d\nworker_restarts 0\n", fs->keeper_pid, getpid());
+	fprintf(out, "direct_supported %d\n", fs->passthrough.on);
+	/* a tmpfs on a plain node shares it with whatever else the kernel puts there */
+	fputs("isolation soft\n", out);
+	put_feature(out, "passthrough", &fs->passthrough);
+	put_feature(out, "leases", &fs->leases);
+	fprintf(out, "noswap %s\n", fs->root.features.noswap ? "on" :
+		"off: the kernel may swap this memory (noswap needs Linux 6.4 and root)");
+	if (fs->root.features.huge)
+		fprintf(out, "huge %s\n", o->huge ? o->huge : "within_size");
+	else
+		fputs("huge off: the kernel has no transparent huge pages\n", out);
+	fprintf(out, "map %s\ncommit %s\n", spm_map_name(o->map), o->commit_lazy ? "lazy" : "eager");
+	fprintf(out, "writes %s\n", fs->served_writes ? "served" : "plain");
+	fprintf(out, "keep %s\n", o->keep ? "on" : "off: umount gives the memory back");
+	fprintf(out, "libfuse %s\nkernel %s\nprotocol 7.%u\n", fuse_pkgversion(), u.release, fs->init.minor);
+	return 0;
+}
+
+int spm_stats_current(struct spm_fs *fs, FILE *out)
+{
+	struct statvfs sv;
+	int rc = spm_slice_statfs(&fs->root, &sv);
+
+	if (!rc)
+		fprintf(out, "%llu\n", (unsigned long long)(sv.f_blocks - sv.f_bavail) * sv.f_frsize);
+	return rc;
+}
+
+int spm_stats_max(struct spm_fs *fs, FILE *out)
+{
+	struct statvfs sv;
+	int rc = spm_slice_statfs(&fs->root, &sv);
+	uint64_t limit = rc ? 0 : (uint64_t)sv.f_blocks * sv.f_frsize;
+
+	if (!rc && limit >= fs->opts->source.bytes)
+		fputs("max\n", out);
+	else if (!rc)
+		fprintf(out, "%llu\n", (unsigned long long)limit);
+	return rc;
+}
+
+int spm_stats_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, FILE *out)
+{
+	spm_auto_close int fd = -1;
+	const char *mode;
+	uint64_t huge = 0;
+	struct stat st;
+	int rc = spm_attr_get(fs, nodeid, &st);
+
+	if (rc)
+		return rc;
+	if (!S_ISREG(st.st_mode))
+		return -ENODATA;
+	mode = spm_open_mode(fs, rec, nodeid);
+	/* of its own, not the cached one: it is closed again before anyone could test the lease */
+	fd = spm_handle_open(spm_slice_of(fs, rec)->mount_fd, &rec->handle, O_RDONLY);
+	if (fd >= 0 && spm_extents_huge(fd, (uint64_t)st.st_size, &huge))
+		huge = 0;
+	fprintf(out, "size %llu\nresident_bytes %llu\nswapped_bytes 0\nhuge_bytes %llu\nmode %s\n",
+		(unsigned long long)st.st_size, (unsigned long long)st.st_blocks * 512, (unsigned long long)huge, mode);
+	return 0;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/thread.h"
+#include "core/caps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+__thread struct spm_thread *spm_self;
+
+/* Each with what needs it. */
+#define WORKER_CAPS                                                                                           \
+	(SPM_CAP(CAP_SYS_ADMIN) |       /* backing ids, trusted xattrs, resizing the region */                \
+	 SPM_CAP(CAP_DAC_OVERRIDE) |    /* the client's kernel has checked the rights already */              \
+	 SPM_CAP(CAP_DAC_READ_SEARCH) | /* open_by_handle_at */                                               \
+	 SPM_CAP(CAP_CHOWN) | SPM_CAP(CAP_FOWNER) | /* chown; chmod, utimens, sticky, ACLs of others' files */ \
+	 SPM_CAP(CAP_MKNOD) | SPM_CAP(CAP_SETFCAP) | /* device nodes; security.capability */                  \
+	 SPM_CAP(CAP_SETUID) | SPM_CAP(CAP_SETGID) | /* fsuid and fsgid of new files */                       \
+	 SPM_CAP(CAP_LEASE) |           /* the lease test on others' files */                                 \
+	 SPM_CAP(CAP_LINUX_IMMUTABLE))  /* chattr +i, +a */
+
+int spm_thread_confine(void)
+{
+	uint64_t have, keep = WORKER_CAPS | SPM_CAP(CAP_FSETID);
+	int rc = spm_caps_permitted(&have);
+
+	if (!rc)
+		rc = spm_caps_confine(keep);
+	return rc ? rc : spm_caps_set(have & WORKER_CAPS, have & keep);
+}
+
+int spm_thread_init(struct spm_thread *t)
+{
+	memset(t, 0, sizeof(*t));
+	if (unshare(CLONE_FS))
+		return -errno;
+	t->buf = aligned_alloc(4096, SPM_WIRE_BUFSIZE);
+	if (!t->buf)
+		return -ENOMEM;
+	t->umask = (mode_t)-1;
+	t->pipe[0] = t->pipe[1] = -1;
+	/* now, since a pipe of this size needs a right that is dropped next; without it replies are copied */
+	(void)!spm_thread_pipe(t);
+	spm_self = t;
+	return spm_thread_confine();
+}
+
+void spm_thread_destroy(struct spm_thread *t)
+{
+	free(t->buf);
+	free(t->io_buf);
+	spm_thread_pipe_close(t);
+	spm_self = NULL;
+}
+
+int spm_thread_pipe(struct spm_thread *t)
+{
+	int rc;
+
+	if (t->pipe[0] >= 0)
+		return 0;
+	if (pipe2(t->pipe, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	/* slots, not bytes: the header takes one, an unaligned end another */
+	if (fcntl(t->pipe[1], F_SETPIPE_SZ, 2 * (int)SPM_WIRE_MAX_WRITE) >= 0)
+		return 0;
+	rc = -errno;
+	spm_thread_pipe_close(t);
+	return rc;
+}
+
+void spm_thread_pipe_close(struct spm_thread *t)
+{
+	spm_cleanup_close(&t->pipe[0]);
+	spm_cleanup_close(&t->pipe[1]);
+	t->pipe[0] = t->pipe[1] = -1;
+}
+
+void spm_as_client(uid_t uid, gid_t gid, mode_t umask_)
+{
+	struct spm_thread *t = spm_self;
+
+	if (t->fsuid != uid) {
+		syscall(SYS_setfsuid, uid);
+		t->fsuid = uid;
+	}
+	if (t->fsgid != gid) {
+		syscall(SYS_setfsgid, gid);
+		t->fsgid = gid;
+	}
+	if (t->umask != umask_) {
+		umask(umask_);
+		t->umask = umask_;
+	}
+}
+
+void spm_as_self(void)
+{
+	struct spm_thread *t = spm_self;
+
+	if (t->fsuid)
+		syscall(SYS_setfsuid, 0);
+	if (t->fsgid)
+		syscall(SYS_setfsgid, 0);
+	t->fsuid = 0;
+	t->fsgid = 0;
+}
+
+static void set_fsetid(bool on)
+{
+	uint64_t have;
+
+	/* without CAP_FSETID among the permitted ones (a user namespace may lack it) there is nothing to raise */
+	if (spm_caps_permitted(&have))
+		return;
+	(void)!spm_caps_set((have & WORKER_CAPS) | (on ? have & SPM_CAP(CAP_FSETID) : 0), have);
+}
+
+bool spm_fsetid(bool on)
+{
+	if (on)
+		set_fsetid(true);
+	return on;
+}
+
+void spm_fsetid_end(bool *raised)
+{
+	if (*raised)
+		set_fsetid(false);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_THREAD_H
+#define SPM_FS_THREAD_H
+
+#include <sys/types.h>
+#include "fs/wire.h"
+
+/*
+ * What one serving thread carries: the request in hand, and the identity that new files get.
+ *
+ * New files are made under the client's fsuid, fsgid and umask, so that the region's filesystem applies
+ * ownership, setgid directories and default ACLs itself. The capabilities do not follow the fsuid
+ * (SECBIT_NO_SETUID_FIXUP), so nothing of the server's own rights depends on it. The umask needs a
+ * fs_struct per thread (CLONE_FS).
+ *
+ * CAP_FSETID is permitted but not effective: whatever a thread writes clears suid and sgid as for a user,
+ * and so does the kernel with the credentials that a backing id captures. It is raised for the few
+ * operations in which the client's kernel has decided already that the bits stay.
+ */
+struct spm_thread {
+	struct spm_wire_request wire;
+	uid_t fsuid;
+	gid_t fsgid;
+	mode_t umask;
+	void *buf;      /* SPM_WIRE_BUFSIZE: the request */
+	void *io_buf;   /* SPM_WIRE_MAX_WRITE: data of a READ, on first use */
+	int pipe[2];    /* for replies that are spliced; -1 until first use */
+};
+
+/* The calling thread's; set up by spm_thread_init(), NULL in threads that serve no requests. */
+extern __thread struct spm_thread *spm_self;
+
+/* Sets the thread up and drops every right that serving does not need. -ENOMEM, or -errno of unshare(2),
+ * capset(2), prctl(2). */
+int spm_thread_init(struct spm_thread *t) SPM_MUST_CHECK;
+/* The latter alone, for threads that serve nothing. */
+int spm_thread_confine(void) SPM_MUST_CHECK;
+void spm_thread_destroy(struct spm_thread *t);
+
+/* Makes the thread's pipe, with room for a header and SPM_WIRE_MAX_WRITE bytes. -errno: do without. */
+int spm_thread_pipe(struct spm_thread *t) SPM_MUST_CHECK;
+/* Closes it, with whatever is left in it. */
+void spm_thread_pipe_close(struct spm_thread *t);
+
+/* Takes on the client's identity for making a file. Cheap if it is the last one's. */
+void spm_as_client(uid_t uid, gid_t gid, mode_t umask_);
+/* Back to root's identity: before anything that captures credentials. */
+void spm_as_self(void);
+
+/* Raises CAP_FSETID if @on until the end of the scope: `spm_keep_suid bool k = spm_fsetid(cond);` */
+bool spm_fsetid(bool on);
+void spm_fsetid_end(bool *raised);
+#define spm_keep_suid __attribute__((cleanup(spm_fsetid_end)))
+
+#endif

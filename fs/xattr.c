@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/control.h"
+#include "fs/open.h"
+#include "fs/ops.h"
+#include "fs/stats.h"
+#include "fs/thread.h"
+#include "fs/worker.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/xattr.h>
+#include "core/caps.h"
+
+/* A path of the inode for the calls that take no descriptor with O_PATH; follows no symbolic link of the region. */
+struct inode_path {
+	struct spm_inode *rec;
+	struct spm_fd fd;
+	char path[64];
+};
+
+static void path_put(struct inode_path *p)
+{
+	spm_fd_put(&p->fd);
+}
+#define auto_path __attribute__((cleanup(path_put)))
+
+static int path_get(struct spm_fs *fs, uint64_t nodeid, struct inode_path *p)
+{
+	int rc;
+
+	*p = (struct inode_path){ .fd = SPM_FD_NONE };
+	if (spm_control_is(nodeid))
+		return -EOPNOTSUPP;
+	p->rec = spm_itable_get(&fs->itable, nodeid);
+	rc = p->rec ? spm_fd_get(&fs->fds, spm_slice_of(fs, p->rec), p->rec, nodeid, SPM_FD_PATH, &p->fd) : SPM_STALE;
+	if (!rc)
+		snprintf(p->path, sizeof(p->path), "/proc/self/fd/%d", p->fd.fd);
+	return rc;
+}
+
+static void reply_value(fuse_req_t req, const char *value, size_t len, size_t size)
+{
+	if (!size)
+		fuse_reply_xattr(req, len);
+	else if (len > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, len);
+}
+
+static void reply_file_state(fuse_req_t req, struct inode_path *p, uint64_t nodeid, size_t size)
+{
+	spm_auto_free char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+	int rc = out ? spm_stats_file(spm_fs_of(req), p->rec, nodeid, out) : -ENOMEM;
+
+	if (out && fclose(out) && !rc)
+		rc = -ENOMEM;
+	if (rc)
+		spm_reply_rc(req, rc);
+	else
+		reply_value(req, text, len, size);
+}
+
+void spm_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	auto_path struct inode_path p;
+	spm_auto_free char *value = NULL;
+	ssize_t n = -1;
+	int rc = path_get(spm_fs_of(req), ino, &p);
+
+	if (!rc && !strcmp(name, SPM_XATTR_FILE)) {
+		reply_file_state(req, &p, ino, size);
+		return;
+	}
+	if (!rc && size) {
+		value = malloc(size);
+		rc = value ? 0 : -ENOMEM;
+	}
+	if (!rc) {
+		n = getxattr(p.path, name, value, size);
+		rc = n < 0 ? -errno : 0;
+	}
+	if (rc)
+		spm_reply_rc(req, rc);
+	else
+		reply_value(req, value, (size_t)n, size);
+}
+
+void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	auto_path struct inode_path p;
+	enum spm_map m;
+	int rc = path_get(fs, ino, &p);
+
+	if (!rc && !strcmp(name, SPM_XATTR_MAP)) {
+		if (!spm_map_parse(value, size, &m))
+			rc = -EINVAL;
+		else /* before the value is there, so that no open misses it */
+			rc = spm_worker_note_map_xattr(fs);
+	}
+	if (!rc && !strcmp(name, SPM_XATTR_FILE))
+		rc = -EPERM;
+	if (!rc) {
+		/* an ACL set by somebody outside of the file's group takes sgid away; the kernel says when */
+		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.acl_kill_sgid &&
+						     !strncmp(name, "system.posix_acl_", 17));
+
+		(void)keep;
+		rc = setxattr(p.path, name, value, size, flags) ? -errno : 0;
+	}
+	spm_reply_rc(req, rc);
+}
+
+void spm_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	auto_path struct inode_path p;
+	int rc = path_get(spm_fs_of(req), ino, &p);
+
+	if (!rc)
+		rc = removexattr(p.path, name) ? -errno : 0;
+	spm_reply_rc(req, rc);
+}
+
+/*
+ * tmpfs lists trusted.* names only to those who have CAP_SYS_ADMIN in the first user namespace. The request
+ * does not say, so it is looked up, in the rare case that such a name is there; the kernel checks access to
+ * the values itself.
+ */
+static bool may_see_trusted(uint32_t pid)
+{
+	char path[64], line[256];
+	unsigned long long caps = 0, first = 1, count = 0;
+	spm_auto_fclose FILE *f = NULL, *map = NULL;
+
+	snprintf(path, sizeof(path), "/proc/%u/status", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "CapEff: %llx", &caps) == 1)
+			break;
+	snprintf(path, sizeof(path), "/proc/%u/uid_map", pid);
+	map = fopen(path, "re");
+	if (!map || fscanf(map, "%llu %*u %llu", &first, &count) != 2)
+		return false;
+	return caps & SPM_CAP(CAP_SYS_ADMIN) && first == 0 && count == UINT32_MAX;
+}
+
+static size_t drop_trusted(char *list, size_t len)
+{
+	size_t kept = 0;
+
+	for (size_t at = 0; at < len;) {
+		size_t n = strlen(list + at) + 1;
+
+		if (strncmp(list + at, "trusted.", 8)) {
+			memmove(list + kept, list + at, n);
+			kept += n;
+		}
+		at += n;
+	}
+	return kept;
+}
+
+void spm_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	auto_path struct inode_path p;
+	spm_auto_free char *list = NULL;
+	ssize_t n = 0;
+	int rc = path_get(spm_fs_of(req), ino, &p);
+
+	/* the whole list is needed, also to tell its length */
+	for (int tries = 0; !rc && tries < 8; tries++) {
+		n = listxattr(p.path, NULL, 0);
+		if (n <= 0)
+			break;
+		free(list);
+		list = malloc((size_t)n);
+		if (!list) {
+			rc = -ENOMEM;
+			break;
+		}
+		n = listxattr(p.path, list, (size_t)n);
+		if (n >= 0 || errno != ERANGE)
+			break;
+	}
+	if (!rc && n < 0)
+		rc = -errno;
+	if (!rc && n && memmem(list, (size_t)n, "trusted.", 8) && !may_see_trusted(spm_self->wire.pid))
+		n = (ssize_t)drop_trusted(list, (size_t)n);
+	if (rc)
+		spm_reply_rc(req, rc);
+	else
+		reply_value(req, list, (size_t)n, size);
+}

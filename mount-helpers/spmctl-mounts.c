@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Which spmfs mounts there are (from mountinfo), and what their control files say. */
+#include "config.h"
+
+#include "mount-helpers/spmctl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+#define SPM_FSTYPE "fuse.spmfs"
+
+/* mountinfo writes space, tab, newline and backslash as octal escapes. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
+		    s[3] <= '7') {
+			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = '\0';
+}
+
+/* "ID PARENT MAJ:MIN ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS"; 1 when it is a spmfs mount. */
+static int parse_line(char *line, struct ctl_mount *m)
+{
+	char *save = NULL, *field[6], *type, *source;
+
+	for (size_t i = 0; i < 6; i++) {
+		field[i] = strtok_r(i ? NULL : line, " ", &save);
+		if (!field[i])
+			return 0;
+	}
+	do {
+		type = strtok_r(NULL, " ", &save);
+	} while (type && strcmp(type, "-"));
+	type = strtok_r(NULL, " ", &save);
+	source = strtok_r(NULL, " ", &save);
+	if (!type || !source || strcmp(type, SPM_FSTYPE))
+		return 0;
+	unescape(field[3]);
+	unescape(field[4]);
+	unescape(source);
+	snprintf(m->dev, sizeof(m->dev), "%s", field[2]);
+	m->root = strdup(field[3]);
+	m->point = strdup(field[4]);
+	m->source = strdup(source);
+	return m->root && m->point && m->source ? 1 : -ENOMEM;
+}
+
+static int add_line(struct ctl_mounts *mounts, char *line)
+{
+	struct ctl_mount *list, m = { 0 };
+	int rc = parse_line(line, &m);
+
+	if (rc == 1) {
+		list = realloc(mounts->list, (mounts->n + 1) * sizeof(*list));
+		if (list) {
+			mounts->list = list;
+			mounts->list[mounts->n++] = m;
+			return 0;
+		}
+		rc = -ENOMEM;
+	}
+	if (rc < 0) {
+		free(m.root);
+		free(m.point);
+		free(m.source);
+	}
+	return rc;
+}
+
+int ctl_mounts_read(struct ctl_mounts *mounts)
+{
+	spm_auto_fclose FILE *f = fopen("/proc/self/mountinfo", "re");
+	spm_auto_free char *line = NULL;
+	size_t size = 0;
+	int rc = 0;
+
+	memset(mounts, 0, sizeof(*mounts));
+	if (!f) {
+		rc = -errno;
+		ctl_error("cannot read /proc/self/mountinfo: %s; is /proc mounted?", strerror(errno));
+		return rc;
+	}
+	while (rc >= 0 && getline(&line, &size, f) > 0) {
+		line[strcspn(line, "\n")] = '\0';
+		rc = add_line(mounts, line);
+	}
+	if (rc < 0) {
+		ctl_error("cannot read the list of mounts: %s", strerror(-rc));
+		ctl_mounts_free(mounts);
+	}
+	return rc;
+}
+
+void ctl_mounts_free(struct ctl_mounts *mounts)
+{
+	for (size_t i = 0; i < mounts->n; i++) {
+		free(mounts->list[i].root);
+		free(mounts->list[i].point);
+		free(mounts->list[i].source);
+	}
+	free(mounts->list);
+	memset(mounts, 0, sizeof(*mounts));
+}
+
+/* The mount that path lies in, for an error message that names it. */
+static const struct ctl_mount *mount_around(const struct ctl_mounts *mounts, const char *path)
+{
+	const struct ctl_mount *best = NULL;
+	size_t best_len = 0;
+
+	for (size_t i = 0; i < mounts->n; i++) {
+		size_t len = strlen(mounts->list[i].point);
+
+		if (len >= best_len && !strncmp(path, mounts->list[i].point, len) && path[len] == '/') {
+			best = &mounts->list[i];
+			best_len = len;
+		}
+	}
+	return best;
+}
+
+const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const char *path)
+{
+	const struct ctl_mount *around;
+	char real[PATH_MAX];
+
+	if (!realpath(path, real)) {
+		/* A dead server answers nothing, and its mount point is still the one that was meant. */
+		if (errno != ENOTCONN || snprintf(real, sizeof(real), "%s", path) >= (int)sizeof(real)) {
+			ctl_error("%s: %s", path, strerror(errno));
+			return NULL;
+		}
+	}
+	/* The last mount on a point is the one that is seen. */
+	for (size_t i = mounts->n; i-- > 0;)
+		if (!strcmp(mounts->list[i].point, real))
+			return &mounts->list[i];
+	around = mount_around(mounts, real);
+	if (around)
+		ctl_error("%s: not a mount point, but inside one: try %s", path, around->point);
+	else
+		ctl_error("%s: no spmfs is mounted there; findmnt -t %s lists the mounts", path, SPM_FSTYPE);
+	return NULL;
+}
+
+static char *read_all(int fd)
+{
+	size_t size = 4096, len = 0;
+	char *text = malloc(size), *more;
+
+	while (text) {
+		ssize_t n = read(fd, text + len, size - len - 1);
+
+		if (n <= 0) {
+			if (n == 0) {
+				text[len] = '\0';
+				return text;
+			}
+			free(text);
+			return NULL;
+		}
+		len += (size_t)n;
+		if (size - len < 2) {
+			more = realloc(text, size *= 2);
+			if (!more)
+				free(text);
+			text = more;
+		}
+	}
+	errno = ENOMEM;
+	return NULL;
+}
+
+static void control_error(const char *mount, const char *name, int err)
+{
+	if (err == ENOTCONN)
+		ctl_error("%s: its server is gone; umount it and mount it again", mount);
+	else if (err == EACCES || err == EPERM)
+		ctl_error("%s/.spm/%s: %s; run it as the owner of the mount, or as root", mount, name, strerror(err));
+	else if (err == ENOENT)
+		ctl_error("%s: no control file '%s' there: only part of the filesystem is mounted (a bind mount), "
+			  "or its server is another version", mount, name);
+	else
+		ctl_error("%s/.spm/%s: %s", mount, name, strerror(err));
+}
+
+char *ctl_control_read(const char *mount, const char *name)
+{
+	spm_auto_close int fd = -1;
+	char path[PATH_MAX], *text;
+
+	if (snprintf(path, sizeof(path), "%s/.spm/%s", mount, name) >= (int)sizeof(path)) {
+		control_error(mount, name, ENAMETOOLONG);
+		return NULL;
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	text = fd < 0 ? NULL : read_all(fd);
+	if (!text)
+		control_error(mount, name, errno);
+	return text;
+}
+
+int ctl_table_parse(struct ctl_table *table, char *text)
+{
+	char *save = NULL;
+	size_t room = 1;
+
+	memset(table, 0, sizeof(*table));
+	table->text = text;
+	for (const char *s = text; *s; s++)
+		room += *s == '\n';
+	table->pairs = calloc(room, sizeof(*table->pairs));
+	if (!table->pairs) {
+		ctl_table_free(table);
+		return -ENOMEM;
+	}
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		size_t len = strcspn(line, " ");
+		bool bare = !line[len];
+
+		line[len] = '\0';
+		table->pairs[table->n].key = line;
+		table->pairs[table->n++].value = bare ? line + len : line + len + 1;
+	}
+	return 0;
+}
+
+void ctl_table_free(struct ctl_table *table)
+{
+	free(table->pairs);
+	free(table->text);
+	memset(table, 0, sizeof(*table));
+}
+
+const char *ctl_table_get(const struct ctl_table *table, const char *key)
+{
+	for (size_t i = 0; i < table->n; i++)
+		if (!strcmp(table->pairs[i].key, key))
+			return table->pairs[i].value;
+	return NULL;
+}
+
+bool ctl_table_u64(const struct ctl_table *table, const char *key, uint64_t *value)
+{
+	const char *text = ctl_table_get(table, key);
+	char *end;
+
+	if (!text || *text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	*value = strtoull(text, &end, 10);
+	return !errno && !*end;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* spmctl: shows what spmfs mounts hold and what could back one. One file per subcommand. */
+#include "config.h"
+
+#include "mount-helpers/spmctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_devices, &ctl_metrics };
+#define N_COMMANDS SPM_ARRAY_SIZE(commands)
+
+void ctl_error(const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("spmctl: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+static void command_help(const struct ctl_cmd *cmd)
+{
+	printf("Usage: spmctl %s %s\n%s.\n", cmd->name, cmd->args, cmd->help);
+	if (cmd->lists)
+		puts("\n  --json       print JSON (sizes are numbers of bytes)\n"
+		     "  -u, --human  print sizes in units instead of bytes");
+	puts("\nSee spmctl(1).");
+}
+
+static void help(void)
+{
+	puts("Usage: spmctl COMMAND [OPTION...] [ARGUMENT...]\n"
+	     "Shows what spmfs mounts hold, and what could back one.\n");
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		printf("  %-8s %-32s %s\n", commands[i]->name, commands[i]->args, commands[i]->help);
+	puts("\n  --help       this text, or with a command that command's\n"
+	     "  --version    the version\n"
+	     "\nExit status: 0 done, 1 failed, 2 wrong usage. See spmctl(1).");
+}
+
+int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opts *opts)
+{
+	static const struct option all[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "human", no_argument, NULL, 'u' },
+		{ NULL, 0, NULL, 0 },
+	};
+	static const struct option only_help[] = { { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	int c;
+
+	memset(opts, 0, sizeof(*opts));
+	opterr = 0;
+	optind = 0;
+	while ((c = getopt_long(argc, argv, cmd->lists ? "hu" : "h", cmd->lists ? all : only_help, NULL)) != -1) {
+		switch (c) {
+		case 'h':
+			command_help(cmd);
+			return -2;
+		case 'j':
+			opts->json = true;
+			break;
+		case 'u':
+			opts->human = true;
+			break;
+		default:
+			ctl_error("%s: unknown option '%s'; usage: spmctl %s %s", cmd->name, argv[optind - 1],
+				  cmd->name, cmd->args);
+			return -1;
+		}
+	}
+	return optind;
+}
+
+static int unknown_command(const char *name)
+{
+	char known[128] = "";
+
+	for (size_t i = 0; i < N_COMMANDS; i++) {
+		strncat(known, i ? ", " : "", sizeof(known) - strlen(known) - 1);
+		strncat(known, commands[i]->name, sizeof(known) - strlen(known) - 1);
+	}
+	if (name)
+		ctl_error("unknown command '%s'; the commands are %s (see spmctl --help)", name, known);
+	else
+		ctl_error("no command given; the commands are %s (see spmctl --help)", known);
+	return CTL_USAGE;
+}
+
+/* A full disk or a closed pipe behind stdout must not look like success. */
+static int finish(int rc)
+{
+	if ((fflush(stdout) || ferror(stdout)) && rc == CTL_DONE) {
+		ctl_error("cannot write the result: %s", strerror(errno));
+		return CTL_FAILED;
+	}
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return unknown_command(NULL);
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		help();
+		return finish(CTL_DONE);
+	}
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
+		puts("spmctl " PACKAGE_VERSION);
+		return finish(CTL_DONE);
+	}
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		if (!strcmp(argv[1], commands[i]->name))
+			return finish(commands[i]->run(commands[i], argc - 1, argv + 1));
+	return unknown_command(argv[1]);
+}

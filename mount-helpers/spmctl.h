@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the subcommands of spmctl share. Nothing here talks to libfuse: spmctl reads the control files of a
+ * mount (spmfs-control(5)), one extended attribute, and sysfs.
+ *
+ * Messages go to stderr, one line each; results go to stdout. All functions are for one thread.
+ */
+#ifndef SPMCTL_H
+#define SPMCTL_H
+
+#include "core/util.h"
+
+#include <json-c/json.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
+
+struct ctl_opts {
+	bool json;
+	bool human;
+};
+
+struct ctl_cmd {
+	const char *name;
+	const char *args;  /* what follows the name in the usage line */
+	const char *help;  /* one line for the list of subcommands */
+	bool lists;        /* knows --json and -u */
+	int (*run)(const struct ctl_cmd *cmd, int argc, char **argv); /* returns an enum ctl_exit */
+};
+
+extern const struct ctl_cmd ctl_status, ctl_files, ctl_devices, ctl_metrics;
+
+/* One line on stderr, "spmctl: " in front. */
+void ctl_error(const char *fmt, ...) SPM_PRINTF(1, 2);
+
+/*
+ * Reads the options of a subcommand. Returns the index of the first operand in argv, -1 after wrong usage
+ * (already told), or -2 when --help was asked for and answered.
+ */
+int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opts *opts);
+
+/* ---- spmctl-mounts.c: which mounts there are, and their control files ---- */
+
+struct ctl_mount {
+	char *point;
+	char *source;
+	char *root;        /* what of the filesystem is mounted there: "/" for all of it */
+	char dev[32];      /* MAJOR:MINOR as in mountinfo */
+};
+
+struct ctl_mounts {
+	struct ctl_mount *list;
+	size_t n;
+};
+
+/* All spmfs mounts of this mount namespace, in mount order. Returns 0 or a negative errno (told). */
+int ctl_mounts_read(struct ctl_mounts *mounts);
+void ctl_mounts_free(struct ctl_mounts *mounts);
+
+/*
+ * The mount whose root is path (relative and symbolic paths are resolved); NULL after an error, which is told.
+ * The result points into mounts.
+ */
+const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const char *path);
+
+/* The text of MOUNT/.spm/NAME, to be freed; NULL after an error, which is told. */
+char *ctl_control_read(const char *mount, const char *name);
+
+/* Flat-keyed text ("key rest of the line"); the strings live in text, which the table owns. */
+struct ctl_table {
+	char *text;
+	struct ctl_pair {
+		const char *key, *value;
+	} *pairs;
+	size_t n;
+};
+
+/* Takes text, also when it fails. Returns 0 or -ENOMEM. */
+int ctl_table_parse(struct ctl_table *table, char *text);
+void ctl_table_free(struct ctl_table *table);
+const char *ctl_table_get(const struct ctl_table *table, const char *key); /* NULL when there is no such key */
+bool ctl_table_u64(const struct ctl_table *table, const char *key, uint64_t *value);
+
+/* ---- spmctl-out.c: text and JSON ---- */
+
+enum { CTL_SIZE_LEN = 32 };
+
+/* bytes as digits, or in units with -u. Returns buf. */
+const char *ctl_size(const struct ctl_opts *opts, uint64_t bytes, char buf[static CTL_SIZE_LEN]);
+
+/* Adds a size: a number, or with -u a string. */
+void ctl_json_size(const struct ctl_opts *opts, struct json_object *obj, const char *key, uint64_t bytes);
+
+/*
+ * A string that may hold any bytes, as a file's name does. Bytes that are not UTF-8 become the escapes \udc80 to
+ * \udcff, which Python's json and os.fsencode() turn into the same bytes again.
+ */
+struct json_object *ctl_json_bytes(const char *bytes);
+
+/* A path for a terminal: control bytes become octal escapes. Prints to stdout. */
+void ctl_print_path(const char *path);
+
+/* A JSON array that is written as it grows: a walk over a million files needs no memory for the result. */
+struct ctl_list {
+	bool any;
+};
+
+void ctl_list_begin(struct ctl_list *list);
+void ctl_list_add(struct ctl_list *list, struct json_object *obj); /* prints and frees obj */
+void ctl_list_end(struct ctl_list *list);
+void ctl_json_print(struct json_object *obj); /* one object with its line end; frees obj */
+
+#endif

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* spmfs, mount.fuse.spmfs, mount.spmfs: the command line, and becoming a daemon. */
+#include "config.h"
+#include "core/caps.h"
+#include "fs/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *program;
+
+static void usage(FILE *out)
+{
+	fprintf(out,
+		"usage: spmfs [-f] SOURCE MOUNTPOINT [-o OPTIONS]\n"
+		"       mount -t fuse.spmfs SOURCE MOUNTPOINT [-o OPTIONS]\n\n"
+		"Mounts device memory as a file system whose files map the device's own pages.\n\n"
+		"SOURCE: mem:SIZE            plain memory\n"
+		"        node:LIST[:SIZE]    memory of NUMA nodes ('spmctl devices' lists them)\n\n"
+		"  -f          stay in the foreground (as mount.fuse.spmfs: check only, as mount -f)\n"
+		"  -o LIST     options, separated by commas\n"
+		"  -s -n -v    accepted, as mount(8) passes them\n"
+		"  -h, --help  -V, --version\n\noptions:\n");
+	spm_options_help(out);
+	fputs("  and the generic ones of mount(8): ro nodev nosuid noexec noatime nofail x-* ...\n", out);
+}
+
+static int complain(int status, const char *text)
+{
+	fprintf(stderr, "%s: %s\n", program, text);
+	return status;
+}
+
+struct command {
+	struct spm_options o;
+	bool helper; /* called by mount(8) */
+	int status;  /* to exit with at once; -1: go on */
+};
+
+static int parse_flags(struct command *c, int argc, char **argv, struct spm_error *e)
+{
+	static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
+					       { "version", no_argument, NULL, 'V' },
+					       { NULL, 0, NULL, 0 } };
+	int opt, rc = 0;
+
+	opterr = 0;
+	while (!rc && (opt = getopt_long(argc, argv, "fsnvhVN:o:t:", longs, NULL)) != -1) {
+		switch (opt) {
+		case 'f':
+			if (c->helper)
+				c->o.fake = true;
+			else
+				c->o.foreground = true;
+			break;
+		case 'o':
+			rc = spm_options_parse(&c->o, optarg, e);
+			break;
+		case 'h':
+			usage(stdout);
+			c->status = 0;
+			return 0;
+		case 'V':
+			printf("spmfs %s\n", PACKAGE_VERSION);
+			c->status = 0;
+			return 0;
+		case 's':
+		case 'n':
+		case 'v':
+		case 'N':
+		case 't':
+			break;
+		default:
+			rc = spm_fail(e, -EINVAL, "unknown or incomplete option '%s'; 'spmfs --help' lists them",
+				      argv[optind - 1]);
+		}
+	}
+	return rc;
+}
+
+static int parse_operands(struct command *c, int argc, char **argv, struct spm_error *e)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int rc;
+
+	if (argc - optind != 2)
+		return spm_fail(e, -EINVAL, argc - optind < 2 ?
+				"SOURCE and MOUNTPOINT are needed, as in: spmfs mem:1G /spm" :
+				"too many operands (%s); options go behind -o", argv[argc - 1]);
+	c->o.source_text = strdup(argv[optind]);
+	if (!c->o.source_text)
+		return -ENOMEM;
+	rc = spm_source_parse(c->o.source_text, &c->o.source, e);
+	if (rc)
+		return rc;
+	if (!realpath(argv[optind + 1], path))
+		return spm_fail(e, -ENOENT, "mount point %s: %s; make it with mkdir", argv[optind + 1], strerror(errno));
+	if (stat(path, &st) || !S_ISDIR(st.st_mode))
+		return spm_fail(e, -ENOENT, "mount point %s: not a directory", argv[optind + 1]);
+	c->o.mountpoint = strdup(path);
+	return c->o.mountpoint ? 0 : -ENOMEM;
+}
+
+/* "the live mount's size" is a control file: the kernel passes no options to a FUSE server on remount. */
+static int remount(const struct spm_options *o, struct spm_error *e)
+{
+	spm_auto_close int fd = -1;
+	char path[PATH_MAX + 16], value[32];
+	int n;
+
+	if (!o->size_bytes && !o->size_pct)
+		return 0;
+	snprintf(path, sizeof(path), "%s/.spm/max", o->mountpoint);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return spm_fail(e, -errno, "%s: cannot change the size: %m; is a spmfs mounted there?", o->mountpoint);
+	n = o->size_pct ? snprintf(value, sizeof(value), "%llu%%", (unsigned long long)o->size_pct) :
+			  snprintf(value, sizeof(value), "%llu", (unsigned long long)o->size_bytes);
+	if (write(fd, value, (size_t)n) == n)
+		return 0;
+	if (errno == EBUSY)
+		return spm_fail(e, -errno, "%s: more than that is in use; remove files first ('df' shows how much)",
+				o->mountpoint);
+	if (errno == ERANGE)
+		return spm_fail(e, -errno, "%s: size=%s is more than the device %s", o->mountpoint, value, o->source_text);
+	return spm_fail(e, -errno, "%s: cannot change the size: %m", o->mountpoint);
+}
+
+static int check_rights(struct spm_error *e)
+{
+	uint64_t have;
+
+	if (!spm_caps_permitted(&have) && have & SPM_CAP(CAP_SYS_ADMIN))
+		return 0;
+	return spm_fail(e, -EPERM, "mounting needs root; use sudo, or try it in a user namespace: unshare -Urm");
+}
+
+/* -- becoming a daemon: the parent stays until the mount answers -- */
+
+struct reporter {
+	int fd;   /* -1: in the foreground */
+	int null; /* /dev/null, which the region's namespace does not have */
+};
+
+static void leave_terminal(struct reporter *rep)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		dup2(rep->null, fd);
+	close(rep->null);
+	close(rep->fd);
+	rep->fd = -1;
+}
+
+static void report(enum spm_report r, const char *text, void *arg)
+{
+	struct reporter *rep = arg;
+
+	if (rep->fd < 0) {
+		if (*text)
+			fprintf(stderr, "%s: %s\n", program, text);
+		return;
+	}
+	if (r != SPM_REPORT_CHILD)
+		dprintf(rep->fd, "%c%s", r == SPM_REPORT_OK ? '+' : '-', text);
+	leave_terminal(rep);
+}
+
+static int await_report(int fd)
+{
+	char text[1024];
+	size_t at = 0;
+	ssize_t n;
+
+	while (at < sizeof(text) - 1 && (n = read(fd, text + at, sizeof(text) - 1 - at)) > 0)
+		at += (size_t)n;
+	text[at] = '\0';
+	if (at > 1 || (at && text[0] == '-'))
+		fprintf(stderr, "%s: %s\n", program, text + 1);
+	if (!at)
+		return complain(SPM_EXIT_FAILED, "the server died while it was starting; see the system log");
+	return text[0] == '+' ? 0 : SPM_EXIT_FAILED;
+}
+
+static int run(const struct spm_options *o)
+{
+	struct reporter rep = { .fd = -1, .null = -1 };
+	int p[2];
+	pid_t pid;
+
+	if (o->foreground)
+		return spm_keeper_main(o, report, &rep);
+	if (pipe2(p, O_CLOEXEC))
+		return complain(SPM_EXIT_FAILED, strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		return complain(SPM_EXIT_FAILED, strerror(errno));
+	if (pid) {
+		close(p[1]);
+		return await_report(p[0]);
+	}
+	close(p[0]);
+	setsid();
+	spm_log_to_syslog("spmfs");
+	if (chdir("/"))
+		return 1;
+	rep.fd = p[1];
+	rep.null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (rep.null < 0) {
+		dprintf(p[1], "-cannot open /dev/null: %m");
+		return SPM_EXIT_FAILED;
+	}
+	return spm_keeper_main(o, report, &rep);
+}
+
+int main(int argc, char **argv)
+{
+	struct command c = { .status = -1 };
+	struct spm_error e = { "" };
+	int rc, status;
+
+	program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+	c.helper = !strncmp(program, "mount.", 6);
+	spm_log_init();
+	spm_options_init(&c.o);
+	rc = parse_flags(&c, argc, argv, &e);
+	if (c.status >= 0)
+		return c.status;
+	status = SPM_EXIT_USAGE;
+	if (!rc)
+		rc = parse_operands(&c, argc, argv, &e);
+	if (rc == -ENOENT)
+		status = SPM_EXIT_FAILED;
+	if (!rc && c.o.remount) {
+		status = SPM_EXIT_FAILED;
+		rc = remount(&c.o, &e);
+		c.o.fake = true;
+	}
+	if (!rc && !c.o.remount) {
+		status = SPM_EXIT_FAILED;
+		rc = check_rights(&e);
+		if (!rc)
+			rc = spm_source_check(&c.o.source, c.o.source_text, &e);
+		if (!rc) {
+			rc = spm_options_finish(&c.o, &e);
+			status = SPM_EXIT_USAGE;
+		}
+	}
+	if (rc)
+		status = complain(status, e.text[0] ? e.text : strerror(-rc));
+	else
+		status = c.o.fake ? 0 : run(&c.o);
+	spm_options_free(&c.o);
+	return status;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Every figure with what it is to reach. Targets are ratios of speed (spmfs over tmpfs, measured in pairs) or
+ * values of spmfs itself; those in microseconds were set on a machine where tmpfs takes 10, 2.4, 4.5, 9 and
+ * 1.7 us for create+close+unlink, open+close, rename, mkdir+rmdir and an uncached stat.
+ */
+#include "tests/bench/bench.h"
+
+#define RATIO(min) .rule = RATIO_AT_LEAST, .target = (min)
+#define MOST(max)  .rule = VALUE_AT_MOST, .target = (max)
+#define SEEN	   .rule = SHOWN
+
+const struct figure bench_figures[] = {
+	/* mapped files */
+	{ "mmap-read", "direct mmap, random 8-byte reads, huge pages", "ns", RATIO(0.98),
+	  .probe = &random_probe, .what = RANDOM_READ },
+	{ "mmap-write", "direct mmap, random 8-byte writes, huge pages", "ns", RATIO(0.98),
+	  .probe = &random_probe, .what = RANDOM_WRITE },
+	{ "first-touch", "first touch of a committed file", "us/MiB", RATIO(0.95), .probe = &touch_probe },
+	{ "mirror-read", "mirror: sequential mmap read, nothing cached", "MiB/s", RATIO(0.5),
+	  .more_is_better = true, .probe = &mirror_probe },
+
+	/* read and write */
+	{ "plain-read-1m", "plain open: read 1 MiB", "us", RATIO(0.90), .probe = &io_probe,
+	  .what = IO_READ_1M },
+	{ "plain-write-1m", "plain open: write 1 MiB", "us", RATIO(0.85), .probe = &io_probe,
+	  .what = IO_WRITE_1M },
+	{ "plain-pread-4k", "plain open: pread 4 KiB", "us", RATIO(0.70), .probe = &io_probe,
+	  .what = IO_PREAD_4K },
+	{ "plain-pwrite-4k", "plain open: pwrite 4 KiB", "us", RATIO(0.70), .probe = &io_probe,
+	  .what = IO_PWRITE_4K },
+	{ "served-read-1m", "served open: read 1 MiB", "us", SEEN, .probe = &io_probe, .what = IO_READ_1M,
+	  .served = true },
+	{ "served-write-1m", "served open: write 1 MiB", "us", RATIO(0.5), .probe = &io_probe,
+	  .what = IO_WRITE_1M, .served = true },
+	{ "served-pread-4k", "served open: pread 4 KiB", "us", MOST(18), .probe = &io_probe,
+	  .what = IO_PREAD_4K, .served = true },
+	{ "served-pwrite-4k", "served open: pwrite 4 KiB", "us", MOST(18), .probe = &io_probe,
+	  .what = IO_PWRITE_4K, .served = true },
+
+	/* names */
+	{ "stat-cached", "stat of a cached name", "ns", RATIO(0.8), .probe = &cached_probe },
+	{ "stat-uncached", "stat of a name not cached", "us", MOST(18), .probe = &uncached_probe },
+	{ "create", "create + close + unlink", "us", MOST(80), .probe = &name_probe, .what = NAME_CREATE },
+	{ "open", "open + close", "us", MOST(17), .probe = &name_probe, .what = NAME_OPEN },
+	{ "rename", "rename", "us", MOST(40), .probe = &name_probe, .what = NAME_RENAME },
+	{ "mkdir", "mkdir + rmdir", "us", MOST(65), .probe = &name_probe, .what = NAME_MKDIR },
+
+	/* processor: 100 % is one; an operation is a quarter of create, rename, unlink, open, mkdir, rmdir */
+	{ "cpu-idle", "server, nobody asks", "% CPU", MOST(0.5), .probe = &idle_probe },
+	{ "cpu-1", "server, 1 client", "% CPU", SEEN, .probe = &server_cpu_probe,
+	  .what = CPU_WHAT(CPU_SERVER, 1, 0) },
+	{ "cpu-8", "server, 8 clients", "% CPU", SEEN, .probe = &server_cpu_probe,
+	  .what = CPU_WHAT(CPU_SERVER, 8, 0) },
+	{ "cpu-op-1", "processor time per operation, 1 client", "us", SEEN, .probe = &cpu_probe,
+	  .what = CPU_WHAT(CPU_PER_OP, 1, 0) },
+	{ "cpu-op-8", "processor time per operation, 8 clients", "us", SEEN, .probe = &cpu_probe,
+	  .what = CPU_WHAT(CPU_PER_OP, 8, 0) },
+	{ "ops-1", "operations of 1 client", "op/s", .more_is_better = true, SEEN, .probe = &cpu_probe,
+	  .what = CPU_WHAT(CPU_OPS, 1, 0) },
+	{ "ops-8", "operations of 8 clients", "op/s", .more_is_better = true, SEEN, .probe = &cpu_probe,
+	  .what = CPU_WHAT(CPU_OPS, 8, 0) },
+	{ "ops-busy-1", "operations of 1 client, all processors busy", "op/s", .more_is_better = true, SEEN,
+	  .probe = &cpu_probe, .what = CPU_WHAT(CPU_OPS, 1, 1) },
+	{ "corun-1", "co-runners on all processors beside 1 client", "% alone", .more_is_better = true, SEEN,
+	  .probe = &corun_probe, .what = CPU_WHAT(CPU_OPS, 1, 1) },
+	/* Clients that compute in tmpfs take their share; polling beside them must not take more. */
+	{ "corun-8", "co-runners on all processors beside 8 clients", "% alone", .more_is_better = true,
+	  RATIO(0.95), .probe = &corun_probe, .what = CPU_WHAT(CPU_OPS, 8, 1) },
+
+	/* memory */
+	{ "small-files", "50 files of 4 KiB, on the device", "KiB", MOST(1023), .probe = &small_probe },
+	{ "inode-memory", "server memory per remembered inode", "bytes", MOST(400), .probe = &inode_probe,
+	  .what = INODE_BYTES },
+	{ "inode-fds", "descriptors gained by remembering all inodes", "fds", MOST(16), .probe = &inode_probe,
+	  .what = INODE_DESCRIPTORS },
+	{ "inode-left", "share of that memory left after removal", "%", MOST(10), .probe = &inode_probe,
+	  .what = INODE_LEFT },
+};
+
+const int bench_figure_count = sizeof(bench_figures) / sizeof(*bench_figures);

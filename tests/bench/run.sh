@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Mounts tmpfs and spmfs with equal settings, measures, and takes everything away again.
+#
+# usage: run.sh [FIGURE...]          (spmbench --list names the figures; all without arguments)
+#
+# BENCH_QUICK=1    fewer rounds, smaller files
+# BENCH_SMOKE=1    as little as possible: shows that it works, the numbers say nothing
+# BENCH_ROUNDS=N   this many rounds
+# BENCH_SIZE=4G    size of every device
+# BENCH_OUT=DIR    where the table, the CSV files and the plot go (top_builddir/bench-results)
+# BENCH_OPTIONS=O  further mount options for spmfs
+# BENCH_AA=1       tmpfs on both sides: how far from 1.000x a ratio lies that has no reason to
+set -u
+
+top_builddir=${top_builddir:-.}
+spmfs=$top_builddir/spmfs
+spmbench=$top_builddir/tests/bench/spmbench
+out=${BENCH_OUT:-$top_builddir/bench-results}
+size=${BENCH_SIZE:-4G}
+inodes=2000000
+work=
+
+die()
+{
+	echo "bench: $*" >&2
+	exit 1
+}
+
+# The processes that serve a mount.
+server_pids()
+{
+	sed -n 's/^\(keeper\|worker\)_pid \([1-9][0-9]*\)$/\2/p' "$1/.spm/features" 2>/dev/null | sort -u
+}
+
+# True when every process given has gone, at the latest after 10 s.
+wait_gone()
+{
+	local pid tries
+
+	for pid in "$@"; do
+		tries=0
+		while kill -0 "$pid" 2>/dev/null; do
+			[ $((tries += 1)) -le 200 ] || return 1
+			sleep 0.05
+		done
+	done
+}
+
+cleanup()
+{
+	local dir pids tries
+
+	[ -n "$work" ] || return 0
+	for dir in "$work"/*/; do
+		dir=${dir%/}
+		mountpoint -q "$dir" || continue
+		pids=$(server_pids "$dir")
+		tries=0
+		# Busy for a moment where a client was killed with us.
+		until umount "$dir" 2>/dev/null; do
+			[ $((tries += 1)) -le 100 ] || { echo "bench: $dir stays mounted" >&2; break; }
+			sleep 0.05
+		done
+		# shellcheck disable=SC2086 # one word for each process
+		wait_gone $pids || echo "bench: server of $dir is still there: pid" $pids >&2
+	done
+	rmdir "$work"/* "$work" && work=
+}
+
+mount_tmpfs()
+{
+	mkdir "$work/$1" || die "cannot make $work/$1"
+	# noswap (Linux 6.4) as spmfs has it; without swap there is no difference.
+	mount -t tmpfs -o "noswap,huge=within_size,size=$2,nr_inodes=$inodes" bench "$work/$1" 2>/dev/null ||
+		mount -t tmpfs -o "huge=within_size,size=$2,nr_inodes=$inodes" bench "$work/$1" ||
+		die "cannot mount tmpfs"
+}
+
+# NAME OPTIONS
+mount_spmfs()
+{
+	mkdir "$work/$1" || die "cannot make $work/$1"
+	"$spmfs" "mem:$size" "$work/$1" \
+		-o "huge=within_size,nr_inodes=$inodes${2:+,$2}${BENCH_OPTIONS:+,$BENCH_OPTIONS}" ||
+		die "cannot mount spmfs"
+}
+
+[ "$(id -u)" = 0 ] || die "needs root, to mount"
+[ -x "$spmbench" ] || die "no $spmbench: run make bench"
+bytes=$(numfmt --from=iec "$size") || die "BENCH_SIZE=$size is no size: 4G, 512M"
+half=$((bytes / 2))
+
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+mkdir -p "$out" || die "cannot make $out"
+work=$(mktemp -d "${TMPDIR:-/tmp}/spmfs-bench.XXXXXX") || die "cannot make a directory for the mounts"
+
+mount_tmpfs tmpfs "$size"
+if [ "${BENCH_AA:-0}" = 1 ]; then
+	mount_tmpfs plain "$size"
+	mount_tmpfs served "$half"
+else
+	[ -x "$spmfs" ] || die "no $spmfs: run make"
+	mount_spmfs plain ""
+	# Smaller than its device: opens for writing are served.
+	mount_spmfs served "size=$half"
+fi
+
+set -- --tmpfs "$work/tmpfs" --spmfs "$work/plain" --served "$work/served" --out "$out" \
+	${BENCH_ROUNDS:+--rounds "$BENCH_ROUNDS"} -- "$@"
+[ "${BENCH_QUICK:-0}" = 0 ] || set -- --quick "$@"
+[ "${BENCH_SMOKE:-0}" = 0 ] || set -- --smoke "$@"
+"$spmbench" "$@"

@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# -o keep: the region stays after umount, and the next mount of that name finds every file in it.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+
+tree()
+{
+	(cd "$1" && find . -printf '%p %y %m %U %G %n %s %l\n' | sort && md5sum big small)
+}
+
+make_tree()
+{
+	head -c 20M /dev/urandom >"$1/big"
+	echo small >"$1/small"
+	chmod 4711 "$1/small"
+	chown "$USER_A:$USER_B" "$1/small"
+	ln "$1/small" "$1/hard"
+	mkdir -p "$1/dir/below"
+	chmod 2750 "$1/dir"
+	ln -s ../small "$1/dir/sym"
+	mkfifo "$1/dir/below/fifo"
+	truncate -s 1G "$1/sparse" 2>/dev/null || truncate -s 1M "$1/sparse"
+	"$SPMT" setxattr "$1/big" user.colour green
+	"$SPMT" setxattr "$1/dir" user.spm.map mirror
+	"$SPMT" setacl "$1/small" u::rwx "u:$USER_B:r" g::x m::rx o::x
+}
+
+spm_need_mount mem:128M keep,name=kept
+make_tree "$MNT"
+want=$(tree "$MNT")
+ok "umount of a mount with keep" spm_umount
+ok "no server is left" wait_until 5 spm_no_servers
+
+spm_need_mount mem:128M keep,name=kept
+is "the next mount of that name finds every file" "$(tree "$MNT")" "$want"
+is "its attributes" "$("$SPMT" getxattr "$MNT/big" user.colour)" green
+is "the way of mapping" "$("$SPMT" getxattr "$MNT/dir" user.spm.map)" mirror
+is "its ACL: a named user may read" "$(as "$USER_B" cat "$MNT/small")" small
+ok "files can be changed" eval 'echo changed >"$MNT/small" && rm "$MNT/hard" && echo new >"$MNT/new"'
+actor a
+says "and mapped" a ok open f rw "$MNT/big"
+says "as before" a ok map m f rw shared 0 20M
+says "written" a ok put m 0 mapped
+actor_end a
+want=$(tree "$MNT")
+
+# An unlinked open file must not come back as a file, nor its memory stay.
+exec {fd}<>"$MNT/unlinked"
+rm "$MNT/unlinked"
+head -c 8M /dev/zero >&"$fd"
+exec {fd}>&-
+
+spm_need_mount mem:64M name=other
+is "another name has its own region" "$(ls -A "$MNT2")" ""
+spm_umount "$MNT2"
+
+dir=$MNT
+kill -TERM "$(spm_feature keeper_pid)"
+ok "SIGTERM keeps the region too" wait_until 10 spm_no_servers
+wait "${SPM_MOUNTS[$dir]}"
+unset "SPM_MOUNTS[$dir]"
+
+spm_need_mount mem:128M name=kept
+is "and the third mount finds what the second changed" "$(tree "$MNT")" "$want"
+is "what was mapped and written is there" "$(head -c 6 "$MNT/big")" mapped
+used=$(spm_stat resident_bytes)
+ok "the unlinked file's memory is free" test "$used" -lt $((28 * 1048576))
+spm_umount
+is "a mount without keep ends it: nothing in /run" "$(find /run/spmfs -name '*kept*' 2>/dev/null)" ""
+
+spm_need_mount mem:128M keep,name=kept
+is "so the next one is empty" "$(ls -A "$MNT")" ""
+spm_umount
+spm_need_mount mem:128M name=kept
+spm_umount
+
+spm_done

@@ -1,0 +1,15 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The namespace with mirrors: mappings and reads go to the page cache.
+set -u
+SPM_LIMIT=${SPM_LIMIT:-300}
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+spm_need_mount mem:512M map=mirror
+leaves_nothing "$MNT"
+conform "$MNT" -b "${SPM_NS_ENTRIES:-3000}"
+leaves_nothing "$MNT"
+spm_done

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the parts of treestress share. Side 0 is the tested filesystem, side 1 the reference. */
+#ifndef SPM_TESTS_STRESS_H
+#define SPM_TESTS_STRESS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+enum { SLOTS = 8, MAPS = 3, LOG_LINES = 48, LOG_WIDTH = 240, PATH_ROOM = 128, MAX_SIZE = 300000 };
+
+/* An open file, once on each side; -1 when the slot is empty. */
+struct slot {
+	int fd[2];
+};
+
+struct mapping {
+	char *at[2];
+	size_t len;
+	int fd[2]; /* to ask for the size: nothing beyond it may be touched */
+	bool writable;
+};
+
+struct world {
+	int root[2];	   /* the process's own directory */
+	unsigned int id;   /* of the process; every name that it makes begins with its letter */
+	uint64_t rng;
+	unsigned long ops;
+	struct slot slots[SLOTS];
+	struct mapping maps[MAPS];
+	long res[2];
+	int err[2];
+	char *buf[2]; /* MAX_SIZE each, for what is read */
+	char *data;   /* MAX_SIZE, for what is written */
+	char log[LOG_LINES][LOG_WIDTH];
+};
+
+/* Prints the difference and the last operations, and ends the process. */
+void differ(struct world *w, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
+/* Begins the log line of the next operation. */
+void say(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+uint64_t rnd(struct world *w);
+static inline unsigned int below(struct world *w, unsigned int n) { return (unsigned int)(rnd(w) % n); }
+void random_bytes(struct world *w, char *buf, size_t len);
+
+/* The same call on both sides; s is the side. Results and errno must agree; of descriptors only that there is one. */
+#define BOTH(w, call)                                                                                                \
+	do {                                                                                                         \
+		for (int s = 0; s < 2; s++) {                                                                        \
+			errno = 0;                                                                                   \
+			(w)->res[s] = (long)(call);                                                                  \
+			(w)->err[s] = (w)->res[s] < 0 ? errno : 0;                                                   \
+		}                                                                                                    \
+		same_result(w);                                                                                      \
+	} while (0)
+#define BOTH_FD(w, call)                                                                                             \
+	do {                                                                                                         \
+		for (int s = 0; s < 2; s++) {                                                                        \
+			errno = 0;                                                                                   \
+			fds[s] = (int)(call);                                                                        \
+			(w)->res[s] = fds[s] < 0 ? -1 : 0;                                                           \
+			(w)->err[s] = fds[s] < 0 ? errno : 0;                                                        \
+		}                                                                                                    \
+		same_result(w);                                                                                      \
+	} while (0)
+
+void same_result(struct world *w);
+void same_stat(struct world *w, const struct stat st[2], const char *what);
+void same_path(struct world *w, const char *path);
+void same_fd(struct world *w, const struct slot *slot);
+/* Compares two whole trees, names, attributes, contents, links. Errors end the process through differ(). */
+void same_tree(struct world *w, const int dirs[2], const char *what);
+
+void one_operation(struct world *w);
+void close_all(struct world *w);
+
+#endif
