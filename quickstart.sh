@@ -27,7 +27,7 @@ state=/var/lib/spmfs-quickstart	# what was mounted and installed, so that remove
 
 # Also the tools that a test would otherwise be skipped without.
 build_packages=(gcc libc6-dev make autoconf automake pkg-config libfuse3-dev libcap-ng-dev libjson-c-dev libdaxctl-dev)
-test_packages=(check mandoc shellcheck acl attr jq python3 rsync git libcap2-bin bash-completion gawk psmisc)
+test_packages=(check mandoc shellcheck acl attr jq rsync git libcap2-bin)
 
 die()
 {
@@ -73,7 +73,7 @@ install_packages()
 {
 	local -a missing
 	mapfile -t missing < <(missing_packages "$@")
-	[ ${#missing[@]} -gt 0 ] || return
+	[ ${#missing[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null || die "this is made for Debian 12 and 13 (apt-get); install by hand: ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
 	printf '== apt-get update\n' >>"$log"
@@ -187,7 +187,7 @@ demo()
 	ls -ln --time-style=+ "$file"
 	[ "$(feature "$dir" direct_supported)" = 1 ] || why_mirror "$dir"
 	printf 'User %s maps it:\n  ' $a
-	"$build/spm-whichpage" -u $a "$file"
+	"$build/spm-whichpage" -u $a "$file" "/proc/$(feature "$dir" worker_pid)/root/region/data/${file##*/}"
 	rc=$?
 	[ $rc -eq 0 ] || [ $rc -eq 3 ] || die "user $a cannot map $file"
 	[ $rc -eq 0 ] || [ "$(feature "$dir" direct_supported)" = 0 ] || die "the mapping is not the device's"
@@ -265,7 +265,7 @@ run_remove()
 	[ -f "$state/files" ] && printf '  delete    the %s files listed in %s\n' "$(wc -l <"$state/files")" "$state/files"
 	while read -r made dir; do
 		if is_mounted "$dir"; then
-			umount -- "$dir" || die "$dir is in use; 'fuser -vm $dir' shows by whom"
+			umount -- "$dir" || die "$dir is in use; 'fuser -vm $dir' (package psmisc) shows by whom"
 		fi
 		[ "$made" = no ] || rmdir -- "$dir" 2>/dev/null
 	done < <(cat "$state/mounts" 2>/dev/null)

@@ -186,19 +186,21 @@ void spm_wire_reply(struct iovec *iov, int count, struct spm_wire_init *init, bo
 	if (want_passthrough)
 		want |= SPM_FUSE_PASSTHROUGH;
 	init->agreed = want & init->offered;
-	o->minor = 40; /* what this file was written for, whatever the headers at hand say */
-	if (init->minor < o->minor)
-		o->minor = init->minor;
-	o->flags = (uint32_t)init->agreed;
-	o->flags2 = (uint32_t)(init->agreed >> 32);
-	o->max_readahead = 8u << 20; /* the kernel takes the smaller of this and read_ahead_kb of the mount */
-	o->max_background = 64;
-	o->congestion_threshold = 48;
-	o->max_write = SPM_WIRE_MAX_WRITE;
-	o->max_pages = SPM_WIRE_MAX_WRITE / 4096;
-	o->time_gran = 1;
-	/* 1: the region's filesystem may be passed through to, and nothing may stack on top of that */
-	o->max_stack_depth = init->agreed & SPM_FUSE_PASSTHROUGH ? 1 : 0;
+	*o = (struct init_out){
+		.major = FUSE_KERNEL_VERSION,
+		/* what this file was written for, whatever the headers at hand say */
+		.minor = init->minor < 40 ? init->minor : 40,
+		.flags = (uint32_t)init->agreed,
+		.flags2 = (uint32_t)(init->agreed >> 32),
+		.max_readahead = 8u << 20, /* the kernel takes the smaller of this and read_ahead_kb of the mount */
+		.max_background = 64,
+		.congestion_threshold = 48,
+		.max_write = SPM_WIRE_MAX_WRITE,
+		.max_pages = SPM_WIRE_MAX_WRITE / 4096,
+		.time_gran = 1,
+		/* 1: the region's filesystem may be passed through to, and nothing may stack on top of that */
+		.max_stack_depth = init->agreed & SPM_FUSE_PASSTHROUGH ? 1 : 0,
+	};
 	init->done = true;
 }
 

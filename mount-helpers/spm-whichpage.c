@@ -3,13 +3,16 @@
  * Shows what a mapping of a file really maps: the device's own pages or copies in the page cache of FUSE.
  * Used by quickstart.sh and the tests, not installed. Runs as root, since only root may see page frames.
  *
- *	spm-whichpage [-u UID] FILE
+ *	spm-whichpage [-u UID] FILE [BACKING]
  *
  * A child drops to UID, opens FILE and maps all of it, so that what is shown is what an ordinary user gets.
  * Then root reads the child's page frames (/proc/PID/pagemap) and the kernel's word on each (/proc/kpageflags):
  * tmpfs pages, which the device consists of, are "swap backed" and not anonymous; pages of the cache of a FUSE
- * file are not swap backed. cachestat(2), where the kernel has it, counts the FUSE file's cache as a second
- * witness. Exit status: 0 all pages are the device's, 3 some are copies, 1 the file could not be mapped.
+ * file are not swap backed. There are two more witnesses: BACKING, the same file as the server sees it in the
+ * device's own filesystem (/proc/WORKER/root/region/data/...), must have the very same page frames; and
+ * cachestat(2), where the kernel has it, counts the pages in the cache of the FUSE file.
+ *
+ * Exit status: 0 all pages are the device's, 3 some are copies, 1 the file could not be mapped.
  */
 #include "config.h"
 
@@ -44,8 +47,16 @@ struct mapping {
 	int32_t error;  /* errno of the step that failed, 0: mapped */
 };
 
+/* The page frames behind a process's mapping. */
+struct frames {
+	int pagemap;
+	uint64_t first; /* number of the first page */
+};
+
 struct counts {
-	uint64_t device, copies, huge, absent, first_frame;
+	uint64_t device, copies, absent;
+	uint64_t same; /* as in BACKING */
+	uint64_t first_frame, huge_kb;
 };
 
 static int64_t cached_pages(int fd)
@@ -99,24 +110,55 @@ static void child(uid_t uid, const char *path, int out, int in)
 	_exit(0);
 }
 
-static int count_pages(pid_t pid, const struct mapping *m, struct counts *c)
+/* How much of the mapping is mapped by huge pages, from the entry of /proc/PID/smaps that begins at start. */
+static uint64_t huge_kb(pid_t pid, uint64_t start)
 {
-	spm_auto_close int maps = -1, flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	spm_auto_fclose FILE *f = NULL;
+	char line[512], path[64];
+	uint64_t from, kb = 0;
+	bool ours = false;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps", (int)pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%" SCNx64 "-", &from) == 1 && strchr(line, '-'))
+			ours = from == start;
+		else if (ours && (sscanf(line, "ShmemPmdMapped: %" SCNu64, &kb) == 1) && kb)
+			break;
+	}
+	return kb;
+}
+
+/* 0: the page is not there, or the caller is not root. */
+static uint64_t frame_of(const struct frames *f, uint64_t page)
+{
+	uint64_t entry;
+
+	if (pread(f->pagemap, &entry, 8, (off_t)((f->first + page) * 8)) != 8)
+		return 0;
+	return entry & PM_PRESENT ? entry & PM_FRAME : 0;
+}
+
+static int frames_open(const char *pid, uint64_t start, struct frames *f)
+{
 	char path[64];
 
-	memset(c, 0, sizeof(*c));
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
-	maps = open(path, O_RDONLY | O_CLOEXEC);
-	if (maps < 0 || flags < 0)
-		return -errno;
-	for (uint64_t i = 0; i < m->pages; i++) {
-		uint64_t entry, bits, frame;
+	snprintf(path, sizeof(path), "/proc/%s/pagemap", pid);
+	f->first = start / (uint64_t)sysconf(_SC_PAGESIZE);
+	f->pagemap = open(path, O_RDONLY | O_CLOEXEC);
+	return f->pagemap < 0 ? -errno : 0;
+}
 
-		if (pread(maps, &entry, 8, (off_t)((m->start / page + i) * 8)) != 8)
-			return -EIO;
-		frame = entry & PM_FRAME;
-		if (!(entry & PM_PRESENT) || !frame) {
+static int count_pages(const struct frames *client, const struct frames *backing, uint64_t pages, struct counts *c)
+{
+	spm_auto_close int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+
+	if (flags < 0)
+		return -errno;
+	for (uint64_t i = 0; i < pages; i++) {
+		uint64_t bits, frame = frame_of(client, i);
+
+		if (!frame) {
 			c->absent++;
 			continue;
 		}
@@ -128,30 +170,57 @@ static int count_pages(pid_t pid, const struct mapping *m, struct counts *c)
 			c->device++;
 		else
 			c->copies++;
-		c->huge += !!(bits & 1ULL << KPF_THP);
+		c->same += backing && frame_of(backing, i) == frame;
 	}
 	return 0;
 }
 
-static int show(const char *path, const struct mapping *m, const struct counts *c)
+static int look(pid_t pid, const struct mapping *m, const char *backing_path, struct counts *c)
 {
-	const bool direct = c->device == m->pages;
+	struct frames client = { .pagemap = -1 }, backing = { .pagemap = -1 };
+	struct mapping b = { .node = -1, .cached = -1 };
+	char text[16];
+	int rc;
 
-	printf("%s: %" PRIu64 " of %" PRIu64 " mapped pages are the device's own", path, c->device, m->pages);
+	memset(c, 0, sizeof(*c));
+	snprintf(text, sizeof(text), "%d", (int)pid);
+	rc = frames_open(text, m->start, &client);
+	if (!rc && backing_path) {
+		rc = map_and_touch(backing_path, &b);
+		if (!rc)
+			rc = b.pages == m->pages ? frames_open("self", b.start, &backing) : -ESTALE;
+	}
+	if (!rc)
+		rc = count_pages(&client, backing_path ? &backing : NULL, m->pages, c);
+	c->huge_kb = huge_kb(pid, m->start);
+	spm_cleanup_close(&client.pagemap);
+	spm_cleanup_close(&backing.pagemap);
+	return rc;
+}
+
+static int show(const struct mapping *m, const struct counts *c, bool with_backing)
+{
+	const bool direct = c->device == m->pages && (!with_backing || c->same == m->pages);
+
+	printf("%" PRIu64 " of %" PRIu64 " mapped pages are the device's own", c->device, m->pages);
+	if (with_backing)
+		printf(", %" PRIu64 " of them the page frames of its file there", c->same);
 	if (c->copies)
 		printf(", %" PRIu64 " are copies in the page cache", c->copies);
 	if (c->absent)
 		printf(", %" PRIu64 " are not there", c->absent);
-	if (c->huge)
-		printf(", %" PRIu64 " of them in huge pages", c->huge);
-	printf("; first page frame 0x%" PRIx64 ", node %d", c->first_frame, m->node);
+	printf("; the first is frame 0x%" PRIx64, c->first_frame);
+	if (m->node >= 0)
+		printf(" on node %d", m->node);
+	if (c->huge_kb)
+		printf("; %" PRIu64 " KiB are mapped by huge pages", c->huge_kb);
 	if (m->cached >= 0)
-		printf("; cache of the FUSE file: %" PRId64 " pages", m->cached);
+		printf("; page cache of the FUSE file: %" PRId64 " pages", m->cached);
 	putchar('\n');
 	return direct ? 0 : 3;
 }
 
-static int inspect(uid_t uid, const char *path)
+static int inspect(uid_t uid, const char *path, const char *backing)
 {
 	int told[2], end[2], rc, status;
 	struct mapping m = { .error = EIO };
@@ -173,14 +242,14 @@ static int inspect(uid_t uid, const char *path)
 	if (rc) {
 		fprintf(stderr, "spm-whichpage: user %d cannot map %s: %s\n", (int)uid, path, strerror(-rc));
 	} else {
-		rc = count_pages(pid, &m, &c);
+		rc = look(pid, &m, backing, &c);
 		if (rc)
 			fprintf(stderr, "spm-whichpage: cannot look at page frames: %s; run it as root\n",
 				strerror(-rc));
 	}
 	close(end[1]);
 	waitpid(pid, &status, 0);
-	return rc ? 1 : show(path, &m, &c);
+	return rc ? 1 : show(&m, &c, backing != NULL);
 }
 
 int main(int argc, char **argv)
@@ -193,9 +262,9 @@ int main(int argc, char **argv)
 			return 2;
 		uid = (uid_t)strtoul(optarg, NULL, 10);
 	}
-	if (argc - optind != 1) {
-		fprintf(stderr, "usage: spm-whichpage [-u UID] FILE\n");
+	if (argc - optind < 1 || argc - optind > 2) {
+		fprintf(stderr, "usage: spm-whichpage [-u UID] FILE [BACKING]\n");
 		return 2;
 	}
-	return inspect(uid, argv[optind]);
+	return inspect(uid, argv[optind], argv[optind + 1]);
 }

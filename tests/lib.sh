@@ -25,7 +25,7 @@
 #	spm_mount [SOURCE [OPTIONS]]   sets MNT, then MNT2, MNT3 ...
 #	spm_need_mount, spm_fresh      the same; the test ends without it; unmounts the others first
 #	spm_umount [DIR], spm_servers, spm_server_pid [DIR]
-#	spm_stat KEY [DIR], spm_feature KEY [DIR], spm_file KEY PATH, file_mode PATH
+#	spm_traces [PATTERN], spm_stat KEY [DIR], spm_feature KEY [DIR], spm_file KEY PATH, file_mode PATH
 # Others:
 #	wait_until SECONDS CMD..., as UID CMD..., as_groups UID GID GROUPS CMD..., at_exit CMD...
 # Actors (clients that live on and do one thing a line, tests/progs/actor.c):
@@ -345,6 +345,20 @@ file_mode()
 	spm_file mode "$1"
 }
 
+# What mounts of this test leave outside of themselves: mounts, files in /run, empty control groups that are named
+# after our directory or match a further pattern. Other tests run beside this one; theirs do not count.
+spm_traces()
+{
+	local id=${SPM_TMP##*.} c
+	spm_mounts_below "$SPM_TMP"
+	spm_mounts_below /run
+	find /run -mindepth 1
+	find /sys/fs/cgroup -type d -name '*spmfs*' 2>/dev/null | grep -e "$id" ${1:+-e "$1"} |
+		while IFS= read -r c; do
+			[ -s "$c/cgroup.procs" ] || printf '%s\n' "$c"
+		done
+}
+
 # ---- actors ----
 
 actor()
@@ -502,6 +516,8 @@ spm_begin()
 		[ -n "${SPM_INSIDE:-}" ] || spm_enter_sandbox "$@"
 		unset SPM_INSIDE
 		mount -t tmpfs -o mode=755 spm-test-run /run || exit 1
+		# mount(8) and umount(8) make this one.
+		mkdir /run/mount
 		umask 022
 		SPM_SERVER_EXE=$(readlink -f "$SPMFS")
 		[ -x "$SPMFS" ] || { echo "Bail out! $SPMFS is not built"; exit 1; }

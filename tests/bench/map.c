@@ -124,11 +124,12 @@ const struct probe random_probe = {
 
 static int touch_sample(struct bench *b, enum side side, double *value)
 {
-	int64_t before, t;
+	int64_t before, start, t;
 	int rc;
 
 	before = free_bytes(bench_dir(b, side));
 	heat_memory(2 * b->scale.map_bytes);
+	start = now_ns();
 	rc = committed_open(b, side, "touch");
 	if (!rc)
 		rc = committed_map(b, side);
@@ -136,7 +137,8 @@ static int touch_sample(struct bench *b, enum side side, double *value)
 		return rc;
 	t = now_ns();
 	touch(&mapped[side]);
-	t = now_ns() - t;
+	/* Who zeroes the pages when it commits them makes the touch cheap and the commit dear: both are shown. */
+	t = now_ns() - (b->fig->what == TOUCH_ALL ? start : t);
 	*value = (double)t / 1e3 / (double)(mapped[side].len / MIB);
 	mapped_close(&mapped[side]);
 	/* The next sample is to find the same pages free. */

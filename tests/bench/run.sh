@@ -33,6 +33,12 @@ server_pids()
 	sed -n 's/^\(keeper\|worker\)_pid \([1-9][0-9]*\)$/\2/p' "$1/.spm/features" 2>/dev/null | sort -u
 }
 
+# One that has ended but was not yet waited for by its parent, init, does not count.
+running()
+{
+	grep -qs '^State:.[^ZX]' "/proc/$1/status"
+}
+
 # True when every process given has gone, at the latest after 10 s.
 wait_gone()
 {
@@ -40,7 +46,7 @@ wait_gone()
 
 	for pid in "$@"; do
 		tries=0
-		while kill -0 "$pid" 2>/dev/null; do
+		while running "$pid"; do
 			[ $((tries += 1)) -le 200 ] || return 1
 			sleep 0.05
 		done

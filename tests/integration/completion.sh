@@ -56,7 +56,7 @@ offers "spmctl status: --json" spmctl "spmctl status --" --json
 offers "spmctl files: files" spmctl "spmctl files $top_srcdir/conf" "$top_srcdir/configure.ac"
 
 if [ -x "$SPMFS" ]; then
-	for option in $("$SPMFS" --help | sed -nE 's/^ +([a-z_]+=?) .*/\1/p'); do
+	for option in $("$SPMFS" --help | sed -nE 's/^  ([a-z_]+=?)  +[a-z0-9].*/\1/p'); do
 		offers "spmfs -o: offers $option" spmfs "spmfs mem:1G /mnt -o " "$option"
 	done
 else

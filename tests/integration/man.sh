@@ -36,7 +36,7 @@ elif [ ! -x "$SPMFS" ]; then
 else
 	both=$(text spmfs.8; text mount.fuse.spmfs.8)
 	help=$("$SPMFS" --help)
-	options=$(sed -nE 's/^ +([a-z_]+)=? .*/\1/p' <<<"$help")
+	options=$(sed -nE 's/^  ([a-z_]+)=?  +[a-z0-9].*/\1/p' <<<"$help")
 	ok "spmfs --help lists options" test "$(wc -l <<<"$options")" -ge 10
 	for option in $options; do
 		like "option $option is described" "$both" "(^|[^a-z_])$option([^a-z_]|\$)"

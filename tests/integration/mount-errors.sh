@@ -9,20 +9,16 @@ d=$SPM_TMP/mnt
 mkdir "$d"
 echo "not a directory" >"$SPM_TMP/file"
 
-# Everything that a mount makes outside of itself. Control groups with processes in them are somebody else's.
 traces()
 {
-	local c
-	cat /proc/self/mountinfo
-	find /run -mindepth 1
+	spm_traces "$NAMES"
 	ls -ldi "$d"
 	ls -A "$d"
 	spm_servers
-	find /sys/fs/cgroup -type d -name '*spmfs*' 2>/dev/null | while IFS= read -r c; do
-		[ -s "$c/cgroup.procs" ] || printf '%s\n' "$c"
-	done
 }
 
+# Names that mounts of this test are given, which nobody else uses.
+NAMES="taken-${SPM_TMP##*.}"
 before=$(traces)
 same_traces()
 {
@@ -91,10 +87,15 @@ refused 32 "1000" "a node that is not there" node:1000:64M "$d"
 refused 32 "mpol" "a policy for a node that is not there" mem:64M "$d" -o mpol=bind:1000
 refused 32 "1000" "a node that is not there, among others" node:0,1000 "$d"
 
-spm_need_mount mem:16M name=taken
+spm_need_mount mem:16M "keep,name=$NAMES"
 before=$(traces)
-refused 32 "taken" "a name that is in use" mem:16M "$d" -o name=taken
+refused 32 "$NAMES" "a kept region that is in use" mem:16M "$d" -o "keep,name=$NAMES"
+refused 32 "$NAMES" "the same without keep" mem:16M "$d" -o "name=$NAMES"
 spm_umount
+before=$(traces)
+refused "1|32" "$NAMES" "a kept region of another source" mem:32M "$d" -o "keep,name=$NAMES"
+"$SPMFS" mem:16M "$d" -o "name=$NAMES" && umount "$d"
+ok "the kept region is given up" wait_until 5 spm_no_servers
 before=$(traces)
 
 # Nobody but root, and no user namespace around it.

@@ -19,20 +19,10 @@ less_shmem_than()
 	[ "$(shmem_mib)" -lt "$1" ]
 }
 
-traces()
-{
-	local c
-	cat /proc/self/mountinfo
-	find /run -mindepth 1
-	find /sys/fs/cgroup -type d -name '*spmfs*' 2>/dev/null | while IFS= read -r c; do
-		[ -s "$c/cgroup.procs" ] || printf '%s\n' "$c"
-	done
-}
-
-before=$(traces)
+before=$(spm_traces)
 same_traces()
 {
-	[ "$(traces)" = "$before" ]
+	[ "$(spm_traces)" = "$before" ]
 }
 
 gone()
@@ -51,7 +41,7 @@ all_clean()
 {
 	ok "$1: every server ended" wait_until 10 spm_no_servers
 	if ! wait_until 5 same_traces; then
-		fail "$1: mounts, /run and control groups are as before" "$(diff <(printf '%s\n' "$before") <(traces))"
+		fail "$1: mounts, /run and control groups are as before" "$(diff <(printf '%s\n' "$before") <(spm_traces))"
 	else
 		pass "$1: mounts, /run and control groups are as before"
 	fi
@@ -119,12 +109,14 @@ all_clean "SIGTERM while mapped, after the client's end" "$mem"
 
 # A signal that arrives while clients work: they get errors, nobody hangs.
 "$SPMFS" mem:64M "$d" || fail "mount"
-(while touch "$d/x" 2>/dev/null && rm "$d/x" 2>/dev/null; do :; done) &
+# By a relative path: the full one leads to the directory below as soon as the mount is gone.
+(cd "$d" && while touch x && rm x; do :; done) 2>"$SPM_TMP/client.err" &
 busy=$!
 wait_until 5 eval '[ "$(spm_stat requests "$d")" -gt 500 ]'
 kill -TERM "$(spm_feature keeper_pid "$d")"
 ok "SIGTERM under load: the clients come to an end" wait_until 10 gone "$busy"
 wait "$busy"
+like "with an error that says so" "$(cat "$SPM_TMP/client.err")" 'not connected|aborted|Input/output error'
 all_clean "SIGTERM under load" "$(shmem_mib)"
 
 spm_done

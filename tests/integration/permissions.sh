@@ -167,8 +167,7 @@ fails "trusted. attributes are root's" as "$USER_A" "$SPMT" getxattr "$MNT/f" tr
 # Capabilities of every thread. More than the expected ones are those that HACKING.md explains.
 declare -A BIT=([chown]=0 [dac_override]=1 [dac_read_search]=2 [fowner]=3 [fsetid]=4 [kill]=5 [setgid]=6
 	[setuid]=7 [sys_admin]=21 [sys_resource]=24 [sys_nice]=23 [linux_immutable]=9 [sys_chroot]=18
-	[sys_ptrace]=19
-	[mknod]=27 [lease]=28 [setfcap]=31)
+	[sys_ptrace]=19 [mknod]=27 [lease]=28 [setfcap]=31)
 allowed=0
 for name in sys_admin dac_override dac_read_search chown fowner mknod setuid setgid setfcap lease; do
 	allowed=$((allowed | 1 << BIT[$name]))

@@ -26,6 +26,7 @@ struct mapping {
 struct world {
 	int root[2];	   /* the process's own directory */
 	unsigned int id;   /* of the process; every name that it makes begins with its letter */
+	bool no_suid;	   /* regular files get no suid and sgid bits */
 	uint64_t rng;
 	unsigned long ops;
 	struct slot slots[SLOTS];

@@ -56,6 +56,14 @@ static mode_t some_mode(struct world *w)
 	return modes[below(w, sizeof(modes) / sizeof(modes[0]))];
 }
 
+/* The same for what is, or will be, a regular file. */
+static mode_t file_mode(struct world *w)
+{
+	mode_t mode = some_mode(w);
+
+	return w->no_suid ? mode & 01777 : mode;
+}
+
 static off_t some_offset(struct world *w)
 {
 	switch (below(w, 4)) {
@@ -110,7 +118,7 @@ static void op_open(struct world *w)
 	unsigned int i = below(w, SLOTS);
 	char path[PATH_ROOM];
 	int flags, fds[2];
-	mode_t mode = some_mode(w);
+	mode_t mode = file_mode(w);
 
 	flags = ways[below(w, 5)] | extras[below(w, 9)] | O_NONBLOCK | O_CLOEXEC;
 	if (below(w, 2) && !(flags & O_DIRECTORY))
@@ -126,7 +134,7 @@ static void op_tmpfile(struct world *w)
 {
 	unsigned int i = below(w, SLOTS);
 	int flags = O_TMPFILE | O_RDWR | O_CLOEXEC | (below(w, 4) ? 0 : O_EXCL), fds[2];
-	mode_t mode = some_mode(w);
+	mode_t mode = file_mode(w);
 	char path[PATH_ROOM];
 
 	if (below(w, 2))
@@ -321,7 +329,7 @@ static void op_mknod(struct world *w)
 {
 	static const mode_t kinds[] = {S_IFREG, S_IFIFO, S_IFCHR, S_IFSOCK};
 	char path[PATH_ROOM];
-	mode_t mode = kinds[below(w, 4)] | some_mode(w);
+	mode_t mode = kinds[below(w, 4)] | file_mode(w);
 
 	some_path(w, path, false);
 	say(w, "mknod %s 0%o", path, mode);
@@ -466,9 +474,13 @@ static void op_chmod(struct world *w)
 	unsigned int i = some_slot(w);
 	mode_t mode = some_mode(w);
 	char path[PATH_ROOM];
+	struct stat st;
 
 	some_path(w, path, true);
+	if (w->no_suid && (fstatat(w->root[1], path, &st, 0) || !S_ISDIR(st.st_mode)))
+		mode &= 01777;
 	if (below(w, 3) == 0) {
+		mode &= w->no_suid ? 01777 : 07777;
 		say(w, "fchmod slot %u 0%o", i, mode);
 		BOTH(w, fchmod(w->slots[i].fd[s], mode));
 		same_fd(w, &w->slots[i]);

@@ -50,6 +50,8 @@ plant()
 	chmod 2775 "$d/a"
 	chmod 1777 "$d/empty"
 	chmod 0 "$d/docs/f3"
+	# long ago: rsync takes a time within the same second for right
+	find "$d" -exec touch -h -d '2015-05-05 05:05:05.555555555' {} +
 	touch -h -d '1999-12-31 23:59:59.123456789' "$d/links/dangling"
 	touch -d '2001-02-03 04:05:06.000000007' "$d/docs/f4" "$d/a/b/c"
 	touch -d '1955-11-05 06:15:00' "$d/docs/f5"

@@ -4,9 +4,9 @@
  * Results, errno, data and attributes are compared after each operation, the trees at the end. Each process has a
  * directory of its own, and all share one where each uses names of its own, so that every result is determined.
  *
- *	treestress [-n PROCESSES] [-s SECONDS] [-o OPERATIONS] [-r SEED] TESTED REFERENCE
+ *	treestress [-S] [-n PROCESSES] [-s SECONDS] [-o OPERATIONS] [-r SEED] TESTED REFERENCE
  *
- * With the seed and -o instead of -s a run can be repeated.
+ * -S leaves out suid and sgid bits of regular files. With the seed and -o instead of -s a run can be repeated.
  */
 #include "tests/namespace/stress.h"
 
@@ -31,6 +31,7 @@ enum { MAX_PROCESSES = 26, BASES = 8 };
 static unsigned int processes = 8;
 static unsigned long seconds = 60, operations;
 static uint64_t seed;
+static bool no_suid;
 static const char *sides[2];
 static atomic_ulong *total_ops;
 
@@ -96,6 +97,7 @@ static void open_world(struct world *w, unsigned int id)
 
 	memset(w, 0, sizeof(*w));
 	w->id = id;
+	w->no_suid = no_suid;
 	w->rng = seed + id * 1000003u;
 	for (i = 0; i < SLOTS; i++)
 		w->slots[i].fd[0] = w->slots[i].fd[1] = -1;
@@ -222,7 +224,7 @@ static bool same_shared(void)
 
 static int usage(void)
 {
-	fputs("usage: treestress [-n PROCESSES] [-s SECONDS] [-o OPERATIONS] [-r SEED] TESTED REFERENCE\n", stderr);
+	fputs("usage: treestress [-S] [-n PROCESSES] [-s SECONDS] [-o OPERATIONS] [-r SEED] TESTED REFERENCE\n", stderr);
 	return 2;
 }
 
@@ -233,8 +235,10 @@ int main(int argc, char **argv)
 
 	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		return 2;
-	while ((c = getopt(argc, argv, "n:s:o:r:")) != -1) {
-		if (c == 'n')
+	while ((c = getopt(argc, argv, "Sn:s:o:r:")) != -1) {
+		if (c == 'S')
+			no_suid = true;
+		else if (c == 'n')
 			processes = (unsigned int)strtoul(optarg, NULL, 10);
 		else if (c == 's')
 			seconds = strtoul(optarg, NULL, 10);
@@ -261,7 +265,7 @@ int main(int argc, char **argv)
 	if (good)
 		printf("# %lu operations on both sides, no difference\n", atomic_load(total_ops));
 	else
-		printf("# to repeat: treestress -n %u -r 0x%llx %s%lu TESTED REFERENCE\n", processes,
+		printf("# to repeat: treestress %s-n %u -r 0x%llx %s%lu TESTED REFERENCE\n", no_suid ? "-S " : "", processes,
 		       (unsigned long long)seed, operations ? "-o " : "-s ", operations ? operations : seconds);
 	return good ? 0 : 1;
 }
