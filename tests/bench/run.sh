@@ -69,7 +69,10 @@ cleanup()
 			sleep 0.05
 		done
 		# shellcheck disable=SC2086 # one word for each process
-		wait_gone $pids || echo "bench: server of $dir is still there: pid" $pids >&2
+		wait_gone $pids || {
+			echo "bench: the server of $dir still runs: pid" $pids >&2
+			echo "bench: a mount namespace made meanwhile may hold a copy of its mount" >&2
+		}
 	done
 	rmdir "$work"/* "$work" && work=
 }
