@@ -52,7 +52,7 @@ int spm_region_enter_new(struct spm_error *e)
 }
 
 /* The lock lives as long as the open file, which keeper and worker share. */
-static int lock_meta(int flags, struct spm_error *e)
+static int lock_meta(int flags, const char *name, struct spm_error *e)
 {
 	int fd = open(SPM_REGION_META, flags | O_CLOEXEC, 0600);
 
@@ -60,14 +60,14 @@ static int lock_meta(int flags, struct spm_error *e)
 		return spm_fail(e, -errno, "cannot open %s: %s", SPM_REGION_META, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB)) {
 		close(fd);
-		return spm_fail(e, -EBUSY, "the region is in use by another mount; unmount that one or choose another name=");
+		return spm_fail(e, -EBUSY, "the region '%s' is in use by another mount; unmount that one or choose another name=", name);
 	}
 	return fd;
 }
 
 int spm_region_create(const char *source, const struct spm_slice_opts *o, struct spm_slice *root, struct spm_error *e)
 {
-	spm_auto_close int meta = lock_meta(O_RDWR | O_CREAT | O_EXCL, e);
+	spm_auto_close int meta = lock_meta(O_RDWR | O_CREAT | O_EXCL, "", e);
 	int rc;
 
 	if (meta < 0)
@@ -80,9 +80,9 @@ int spm_region_create(const char *source, const struct spm_slice_opts *o, struct
 	return rc;
 }
 
-int spm_region_reopen(const char *source, struct spm_slice *root, struct spm_error *e)
+int spm_region_reopen(const char *source, const char *name, struct spm_slice *root, struct spm_error *e)
 {
-	spm_auto_close int meta = lock_meta(O_RDWR, e);
+	spm_auto_close int meta = lock_meta(O_RDWR, name, e);
 	char was[256];
 	ssize_t n;
 	int rc;
@@ -94,8 +94,8 @@ int spm_region_reopen(const char *source, struct spm_slice *root, struct spm_err
 		return spm_fail(e, -EIO, "cannot read %s", SPM_REGION_META);
 	was[n] = '\0';
 	if (strcmp(was, source))
-		return spm_fail(e, -EINVAL, "the kept region of this name was made from %s, not from %s; "
-				"mount it with that source, or choose another name=", was, source);
+		return spm_fail(e, -EINVAL, "the kept region '%s' was made from %s, not from %s; "
+				"mount it with that source, or choose another name=", name, was, source);
 	rc = spm_slice_open(SPM_REGION_DIR, root, e);
 	if (rc)
 		return rc;

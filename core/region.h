@@ -17,8 +17,8 @@ int spm_region_enter_new(struct spm_error *e) SPM_MUST_CHECK;
 /* In the new namespace: makes the region with its root slice. @source is what the user typed. */
 int spm_region_create(const char *source, const struct spm_slice_opts *o, struct spm_slice *root, struct spm_error *e)
 	SPM_MUST_CHECK;
-/* In the namespace of a kept region: finds it again. -EBUSY: another mount uses it; -EINVAL: it was made
+/* In the namespace of the kept region @name: finds it again. -EBUSY: another mount uses it; -EINVAL: it was made
  * from another source. */
-int spm_region_reopen(const char *source, struct spm_slice *root, struct spm_error *e) SPM_MUST_CHECK;
+int spm_region_reopen(const char *source, const char *name, struct spm_slice *root, struct spm_error *e) SPM_MUST_CHECK;
 
 #endif

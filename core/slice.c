@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <string.h>
 #include <sys/mount.h>
 
@@ -53,6 +54,20 @@ static void slice_init(struct spm_slice *s)
 	*s = (struct spm_slice){ .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 };
 }
 
+/* What the filesystem was mounted with, for a slice that this process did not make. */
+static void read_features(const char *path, struct spm_slice_features *f)
+{
+	spm_auto_fclose FILE *mounts = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+
+	while (mounts && (m = getmntent(mounts))) {
+		if (strcmp(m->mnt_dir, path))
+			continue;
+		f->noswap = hasmntopt(m, "noswap");
+		f->huge = hasmntopt(m, "huge");
+	}
+}
+
 int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e)
 {
 	int rc;
@@ -63,6 +78,7 @@ int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e)
 		spm_slice_close(out);
 		return spm_fail(e, rc, "the region holds no data directory: %s", strerror(-rc));
 	}
+	read_features(path, &out->features);
 	return 0;
 }
 

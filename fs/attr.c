@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/attr.h"
 #include "core/commit.h"
+#include "fs/caller.h"
 #include "fs/control.h"
 #include "fs/open.h"
 #include "fs/ops.h"
@@ -8,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -200,6 +202,27 @@ static int set_times(int fd, const struct stat *attr, int to_set)
 	return utimensat(fd, "", ts, AT_EMPTY_PATH) ? -errno : 0;
 }
 
+/*
+ * sgid on a file that its group may not execute is not a privilege, and chown takes it only from callers who
+ * are neither privileged nor in the group.
+ */
+static bool chown_keeps_sgid(int fd)
+{
+	uint32_t pid = spm_self->wire.pid;
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISREG(st.st_mode) && (st.st_mode & (S_ISGID | S_IXGRP)) == S_ISGID &&
+	       (spm_caller_has_cap(pid, CAP_FSETID) || spm_caller_in_group(pid, st.st_gid));
+}
+
+static int set_owner(int fd, uid_t uid, gid_t gid)
+{
+	spm_keep_suid bool keep = spm_fsetid(chown_keeps_sgid(fd));
+
+	(void)keep;
+	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) ? -errno : 0;
+}
+
 #define SET_TIMES (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)
 #define SET_OWNER (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)
 
@@ -216,7 +239,7 @@ static int apply(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, cons
 		uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
 		gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
 
-		rc = fchownat(fd.fd, "", uid, gid, AT_EMPTY_PATH) ? -errno : 0;
+		rc = set_owner(fd.fd, uid, gid);
 	}
 	if (!rc && to_set & FUSE_SET_ATTR_MODE)
 		rc = set_mode(fd.fd, attr->st_mode);

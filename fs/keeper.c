@@ -80,7 +80,7 @@ static int enter_kept(struct keeper *k, int pin)
 
 static int reopen_region(struct keeper *k)
 {
-	int rc = spm_region_reopen(k->o->source_text, &k->root, &k->err);
+	int rc = spm_region_reopen(k->o->source_text, k->o->name, &k->root, &k->err);
 
 	if (!rc && k->o->size_bytes)
 		rc = spm_slice_resize(&k->root, k->o->size_bytes);

@@ -95,7 +95,7 @@ int spm_mounts_make(const struct spm_options *o, int fuse_fd, dev_t *dev, struct
 	if (!rc && statx(mnt, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, 0, &sx))
 		rc = -errno;
 	if (rc)
-		return spm_fail(e, rc, "cannot mount: %s", strerror(-rc));
+		return spm_fail(e, rc, "cannot mount with /dev/fuse: %s", strerror(-rc));
 	*dev = makedev(sx.stx_dev_major, sx.stx_dev_minor);
 	return spm_steal_fd(&mnt);
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/caller.h"
 #include "fs/control.h"
 #include "fs/open.h"
 #include "fs/ops.h"
@@ -10,7 +11,6 @@
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/xattr.h>
-#include "core/caps.h"
 
 /* A path of the inode for the calls that take no descriptor with O_PATH; follows no symbolic link of the region. */
 struct inode_path {
@@ -125,29 +125,6 @@ void spm_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	spm_reply_rc(req, rc);
 }
 
-/*
- * tmpfs lists trusted.* names only to those who have CAP_SYS_ADMIN in the first user namespace. The request
- * does not say, so it is looked up, in the rare case that such a name is there; the kernel checks access to
- * the values itself.
- */
-static bool may_see_trusted(uint32_t pid)
-{
-	char path[64], line[256];
-	unsigned long long caps = 0, first = 1, count = 0;
-	spm_auto_fclose FILE *f = NULL, *map = NULL;
-
-	snprintf(path, sizeof(path), "/proc/%u/status", pid);
-	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "CapEff: %llx", &caps) == 1)
-			break;
-	snprintf(path, sizeof(path), "/proc/%u/uid_map", pid);
-	map = fopen(path, "re");
-	if (!map || fscanf(map, "%llu %*u %llu", &first, &count) != 2)
-		return false;
-	return caps & SPM_CAP(CAP_SYS_ADMIN) && first == 0 && count == UINT32_MAX;
-}
-
 static size_t drop_trusted(char *list, size_t len)
 {
 	size_t kept = 0;
@@ -188,7 +165,8 @@ void spm_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	}
 	if (!rc && n < 0)
 		rc = -errno;
-	if (!rc && n && memmem(list, (size_t)n, "trusted.", 8) && !may_see_trusted(spm_self->wire.pid))
+	/* as tmpfs does; the kernel itself checks access to the values */
+	if (!rc && n && memmem(list, (size_t)n, "trusted.", 8) && !spm_caller_has_cap(spm_self->wire.pid, CAP_SYS_ADMIN))
 		n = (ssize_t)drop_trusted(list, (size_t)n);
 	if (rc)
 		spm_reply_rc(req, rc);

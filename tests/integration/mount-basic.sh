@@ -38,10 +38,11 @@ odd=("with blank" $'tab\there' 'back\slash' $'line\nbreak' 'späß-メモリ' '-
 for name in "${odd[@]}"; do
 	dir=$SPM_TMP/$name
 	mkdir -- "$dir"
+	printf -v shown %q "$name"
 	out=$("$SPMFS" mem:16M "$dir" 2>&1)
-	is "mount point $(printf %q "$name"): mounts" "$? $out" "0 "
-	ok "mount point $(printf %q "$name"): a file can be written" eval 'echo x >"$dir/f" && [ -s "$dir/f" ]'
-	ok "mount point $(printf %q "$name"): unmounts" umount -- "$dir"
+	is "mount point $shown: mounts" "$? $out" "0 "
+	ok "mount point $shown: a file can be written" eval 'echo x >"$dir/f" && [ -s "$dir/f" ]'
+	ok "mount point $shown: unmounts" umount -- "$dir"
 done
 others_ended()
 {

@@ -89,11 +89,11 @@ refused 32 "1000" "a node that is not there, among others" node:0,1000 "$d"
 
 spm_need_mount mem:16M "keep,name=$NAMES"
 before=$(traces)
-refused 32 "$NAMES" "a kept region that is in use" mem:16M "$d" -o "keep,name=$NAMES"
-refused 32 "$NAMES" "the same without keep" mem:16M "$d" -o "name=$NAMES"
+refused 32 "in use" "a kept region that is in use" mem:16M "$d" -o "keep,name=$NAMES"
+refused 32 "in use" "the same without keep" mem:16M "$d" -o "name=$NAMES"
 spm_umount
 before=$(traces)
-refused "1|32" "$NAMES" "a kept region of another source" mem:32M "$d" -o "keep,name=$NAMES"
+refused "1|32" "mem:16M" "a kept region of another source" mem:32M "$d" -o "keep,name=$NAMES"
 "$SPMFS" mem:16M "$d" -o "name=$NAMES" && umount "$d"
 ok "the kept region is given up" wait_until 5 spm_no_servers
 before=$(traces)

@@ -116,7 +116,7 @@ wait_until 5 eval '[ "$(spm_stat requests "$d")" -gt 500 ]'
 kill -TERM "$(spm_feature keeper_pid "$d")"
 ok "SIGTERM under load: the clients come to an end" wait_until 10 gone "$busy"
 wait "$busy"
-like "with an error that says so" "$(cat "$SPM_TMP/client.err")" 'not connected|aborted|Input/output error'
+like "with an error that says so" "$(cat "$SPM_TMP/client.err")" 'not connected|abort|Input/output error'
 all_clean "SIGTERM under load" "$(shmem_mib)"
 
 spm_done

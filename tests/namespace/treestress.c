@@ -214,6 +214,8 @@ static bool same_shared(void)
 			int top = open(sides[s], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 			dirs[s] = openat(top, "shared", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+			if (dirs[s] < 0)
+				differ(&w, "%s/shared cannot be opened: %s", sides[s], strerror(errno));
 			w.buf[s] = malloc(MAX_SIZE);
 		}
 		same_tree(&w, dirs, "the shared directory");
