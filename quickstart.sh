@@ -26,7 +26,8 @@ log=$build/quickstart.log
 state=/var/lib/spmfs-quickstart	# what was mounted and installed, so that remove can undo it
 
 # Also the tools that a test would otherwise be skipped without.
-build_packages=(gcc libc6-dev make autoconf automake pkg-config libfuse3-dev libcap-ng-dev libjson-c-dev libdaxctl-dev)
+build_packages=(gcc libc6-dev make autoconf automake pkg-config
+	libfuse3-dev libcap-ng-dev libjson-c-dev libdaxctl-dev)
 test_packages=(check mandoc shellcheck acl attr jq rsync git libcap2-bin)
 
 die()
@@ -74,7 +75,7 @@ install_packages()
 	local -a missing
 	mapfile -t missing < <(missing_packages "$@")
 	[ ${#missing[@]} -gt 0 ] || return 0
-	command -v apt-get >/dev/null || die "this is made for Debian 12 and 13 (apt-get); install by hand: ${missing[*]}"
+	command -v apt-get >/dev/null || die "this is made for Debian 12 and 13; install by hand: ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
 	printf '== apt-get update\n' >>"$log"
 	# A stale list often still serves; when it does not, the installation says so.
@@ -182,7 +183,7 @@ demo()
 	rm -f "$file"
 	# shellcheck disable=SC2016 # the inner shell's argument
 	as $a bash -c 'umask 077 && yes "in device memory" | head -c 4M >"$1"' - "$file" ||
-		die "user $a cannot write $file"
+		die "user $a cannot write $file (the directories above must let others in)"
 	printf '\nUser %s wrote a file:\n  ' $a
 	ls -ln --time-style=+ "$file"
 	[ "$(feature "$dir" direct_supported)" = 1 ] || why_mirror "$dir"
@@ -238,6 +239,13 @@ show_failures()
 	done < <(grep -rlE '^:test-result: (FAIL|ERROR|XPASS)' "$build" --include='*.trs')
 }
 
+run_deps()
+{
+	echo "This is about to change:"
+	say_packages "${build_packages[@]}" "${test_packages[@]}"
+	install_packages "${build_packages[@]}" "${test_packages[@]}"
+}
+
 run_check()
 {
 	echo "This is about to change:"
@@ -251,7 +259,10 @@ run_check()
 	# Not quietly: a failing test is a result, and summary.sh tells it.
 	# shellcheck disable=SC2086 # a list of words
 	make -C "$build" -k -j"$(nproc)" check ${TEST_ARGS:-} >>"$log" 2>&1 </dev/null
-	[ -n "$(find "$build" -name '*.trs' -print -quit)" ] || { tail -n 15 "$log" && die "the tests were not built"; }
+	if [ -z "$(find "$build" -name '*.trs' -print -quit)" ]; then
+		tail -n 15 "$log"
+		die "the tests could not be built"
+	fi
 	show_failures
 	bash "$top/tests/summary.sh" "$build"
 }
@@ -262,7 +273,8 @@ run_remove()
 	[ -d "$state" ] || { echo "There is nothing to undo." && return; }
 	echo "This is about to change:"
 	[ -f "$state/mounts" ] && sed 's/^[^ ]* /  unmount   /' "$state/mounts" | sort -u
-	[ -f "$state/files" ] && printf '  delete    the %s files listed in %s\n' "$(wc -l <"$state/files")" "$state/files"
+	[ -f "$state/files" ] &&
+		printf '  delete    the %s files listed in %s\n' "$(wc -l <"$state/files")" "$state/files"
 	while read -r made dir; do
 		if is_mounted "$dir"; then
 			umount -- "$dir" || die "$dir is in use; 'fuser -vm $dir' (package psmisc) shows by whom"
@@ -296,6 +308,6 @@ check | remove | deps)
 	;;&
 check) run_check ;;
 remove) run_remove ;;
-deps) say_packages "${build_packages[@]}" "${test_packages[@]}" && install_packages "${build_packages[@]}" "${test_packages[@]}" ;;
+deps) run_deps ;;
 *) run_all "$@" ;;
 esac

@@ -36,6 +36,8 @@ struct spm_feature {
  * Lock order: an inode lock, then fds' locks or the itable's lock (both leaves). Two inode locks are never
  * held at once. No lock is held over a reply.
  */
+#define SPM_IDLE_BACKINGS 256u
+
 struct spm_fs {
 	const struct spm_options *opts;
 	struct spm_slice root;
@@ -49,6 +51,16 @@ struct spm_fs {
 	struct spm_wire_init init;
 	struct spm_feature passthrough;
 	struct spm_feature leases;
+	/*
+	 * Inodes whose last close left the backing id open for the next open, newest last. Whoever wants an
+	 * inode to itself (lease test, mirror, forget) closes its id, so an entry only means "look whether
+	 * there is something to close".
+	 */
+	struct {
+		pthread_mutex_t lock; /* guards the ring; a leaf */
+		uint64_t nodeid[SPM_IDLE_BACKINGS];
+		unsigned int at;
+	} idle_backings;
 	bool served_writes;       /* opens for writing are served (design: limits below the device, node sources) */
 	atomic_bool map_xattrs;   /* some file or directory may carry user.spm.map */
 	atomic_uint foreign_pages;

@@ -280,14 +280,36 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 	return 0;
 }
 
-void spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh)
+/* Remembers an inode whose backing id stays open, and closes that of the one that has waited longest. */
+static void leave_idle(struct spm_fs *fs, uint64_t nodeid)
 {
-	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
-	uint32_t *count;
+	unsigned int at;
+	uint64_t oldest;
+	struct spm_inode *rec;
 
+	pthread_mutex_lock(&fs->idle_backings.lock);
+	at = fs->idle_backings.at++ % SPM_IDLE_BACKINGS;
+	oldest = fs->idle_backings.nodeid[at];
+	fs->idle_backings.nodeid[at] = nodeid;
+	pthread_mutex_unlock(&fs->idle_backings.lock);
+	if (oldest == nodeid)
+		return;
+	rec = oldest ? spm_itable_get(&fs->itable, oldest) : NULL;
 	if (!rec)
 		return;
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, oldest);
+	(void)lock;
+	/* looked up again: it may have been forgotten, and its record given to another inode */
+	if (spm_itable_get(&fs->itable, oldest) == rec && !opened_direct(rec))
+		close_backing(fs, rec);
+}
+
+/* True: that was the last direct open, and its backing id is still there. */
+static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t fh)
+{
 	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	uint32_t *count;
+
 	(void)lock;
 	switch (fh & SPM_FH_KIND_MASK) {
 	case SPM_OPEN_PLAIN:
@@ -303,11 +325,18 @@ void spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh)
 		--*count;
 	if (count == &rec->open_mirror) {
 		atomic_fetch_sub_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
-		return;
+		return false;
 	}
 	atomic_fetch_sub_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
-	if (!opened_direct(rec))
-		close_backing(fs, rec);
+	return !opened_direct(rec) && rec->backing_id;
+}
+
+void spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh)
+{
+	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+
+	if (rec && count_release(fs, rec, nodeid, fh))
+		leave_idle(fs, nodeid);
 }
 
 int spm_open_reply(fuse_req_t req, const struct fuse_entry_param *e, const struct spm_wire_open_out *out)

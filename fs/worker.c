@@ -175,6 +175,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	spm_fdcache_init(&fs->fds);
 	for (unsigned int i = 0; i < SPM_INODE_LOCKS; i++)
 		pthread_mutex_init(&fs->inode_locks[i], NULL);
+	pthread_mutex_init(&fs->idle_backings.lock, NULL);
 	rc = spm_itable_init(&fs->itable, ITABLE_MAX);
 	if (rc)
 		return rc;

@@ -6,9 +6,9 @@
  *	spm-whichpage [-u UID] FILE [BACKING]
  *
  * A child drops to UID, opens FILE and maps all of it, so that what is shown is what an ordinary user gets.
- * Then root reads the child's page frames (/proc/PID/pagemap) and the kernel's word on each (/proc/kpageflags):
- * tmpfs pages, which the device consists of, are "swap backed" and not anonymous; pages of the cache of a FUSE
- * file are not swap backed. There are two more witnesses: BACKING, the same file as the server sees it in the
+ * Then root reads the child's page frames (/proc/PID/pagemap) and the kernel's word on each
+ * (/proc/kpageflags): tmpfs pages, which the device consists of, are "swap backed" and not anonymous; pages of
+ * the cache of a FUSE file are not swap backed. There are two more witnesses: BACKING, the same file as the server sees it in the
  * device's own filesystem (/proc/WORKER/root/region/data/...), must have the very same page frames; and
  * cachestat(2), where the kernel has it, counts the pages in the cache of the FUSE file.
  *
@@ -149,7 +149,8 @@ static int frames_open(const char *pid, uint64_t start, struct frames *f)
 	return f->pagemap < 0 ? -errno : 0;
 }
 
-static int count_pages(const struct frames *client, const struct frames *backing, uint64_t pages, struct counts *c)
+static int count_pages(const struct frames *client, const struct frames *backing, uint64_t pages,
+		       struct counts *c)
 {
 	spm_auto_close int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The dax devices among the rows of spmctl devices. A mount can use one once daxctl has made it a memory node. */
+/* The dax devices among the rows of spmctl devices. A mount uses one once daxctl has made it a memory node. */
 #include "config.h"
 
 #include "mount-helpers/spmctl-devices.h"
@@ -16,8 +16,8 @@ static void describe_ram(struct dev_row *row, struct daxctl_dev *dev, struct dax
 	const char *name = daxctl_dev_get_devname(dev);
 	int online = daxctl_memory_is_online(mem), all = daxctl_memory_num_sections(mem);
 
-	snprintf(row->state, sizeof(row->state), "system-ram, %d of %d blocks online, %s", online > 0 ? online : 0,
-		 all > 0 ? all : 0, daxctl_memory_is_movable(mem) == 1 ? "movable" : "not movable");
+	snprintf(row->state, sizeof(row->state), "system-ram, %d of %d blocks online, %s",
+		 online > 0 ? online : 0, all > 0 ? all : 0, daxctl_memory_is_movable(mem) == 1 ? "movable" : "not movable");
 	if (row->node < 0) {
 		snprintf(row->reason, sizeof(row->reason), "it has no NUMA node of its own");
 	} else if (online > 0) {
@@ -45,8 +45,10 @@ static void describe(struct dev_row *row, struct daxctl_dev *dev)
 		describe_ram(row, dev, mem);
 	} else {
 		snprintf(row->state, sizeof(row->state), "devdax");
-		snprintf(row->reason, sizeof(row->reason), "it is in devdax mode; a mount takes it as a memory node");
-		snprintf(row->command, sizeof(row->command), "daxctl reconfigure-device --mode=system-ram %s", name);
+		snprintf(row->reason, sizeof(row->reason),
+			 "it is in devdax mode; a mount takes it as a memory node");
+		snprintf(row->command, sizeof(row->command),
+			 "daxctl reconfigure-device --mode=system-ram %s", name);
 	}
 }
 

@@ -28,7 +28,7 @@ struct dev_row *dev_row_add(struct dev_table *table)
 	return &rows[table->n++];
 }
 
-/* Memory that everything else on the machine lives from: propose half of what is free, in whole GiB or MiB. */
+/* Everything else on the machine lives from this memory: propose half of what is free, in whole units. */
 static void propose_half(struct dev_row *row, const char *prefix)
 {
 	uint64_t half = row->free_bytes / 2;
@@ -113,7 +113,8 @@ static void describe_node(struct dev_row *row, int node, const struct spm_nodes 
 	} else if (!spm_nodes_test(allowed, node)) {
 		/* Outside of the cpuset the kernel ignores the binding without a word. */
 		snprintf(row->reason, sizeof(row->reason), "it is outside of this process's cpuset");
-		snprintf(row->command, sizeof(row->command), "systemd-run mount -t fuse.spmfs node:%d /spm", node);
+		snprintf(row->command, sizeof(row->command),
+			 "systemd-run mount -t fuse.spmfs node:%d /spm", node);
 	} else if (row->memory_only) {
 		snprintf(row->source, sizeof(row->source), "node:%d", node);
 	} else {
@@ -223,7 +224,8 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 	if (first < 0)
 		return first == -2 ? CTL_DONE : CTL_USAGE;
 	if (first != argc) {
-		ctl_error("devices: takes no argument ('%s'); usage: spmctl devices %s", argv[first], cmd->args);
+		ctl_error("devices: takes no argument ('%s'); usage: spmctl devices %s", argv[first],
+			  cmd->args);
 		return CTL_USAGE;
 	}
 	rc = add_ram(&table);

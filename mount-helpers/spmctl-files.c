@@ -49,8 +49,8 @@ static void row_text(struct walk *w, const char *path, const struct ctl_table *t
 	const int width = w->opts->human ? 8 : 14;
 
 	if (!w->head)
-		printf("%*s %*s %*s %*s  %-6s  %s\n", width, "SIZE", width, "RESIDENT", width, "SWAPPED", width,
-		       "HUGE", "MODE", "PATH");
+		printf("%*s %*s %*s %*s  %-6s  %s\n", width, "SIZE", width, "RESIDENT", width, "SWAPPED",
+		       width, "HUGE", "MODE", "PATH");
 	w->head = true;
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(columns); i++) {
 		char buf[CTL_SIZE_LEN];
@@ -85,7 +85,8 @@ static bool refuse_root(struct walk *w, FTSENT *e)
 {
 	const char *why = NULL;
 
-	if (e->fts_level != FTS_ROOTLEVEL || e->fts_info == FTS_DP || e->fts_info == FTS_NS || e->fts_info == FTS_ERR)
+	if (e->fts_level != FTS_ROOTLEVEL || e->fts_info == FTS_DP || e->fts_info == FTS_NS ||
+	    e->fts_info == FTS_ERR)
 		return false;
 	if (!on_spmfs(w, e->fts_statp->st_dev))
 		why = "not on a spmfs mount; spmctl status lists the mounts";

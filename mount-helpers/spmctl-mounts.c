@@ -186,10 +186,10 @@ static void control_error(const char *mount, const char *name, int err)
 	if (err == ENOTCONN)
 		ctl_error("%s: its server is gone; umount it and mount it again", mount);
 	else if (err == EACCES || err == EPERM)
-		ctl_error("%s/.spm/%s: %s; run it as the owner of the mount, or as root", mount, name, strerror(err));
+		ctl_error("%s/.spm/%s: %s; run it as root", mount, name, strerror(err));
 	else if (err == ENOENT)
-		ctl_error("%s: no control file '%s' there: only part of the filesystem is mounted (a bind mount), "
-			  "or its server is another version", mount, name);
+		ctl_error("%s: no control file '%s' there: only part of the filesystem is mounted (a bind "
+			  "mount), or its server is another version", mount, name);
 	else
 		ctl_error("%s/.spm/%s: %s", mount, name, strerror(err));
 }

@@ -28,8 +28,8 @@ void ctl_json_size(const struct ctl_opts *opts, struct json_object *obj, const c
 }
 
 /*
- * Length of the UTF-8 sequence at s, 0 when it is none. Overlong forms, surrogates and what lies above U+10FFFF
- * are none: the second byte's range tells them all.
+ * Length of the UTF-8 sequence at s, 0 when it is none. Overlong forms, surrogates and what lies above
+ * U+10FFFF are none: the second byte's range tells them all.
  */
 static size_t utf8_len(const unsigned char *s)
 {

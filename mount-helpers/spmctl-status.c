@@ -131,8 +131,9 @@ static void status_text(const struct ctl_mount *m, const struct status *s, const
 	       or_unknown(text_of(s, "open_mirror")));
 	printf("  isolation  %s; %s on foreign nodes\n", or_unknown(text_of(s, "isolation")),
 	       size_text(s, opts, "foreign_bytes", a));
-	printf("  server     keeper %s, worker %s, restarted %s times\n", or_unknown(text_of(s, "keeper_pid")),
-	       or_unknown(text_of(s, "worker_pid")), or_unknown(text_of(s, "worker_restarts")));
+	printf("  server     keeper %s, worker %s, restarted %s times\n",
+	       or_unknown(text_of(s, "keeper_pid")), or_unknown(text_of(s, "worker_pid")),
+	       or_unknown(text_of(s, "worker_restarts")));
 }
 
 /* One mount named by its path gives an object; any other call gives a list, which says what is where. */

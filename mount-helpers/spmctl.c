@@ -59,7 +59,8 @@ int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opt
 	memset(opts, 0, sizeof(*opts));
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, cmd->lists ? "hu" : "h", cmd->lists ? all : only_help, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, cmd->lists ? "hu" : "h", cmd->lists ? all : only_help, NULL)) !=
+	       -1) {
 		switch (c) {
 		case 'h':
 			command_help(cmd);

@@ -59,8 +59,8 @@ int ctl_mounts_read(struct ctl_mounts *mounts);
 void ctl_mounts_free(struct ctl_mounts *mounts);
 
 /*
- * The mount whose root is path (relative and symbolic paths are resolved); NULL after an error, which is told.
- * The result points into mounts.
+ * The mount whose root is path (relative and symbolic paths are resolved); NULL after an error, which is
+ * told. The result points into mounts.
  */
 const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const char *path);
 
@@ -79,7 +79,8 @@ struct ctl_table {
 /* Takes text, also when it fails. Returns 0 or -ENOMEM. */
 int ctl_table_parse(struct ctl_table *table, char *text);
 void ctl_table_free(struct ctl_table *table);
-const char *ctl_table_get(const struct ctl_table *table, const char *key); /* NULL when there is no such key */
+/* NULL when there is no such key */
+const char *ctl_table_get(const struct ctl_table *table, const char *key);
 bool ctl_table_u64(const struct ctl_table *table, const char *key, uint64_t *value);
 
 /* ---- spmctl-out.c: text and JSON ---- */
@@ -93,8 +94,8 @@ const char *ctl_size(const struct ctl_opts *opts, uint64_t bytes, char buf[stati
 void ctl_json_size(const struct ctl_opts *opts, struct json_object *obj, const char *key, uint64_t bytes);
 
 /*
- * A string that may hold any bytes, as a file's name does. Bytes that are not UTF-8 become the escapes \udc80 to
- * \udcff, which Python's json and os.fsencode() turn into the same bytes again.
+ * A string that may hold any bytes, as a file's name does. Bytes that are not UTF-8 become the escapes \udc80
+ * to \udcff, which Python's json and os.fsencode() turn into the same bytes again.
  */
 struct json_object *ctl_json_bytes(const char *bytes);
 

@@ -306,12 +306,12 @@ spm_fresh()
 # Every server process that this test started, in whatever way; the tag is in its environment.
 spm_servers()
 {
-	local p
-	for p in /proc/[0-9]*; do
-		[ "$(readlink "$p/exe" 2>/dev/null)" = "$SPM_SERVER_EXE" ] || continue
-		grep -qzx "SPM_TEST_ID=$SPM_TEST_ID" "$p/environ" 2>/dev/null && printf '%s\n' "${p#/proc/}"
+	local exe
+	find /proc -mindepth 2 -maxdepth 2 -name exe -lname "$SPM_SERVER_EXE" 2>/dev/null | while IFS= read -r exe; do
+		grep -qzx "SPM_TEST_ID=$SPM_TEST_ID" "${exe%exe}environ" 2>/dev/null || continue
+		exe=${exe#/proc/}
+		printf '%s\n' "${exe%/exe}"
 	done
-	return 0
 }
 
 spm_no_servers()

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# For tests of mount(8), which looks for helpers in /sbin and nowhere else. Source it after lib.sh; spm_fake_sbin then
-# shows a /sbin, in this test's own mount namespace, in which the helpers stand beside links to the real programs.
+# For tests of mount(8), which looks for helpers in /sbin and nowhere else. Source it after lib.sh; spm_fake_sbin
+# then shows a /sbin, in this test's own mount namespace, in which the helpers stand beside links to the real
+# programs.
 
 spm_fake_sbin()
 {

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Every command in README.md works. The blocks marked sh run in their order, each line as it stands, in a namespace
-# with an empty directory at /spm and with this build's programs in place of installed ones. Calls of quickstart.sh, which
-# install packages, are CI's part: here it is checked that CI makes every one of them.
+# Every command in README.md works. The blocks marked sh run in their order, each line as it stands, in a
+# namespace with an empty directory at /spm and with this build's programs in place of installed ones. Calls of
+# quickstart.sh, which install packages, are CI's part: here it is checked that CI makes every one of them.
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
@@ -33,7 +33,8 @@ for line in "${lines[@]}"; do
 	case $line in
 	*quickstart.sh*)
 		read -r call <<<"${line##*quickstart.sh}"
-		ok "CI runs: ${line#sudo }" grep -qxE "[^#]*\./quickstart\.sh${call:+ $call}( .*)?" "$top_srcdir/.ci/run"
+		ok "CI runs: ${line#sudo }" \
+			grep -qxE "[^#]*\./quickstart\.sh${call:+ $call}( .*)?" "$top_srcdir/.ci/run"
 		;;
 	./autogen.sh | *"../configure"* | make | "mkdir -p build && cd build")
 		# The build that this test is a part of; distcheck in CI does the same from a release.
