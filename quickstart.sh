@@ -229,16 +229,6 @@ run_all()
 	printf '\nGo on with: man spmfs; man spmctl; sudo %s check; sudo %s remove\n' "$0" "$0"
 }
 
-# The logs of the test files that failed: where nobody can look later, this is all there is.
-show_failures()
-{
-	local trs
-	while IFS= read -r trs; do
-		printf -- '---- %s\n' "${trs%.trs}.log"
-		grep -vE '^ok ' "${trs%.trs}.log" | tail -n 40
-	done < <(grep -rlE '^:test-result: (FAIL|ERROR|XPASS)' "$build" --include='*.trs')
-}
-
 run_deps()
 {
 	echo "This is about to change:"
@@ -263,7 +253,7 @@ run_check()
 		tail -n 15 "$log"
 		die "the tests could not be built"
 	fi
-	show_failures
+	bash "$top/tests/failures.sh" "$build"
 	bash "$top/tests/summary.sh" "$build"
 }
 

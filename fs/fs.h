@@ -72,7 +72,6 @@ struct spm_fs {
 	} sampler;
 	pid_t keeper_pid;
 	int ready_fd;             /* told once INIT is done; -1 afterwards */
-	int sysfs_nodes_fd;
 	struct spm_counters count;
 };
 

@@ -32,7 +32,6 @@ struct keeper {
 	int mount_fd;
 	int host_ns;
 	int home_ns;   /* the region's */
-	int nodes_fd;
 	int bdi_fd;
 	dev_t dev;
 	pid_t worker;
@@ -63,7 +62,6 @@ static int open_host(struct keeper *k)
 	k->where_fd = open(k->o->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (k->where_fd < 0)
 		return spm_fail(&k->err, -errno, "%s: %m", k->o->mountpoint);
-	k->nodes_fd = open("/sys/devices/system/node", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	k->bdi_fd = open("/sys/class/bdi", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (spm_cgroup_make(&k->cgroup, k->o->name))
 		spm_log(SPM_LOG_DEBUG, "no memory cgroup of its own for the worker: %m");
@@ -164,7 +162,7 @@ static int mount_on_host(struct keeper *k)
 static int run_worker(struct keeper *k, int ready_fd)
 {
 	struct spm_worker_args a = { .opts = k->o, .root = k->root, .dev_fd = k->fuse_fd, .ready_fd = ready_fd,
-				     .sysfs_nodes_fd = k->nodes_fd, .keeper_pid = getppid() };
+				     .keeper_pid = getppid() };
 	int rc = spm_cgroup_join(&k->cgroup);
 
 	k->report(SPM_REPORT_CHILD, "", k->report_arg);
@@ -195,7 +193,6 @@ static int start_worker(struct keeper *k, char note[static 512])
 	close(p[1]);
 	/* the connection is the worker's alone: when it dies, clients are told instead of left waiting */
 	close_fd(&k->fuse_fd);
-	close_fd(&k->nodes_fd);
 	spm_slice_close(&k->root);
 	while (at < 511 && ((n = read(p[0], note + at, 511 - at)) > 0 || (n < 0 && errno == EINTR)))
 		at += n > 0 ? (size_t)n : 0;
@@ -297,7 +294,7 @@ static void own_process(struct keeper *k)
 int spm_keeper_main(const struct spm_options *o, spm_report_fn report, void *arg)
 {
 	struct keeper k = { .o = o, .report = report, .report_arg = arg, .fuse_fd = -1, .where_fd = -1, .mount_fd = -1, .host_ns = -1, .home_ns = -1,
-			    .nodes_fd = -1, .bdi_fd = -1, .cgroup = { .base_fd = -1 },
+			    .bdi_fd = -1, .cgroup = { .base_fd = -1 },
 			    .root = { .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 } };
 	char note[512];
 	int rc;

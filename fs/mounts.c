@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/mounts.h"
+#include "fs/wire.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -66,6 +67,9 @@ static int configure(int fs, const struct spm_options *o, int fuse_fd)
 	snprintf(number, sizeof(number), "%u", getgid());
 	if (!rc)
 		rc = set_string(fs, "group_id", number);
+	snprintf(number, sizeof(number), "%u", SPM_WIRE_MAX_READ);
+	if (!rc)
+		rc = set_string(fs, "max_read", number);
 	if (!rc)
 		rc = set_flag(fs, "default_permissions");
 	if (!rc)

@@ -237,6 +237,12 @@ static const struct {
 
 static bool set_generic(struct spm_options *o, const char *opt)
 {
+	/* what mount(8) reads from a live mount and hands back on remount */
+	static const char *const own[] = { "user_id=", "group_id=", "max_read=", "default_permissions", "allow_other" };
+
+	for (size_t i = 0; o->remount_seen && i < SPM_ARRAY_SIZE(own); i++)
+		if (!strncmp(opt, own[i], strlen(own[i])))
+			return true;
 	if (!strncmp(opt, "x-", 2) || !strncmp(opt, "X-", 2) || !strncmp(opt, "comment=", 8) ||
 	    !strncmp(opt, "user=", 5))
 		return true;
@@ -268,6 +274,16 @@ static int set_one(struct spm_options *o, const char *opt, struct spm_error *e)
 	return spm_fail(e, -EINVAL, "unknown option '%s'; 'spmfs --help' lists the options", opt);
 }
 
+static bool has_word(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = list; (p = strstr(p, word)); p += n)
+		if ((p == list || p[-1] == ',') && (!p[n] || p[n] == ','))
+			return true;
+	return false;
+}
+
 /* The end of the option at @p: a comma, unless a digit follows it inside of mpol=, whose node lists have
  * commas of their own (tmpfs reads them the same way); "\," stands for a comma. */
 static size_t option_length(const char *p)
@@ -287,6 +303,7 @@ static size_t option_length(const char *p)
 
 int spm_options_parse(struct spm_options *o, const char *list, struct spm_error *e)
 {
+	o->remount_seen |= has_word(list, "remount");
 	while (*list) {
 		size_t n = option_length(list), at = 0;
 		char *opt = malloc(n + 1);

@@ -19,7 +19,6 @@ struct spm_options {
 	char *name;
 	char *huge;
 	char *mpol;
-	char *fs_options;     /* what mount(8) should show */
 	uint64_t size_bytes;  /* size=; 0: the whole device */
 	uint64_t size_pct;    /* size=N%, of the device */
 	uint64_t nr_inodes;
@@ -32,6 +31,7 @@ struct spm_options {
 	bool keep;
 	bool no_passthrough;
 	bool remount;
+	bool remount_seen; /* somewhere in the list at hand: options of the live mount are in it too */
 	bool foreground;
 	bool fake; /* mount -f: check everything, mount nothing */
 };

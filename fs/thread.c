@@ -33,6 +33,38 @@ int spm_thread_confine(void)
 	return rc ? rc : spm_caps_set(have & WORKER_CAPS, have & keep);
 }
 
+static void close_pipe(struct spm_thread *t)
+{
+	spm_cleanup_close(&t->pipe[0]);
+	spm_cleanup_close(&t->pipe[1]);
+	t->pipe[0] = t->pipe[1] = -1;
+}
+
+/* Room for the largest READ and its header; without it data is copied. */
+static void make_pipe(struct spm_thread *t)
+{
+	t->pipe[0] = t->pipe[1] = -1;
+	if (pipe2(t->pipe, O_CLOEXEC | O_NONBLOCK))
+		return;
+	if (fcntl(t->pipe[1], F_SETPIPE_SZ, 2 * (int)SPM_WIRE_MAX_READ) < 0)
+		close_pipe(t);
+}
+
+void spm_thread_pipe_drain(struct spm_thread *t, size_t len)
+{
+	char scratch[4096];
+
+	while (len) {
+		ssize_t n = read(t->pipe[0], scratch, len < sizeof(scratch) ? len : sizeof(scratch));
+
+		if (n <= 0) {
+			close_pipe(t);
+			return;
+		}
+		len -= (size_t)n;
+	}
+}
+
 int spm_thread_init(struct spm_thread *t)
 {
 	memset(t, 0, sizeof(*t));
@@ -42,9 +74,7 @@ int spm_thread_init(struct spm_thread *t)
 	if (!t->buf)
 		return -ENOMEM;
 	t->umask = (mode_t)-1;
-	t->pipe[0] = t->pipe[1] = -1;
-	/* now, since a pipe of this size needs a right that is dropped next; without it replies are copied */
-	(void)!spm_thread_pipe(t);
+	make_pipe(t);
 	spm_self = t;
 	return spm_thread_confine();
 }
@@ -53,31 +83,8 @@ void spm_thread_destroy(struct spm_thread *t)
 {
 	free(t->buf);
 	free(t->io_buf);
-	spm_thread_pipe_close(t);
+	close_pipe(t);
 	spm_self = NULL;
-}
-
-int spm_thread_pipe(struct spm_thread *t)
-{
-	int rc;
-
-	if (t->pipe[0] >= 0)
-		return 0;
-	if (pipe2(t->pipe, O_CLOEXEC | O_NONBLOCK))
-		return -errno;
-	/* slots, not bytes: the header takes one, an unaligned end another */
-	if (fcntl(t->pipe[1], F_SETPIPE_SZ, 2 * (int)SPM_WIRE_MAX_WRITE) >= 0)
-		return 0;
-	rc = -errno;
-	spm_thread_pipe_close(t);
-	return rc;
-}
-
-void spm_thread_pipe_close(struct spm_thread *t)
-{
-	spm_cleanup_close(&t->pipe[0]);
-	spm_cleanup_close(&t->pipe[1]);
-	t->pipe[0] = t->pipe[1] = -1;
 }
 
 void spm_as_client(uid_t uid, gid_t gid, mode_t umask_)

@@ -24,7 +24,7 @@ struct spm_thread {
 	mode_t umask;
 	void *buf;      /* SPM_WIRE_BUFSIZE: the request */
 	void *io_buf;   /* SPM_WIRE_MAX_WRITE: data of a READ, on first use */
-	int pipe[2];    /* for replies that are spliced; -1 until first use */
+	int pipe[2];    /* for replies that are spliced, empty between requests; -1: none */
 };
 
 /* The calling thread's; set up by spm_thread_init(), NULL in threads that serve no requests. */
@@ -37,10 +37,8 @@ int spm_thread_init(struct spm_thread *t) SPM_MUST_CHECK;
 int spm_thread_confine(void) SPM_MUST_CHECK;
 void spm_thread_destroy(struct spm_thread *t);
 
-/* Makes the thread's pipe, with room for a header and SPM_WIRE_MAX_WRITE bytes. -errno: do without. */
-int spm_thread_pipe(struct spm_thread *t) SPM_MUST_CHECK;
-/* Closes it, with whatever is left in it. */
-void spm_thread_pipe_close(struct spm_thread *t);
+/* Empties the pipe of @len bytes of a reply that did not come about; closes it if that fails. */
+void spm_thread_pipe_drain(struct spm_thread *t, size_t len);
 
 /* Takes on the client's identity for making a file. Cheap if it is the last one's. */
 void spm_as_client(uid_t uid, gid_t gid, mode_t umask_);

@@ -166,7 +166,6 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->dev_fd = a->dev_fd;
 	fs->ready_fd = a->ready_fd;
 	fs->keeper_pid = a->keeper_pid;
-	fs->sysfs_nodes_fd = a->sysfs_nodes_fd;
 	if (a->opts->source.kind == SPM_SOURCE_NODE)
 		fs->root.bind = &a->opts->source.nodes;
 	fs->served_writes = a->opts->source.kind == SPM_SOURCE_NODE ||

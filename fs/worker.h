@@ -13,7 +13,6 @@ struct spm_worker_args {
 	struct spm_slice root; /* owned by the worker */
 	int dev_fd;            /* likewise */
 	int ready_fd;          /* gets "ok", or the reason why not; closed then */
-	int sysfs_nodes_fd;    /* /sys/devices/system/node, or -1 */
 	pid_t keeper_pid;
 };
 

@@ -195,6 +195,8 @@ static int run(const struct spm_options *o)
 
 	if (o->foreground)
 		return spm_keeper_main(o, report, &rep);
+	/* a daemon must not hold whatever its caller's caller waits for */
+	close_range(3, ~0U, 0);
 	if (pipe2(p, O_CLOEXEC))
 		return complain(SPM_EXIT_FAILED, strerror(errno));
 	pid = fork();

@@ -259,25 +259,101 @@ static void who_may_set(void)
 
 static void setgid_goes_with_foreign_group(void)
 {
+	static const gid_t groups[] = {G1, 0};
 	struct acl a = acl("u7 u30002:7 g7 m7 o0");
 	struct acl minimal = acl("u7 g5 o5");
 
+	size_t i;
+
+	mkfile("f", 0);
+	for (i = 0; i < NS_LEN(groups); i++) {
+		ns_context("group %u", groups[i]);
+		own("f", U1, groups[i]);
+		OK(chmod("f", 02755));
+		AS(U1, G2)
+			OK(acl_set("f", ACCESS, a));
+		OCT(mode_of("f"), 0770);
+		OK(chmod("f", 02755));
+		AS_GROUPS(U1, G2, groups[i])
+			OK(acl_set("f", ACCESS, a));
+		OCT(mode_of("f"), 02770);
+		AS(U1, G2)
+			OK(acl_set("f", ACCESS, minimal));
+		OCT(mode_of("f"), 0755);
+		OK(chmod("f", 02755));
+		OK(acl_set("f", ACCESS, a));
+		OCT(mode_of("f"), 02770);
+		OK(removexattr("f", ACCESS));
+	}
+}
+
+/* A server that makes files as their owners must not still be one of them when it sets a list. */
+static void setgid_goes_right_after_others_made_files(void)
+{
+	struct acl a = acl("u7 u30002:7 g7 m7 o0");
+	int i;
+
+	mkdirm("pub", 0777);
 	mkfile("f", 0);
 	own("f", U1, G1);
-	OK(chmod("f", 02755));
-	AS(U1, G2)
-		OK(acl_set("f", ACCESS, a));
-	OCT(mode_of("f"), 0770);
-	OK(chmod("f", 02755));
-	AS_GROUPS(U1, G2, G1)
-		OK(acl_set("f", ACCESS, a));
-	OCT(mode_of("f"), 02770);
-	AS(U1, G2)
-		OK(acl_set("f", ACCESS, minimal));
-	OCT(mode_of("f"), 0755);
-	OK(chmod("f", 02755));
-	OK(acl_set("f", ACCESS, a));
-	OCT(mode_of("f"), 02770);
+	for (i = 0; i < 50; i++) {
+		OK(chmod("f", 02755));
+		AS(U2, G1) {
+			close((int)OK(open("pub/x", O_CREAT | O_RDWR, 0644)));
+			OK(mkdir("pub/d", 0755));
+			OK(unlink("pub/x"));
+			OK(rmdir("pub/d"));
+		}
+		AS(U1, G2)
+			OK(acl_set("f", ACCESS, a));
+		OCT(mode_of("f"), 0770);
+	}
+}
+
+static void default_lists_leave_setgid(void)
+{
+	struct acl a = acl("u7 u30002:7 g7 m7 o0");
+
+	mkdirm("d", 0);
+	own("d", U1, G1);
+	OK(chmod("d", 02775));
+	AS(U1, G2) {
+		OK(acl_set("d", DEFAULT, a));
+		OCT(mode_of("d"), 02775);
+		OK(removexattr("d", DEFAULT));
+		OCT(mode_of("d"), 02775);
+		OK(acl_set("d", ACCESS, a));
+		OCT(mode_of("d"), 0770);
+	}
+}
+
+static void removal_and_setgid(void)
+{
+	static const gid_t groups[] = {G1, 0};
+	struct acl a = acl("u7 u30002:7 g7 m7 o0");
+	size_t i;
+
+	mkfile("f", 0);
+	mkdirm("d", 0);
+	for (i = 0; i < NS_LEN(groups); i++) {
+		const char *name = i ? "f" : "d";
+
+		ns_context("group %u", groups[i]);
+		own(name, U1, groups[i]);
+		OK(chmod(name, 02775));
+		OK(acl_set(name, ACCESS, a));
+		OCT(mode_of(name), 02770);
+		AS_GROUPS(U1, G2, groups[i])
+			OK(removexattr(name, ACCESS));
+		OCT(mode_of(name), 02770);
+		OK(acl_set(name, ACCESS, a));
+		OK(removexattr(name, ACCESS));
+		OCT(mode_of(name), 02770);
+		OK(acl_set(name, ACCESS, a));
+		AS(U1, G2)
+			OK(removexattr(name, ACCESS));
+		OCT(mode_of(name), 0770);
+	}
 }
 
 /* Makes d with a default list: u7 U1:6 g5 m7 o0. */
@@ -440,6 +516,9 @@ const struct ns_check checks_acl[] = {
 	CHECK(kinds),
 	CHECK(who_may_set),
 	CHECK(setgid_goes_with_foreign_group),
+	CHECK(setgid_goes_right_after_others_made_files),
+	CHECK(default_lists_leave_setgid),
+	CHECK(removal_and_setgid),
 	CHECK(inheritance_by_files),
 	CHECK(inheritance_by_directories),
 	CHECK(minimal_default_list),

@@ -395,6 +395,77 @@ static void listings_are_fresh(void)
 	}
 }
 
+enum { WATCHED = 24 };
+
+/* Until told to stop: what ls -l does with d, or asks for the attributes of one entry, past every cache. */
+static void look_at(struct ns_gate *stop, bool listing)
+{
+	while (!ns_gate_try(stop, 0)) {
+		DIR *d = listing ? opendir("d") : NULL;
+		struct dirent *e;
+		struct statx sx;
+		struct stat st;
+
+		while (d && (e = readdir(d)))
+			fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW);
+		if (d)
+			closedir(d);
+		else
+			statx(AT_FDCWD, "d/s0", AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &sx);
+	}
+}
+
+/*
+ * Attributes change while others look at them: who has made a change sees it from then on. (A server's answer to the
+ * other one's question may be under way meanwhile, with the old attributes in it.)
+ */
+static void attributes_stay_fresh(bool listing)
+{
+	struct ns_gate stop;
+	int i, s;
+	pid_t pid;
+
+	OK(mkdir("d", 0755));
+	for (i = 0; i < WATCHED; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "d/s%d", i);
+		OK(mkdir(name, 0755));
+	}
+	ns_gate_init(&stop);
+	pid = ns_fork();
+	if (!pid) {
+		look_at(&stop, listing);
+		ns_exit();
+	}
+	for (i = 0; i < 1500; i++) {
+		char dir[16], sub[24];
+
+		s = listing ? i % WATCHED : 0;
+		snprintf(dir, sizeof(dir), "d/s%d", s);
+		snprintf(sub, sizeof(sub), "%s/x", dir);
+		OK(mkdir(sub, 0755));
+		EQ(nlink_of(dir), 3);
+		OK(rmdir(sub));
+		EQ(nlink_of(dir), 2);
+		EQ(size_of(dir), 40);
+		OK(chmod(dir, 0700 + i % 8));
+		OCT(mode_of(dir), 0700 + i % 8);
+	}
+	ns_gate_open(&stop);
+	ns_wait(pid);
+}
+
+static void attributes_stay_fresh_beside_listings(void)
+{
+	attributes_stay_fresh(true);
+}
+
+static void attributes_stay_fresh_beside_stat(void)
+{
+	attributes_stay_fresh(false);
+}
+
 const struct ns_check checks_list[] = {
 	CHECK(large_directory),
 	CHECK(list_while_others_create_and_delete),
@@ -406,5 +477,7 @@ const struct ns_check checks_list[] = {
 	CHECK(case_and_normal_forms_differ),
 	CHECK(empty_directory),
 	CHECK(listings_are_fresh),
+	CHECK(attributes_stay_fresh_beside_listings),
+	CHECK(attributes_stay_fresh_beside_stat),
 	CHECKS_END,
 };

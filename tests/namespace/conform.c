@@ -21,7 +21,8 @@ static const struct ns_group groups[] = {
 	{"rename", checks_rename, false}, {"time", checks_time, false},	    {"xattr", checks_xattr, false},
 	{"acl", checks_acl, false},	  {"data", checks_data, false},	    {"space", checks_space, false},
 	{"mmap", checks_mmap, false},	  {"exec", checks_exec, false},	    {"lock", checks_lock, false},
-	{"list", checks_list, false},	  {"notify", checks_notify, false}, {"full", checks_full, true},
+	{"list", checks_list, false},	  {"notify", checks_notify, false}, {"flags", checks_flags, false},
+	{"full", checks_full, true},
 };
 
 enum { MAX_GLOBS = 64 };

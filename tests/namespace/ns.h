@@ -44,7 +44,7 @@ struct ns_group {
 extern const struct ns_check checks_path[], checks_mode[], checks_owner[], checks_suid[], checks_link[], checks_dir[],
 	checks_node[], checks_open[], checks_unlinked[], checks_rename[], checks_time[], checks_xattr[], checks_acl[],
 	checks_data[], checks_space[], checks_mmap[], checks_exec[], checks_lock[], checks_list[], checks_notify[],
-	checks_full[];
+	checks_full[], checks_flags[];
 
 /* Users and groups that need no account. */
 enum { U1 = 30001, U2 = 30002, U3 = 30003, G1 = 40001, G2 = 40002, G3 = 40003 };
