@@ -40,8 +40,8 @@ int spm_cgroup_make(struct spm_cgroup *c, const char *name)
 		c->base_fd = -1;
 		return rc;
 	}
-	snprintf(c->name, sizeof(c->name), "spmfs.%s", name);
-	/* one that a killed worker left behind serves as well */
+	/* with the keeper's id: the last mount of this name may not have cleaned up yet */
+	snprintf(c->name, sizeof(c->name), "spmfs.%s.%d", name, getpid());
 	if (!mkdirat(c->base_fd, c->name, 0755) || errno == EEXIST)
 		return 0;
 	rc = -errno;

@@ -10,10 +10,10 @@
  */
 struct spm_cgroup {
 	int base_fd;   /* the hierarchy's root; -1: none could be made */
-	char name[80]; /* below it */
+	char name[96]; /* below it */
 };
 
-/* Finds the memory hierarchy (v2, else v1) and makes "spmfs.@name". -errno: there is none, or no right. */
+/* Finds the memory hierarchy (v2, else v1) and makes "spmfs.@name.PID". -errno: there is none, or no right. */
 int spm_cgroup_make(struct spm_cgroup *c, const char *name) SPM_MUST_CHECK;
 /* Moves the calling process there. */
 int spm_cgroup_join(const struct spm_cgroup *c) SPM_MUST_CHECK;

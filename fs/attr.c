@@ -35,7 +35,7 @@ double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st)
 		return SPM_TIMEOUT_LONG;
 	if (st->st_mode & (S_ISUID | S_ISGID))
 		return 0;
-	if (flags & SPM_INODE_MAPPED && spm_commit_missing(st))
+	if (flags & SPM_INODE_WRMAPPED || (flags & SPM_INODE_MAPPED && spm_commit_missing(st)))
 		return 0;
 	return SPM_TIMEOUT_LONG;
 }
@@ -51,6 +51,8 @@ int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
 	rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_PATH, &fd);
 	if (rc)
 		return rc;
+	if (__atomic_load_n(&rec->flags, __ATOMIC_RELAXED) & SPM_INODE_DIR)
+		spm_fresh_shown(fs, nodeid);
 	if (fstat(fd.fd, st))
 		return -errno;
 	spm_attr_show(rec, st);
@@ -75,6 +77,15 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, &nodeid);
 	if (!rec)
 		return -ENOMEM;
+	if (S_ISDIR(st->st_mode)) {
+		__atomic_or_fetch(&rec->flags, SPM_INODE_DIR, __ATOMIC_RELAXED);
+		/* again, since others may change a directory at any time: what is shown was read after this was noted */
+		spm_fresh_shown(fs, nodeid);
+		if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) {
+			spm_forget(fs, nodeid, 1);
+			return -errno;
+		}
+	}
 	spm_attr_show(rec, st);
 	*e = (struct fuse_entry_param){ .ino = nodeid, .attr = *st, .entry_timeout = SPM_TIMEOUT_LONG,
 					.attr_timeout = spm_attr_timeout(rec, st) };

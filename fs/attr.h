@@ -12,8 +12,8 @@ void spm_attr_show(struct spm_inode *rec, struct stat *st);
 
 /*
  * How long the kernel may believe them, in seconds. As good as for ever, since nobody but spmfs changes
- * files, except where the kernel does it behind our back: a write through passthrough takes suid away, and
- * touching a hole of a mapping allocates blocks.
+ * files, except where the kernel does it behind our back: a write through passthrough takes suid away, a
+ * write through a mapping sets times, and touching a hole of one allocates blocks.
  */
 double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st);
 #define SPM_TIMEOUT_LONG (7 * 86400.0)

@@ -92,6 +92,8 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 		if (rc)
 			spm_forget(fs, e.ino, 1);
 	}
+	if (!rc && !spm_self->wire.tmpfile)
+		spm_fresh_changed(fs, parent);
 	if (rc)
 		spm_reply_rc(req, rc);
 	else if (spm_open_reply(req, &e, &open_out) == -ENOENT) {
@@ -101,12 +103,14 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 }
 
 /* Common end of the requests that make something other than an open file. */
-static void reply_made(fuse_req_t req, struct spm_inode *dir, int dirfd, const char *name, int rc)
+static void reply_made(fuse_req_t req, uint64_t parent, struct spm_inode *dir, int dirfd, const char *name, int rc)
 {
 	struct fuse_entry_param e;
 
-	if (!rc)
+	if (!rc) {
+		spm_fresh_changed(spm_fs_of(req), parent);
 		rc = spm_entry_lookup(spm_fs_of(req), dir->slice, dirfd, name, &e);
+	}
 	if (rc)
 		spm_reply_rc(req, rc);
 	else
@@ -125,7 +129,7 @@ void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		become_client(req);
 		rc = mknodat(fd.fd, name, mode, rdev) ? -errno : 0;
 	}
-	reply_made(req, dir, fd.fd, name, rc);
+	reply_made(req, parent, dir, fd.fd, name, rc);
 }
 
 void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -138,7 +142,7 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		become_client(req);
 		rc = mkdirat(fd.fd, name, mode) ? -errno : 0;
 	}
-	reply_made(req, dir, fd.fd, name, rc);
+	reply_made(req, parent, dir, fd.fd, name, rc);
 }
 
 void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -151,7 +155,7 @@ void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const
 		become_client(req);
 		rc = symlinkat(target, fd.fd, name) ? -errno : 0;
 	}
-	reply_made(req, dir, fd.fd, name, rc);
+	reply_made(req, parent, dir, fd.fd, name, rc);
 }
 
 /*
@@ -189,5 +193,5 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 
 	if (!rc)
 		rc = link_in(fs, rec, ino, fd.fd, newname);
-	reply_made(req, dir, fd.fd, newname, rc);
+	reply_made(req, newparent, dir, fd.fd, newname, rc);
 }

@@ -84,7 +84,9 @@ int spm_fd_get(struct spm_fdcache *c, struct spm_slice *s, const struct spm_inod
 	*out = SPM_FD_NONE;
 	if (take_cached(set, nodeid, kind, out))
 		return 0;
-	out->fd = spm_handle_open(s->mount_fd, &rec->handle, kind == SPM_FD_PATH ? O_PATH : O_RDWR | O_NOATIME);
+	out->fd = spm_handle_open(s->mount_fd, &rec->handle, kind == SPM_FD_PATH ? O_PATH : O_RDWR);
+	if (kind == SPM_FD_IO && out->fd == -EPERM) /* chattr +a, or +i */
+		out->fd = spm_handle_open(s->mount_fd, &rec->handle, O_RDWR | O_APPEND);
 	if (kind == SPM_FD_IO && (out->fd == -EPERM || out->fd == -EACCES || out->fd == -EROFS || out->fd == -EISDIR))
 		out->fd = spm_handle_open(s->mount_fd, &rec->handle, O_RDONLY);
 	if (out->fd < 0) {

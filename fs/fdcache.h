@@ -49,7 +49,8 @@ void spm_fdcache_init(struct spm_fdcache *c);
 void spm_fdcache_destroy(struct spm_fdcache *c);
 
 /* Opens or finds a descriptor. -ESTALE: the inode is gone; -EMFILE; -errno of open_by_handle_at(2).
- * IO on a file that does not allow writing (immutable) gives a descriptor that only reads. */
+ * IO on a directory, or a file that is immutable, gives a descriptor that only reads; on one that is
+ * append-only, one that appends. */
 int spm_fd_get(struct spm_fdcache *c, struct spm_slice *s, const struct spm_inode *rec, uint64_t nodeid,
 	       enum spm_fd_kind kind, struct spm_fd *out) SPM_MUST_CHECK;
 void spm_fd_put(struct spm_fd *fd);

@@ -9,6 +9,7 @@
 #include "core/itable.h"
 #include "core/slice.h"
 #include "fs/fdcache.h"
+#include "fs/fresh.h"
 #include "fs/options.h"
 #include "fs/wire.h"
 
@@ -43,6 +44,7 @@ struct spm_fs {
 	struct spm_slice root;
 	struct spm_itable itable;
 	struct spm_fdcache fds;
+	struct spm_fresh fresh;
 	/* guards the open state and flags of the inodes whose index hashes to it */
 	pthread_mutex_t inode_locks[SPM_INODE_LOCKS];
 

@@ -112,6 +112,8 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && rec->flags & SPM_INODE_PRIV);
 
 		(void)keep;
+		if (rec->flags & SPM_INODE_PRIV)
+			spm_as_self();
 		n = pwrite(fd.fd, buf, size, off);
 		rc = n < 0 ? -errno : 0;
 	}
@@ -212,6 +214,11 @@ void spm_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, s
 		memcpy(buf, in_buf, in_size);
 		if (ioctl(fd.fd, cmd, buf))
 			rc = -errno;
+		if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR) {
+			/* descriptors from before would still write; and ctime has changed */
+			spm_fd_drop(&spm_fs_of(req)->fds, ino);
+			spm_fresh_void(spm_fs_of(req), ino);
+		}
 	}
 	if (rc)
 		spm_reply_rc(req, rc);

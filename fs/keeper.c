@@ -34,6 +34,7 @@ struct keeper {
 	int home_ns;   /* the region's */
 	int bdi_fd;
 	dev_t dev;
+	bool mounted;  /* as far as is known: the kernel may not have told yet that it is not */
 	pid_t worker;
 	sigset_t signals;
 	spm_report_fn report;
@@ -146,8 +147,10 @@ static int mount_on_host(struct keeper *k)
 		k->pinned = !rc;
 	}
 	k->pinned |= k->reopened;
-	if (!rc)
+	if (!rc) {
 		rc = spm_mounts_attach(k->mount_fd, k->where_fd, &k->err);
+		k->mounted = !rc;
+	}
 	if (!rc)
 		raise_read_ahead(k);
 	if (setns(k->home_ns, CLONE_NEWNS))
@@ -218,6 +221,8 @@ static int reap(struct keeper *k)
 		rc = SPM_EXIT_FAILED;
 	} else if (WEXITSTATUS(status)) {
 		rc = SPM_EXIT_FAILED;
+	} else {
+		k->mounted = false; /* the worker ended because the kernel said so */
 	}
 	return rc;
 }
@@ -228,7 +233,8 @@ static int end(struct keeper *k)
 	struct timespec wait = { .tv_sec = END_WAIT_SEC };
 	sigset_t child;
 
-	spm_mounts_remove_all(k->dev, k->home_ns);
+	spm_mounts_remove_all(k->dev, k->o->source_text, k->home_ns);
+	k->mounted = false;
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	/* still open files keep the connection alive: their users get ENOTCONN, mappings stay */
@@ -257,8 +263,8 @@ static void clean_up(struct keeper *k)
 		reap(k);
 	}
 	close_fd(&k->fuse_fd);
-	if (k->dev && k->home_ns >= 0)
-		spm_mounts_remove_all(k->dev, k->home_ns);
+	if (k->mounted && k->home_ns >= 0)
+		spm_mounts_remove_all(k->dev, k->o->source_text, k->home_ns);
 	if (k->pinned && !k->o->keep)
 		spm_mounts_unpin(k->o->name, k->home_ns);
 	spm_cgroup_remove(&k->cgroup);

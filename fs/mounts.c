@@ -13,7 +13,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define ROUNDS_MAX 1000 /* unmounts in one namespace; a bound, not an expectation */
+#define ROUNDS_MAX  1000 /* unmounts in one namespace; a bound, not an expectation */
+#define STACKED_MAX 16
 
 static int set_string(int fs, const char *key, const char *value)
 {
@@ -128,11 +129,24 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-/* What is looked for: a device number, or (dev 0) a mount at a path. */
+/* What is looked for: a spmfs by number and source, or (dev 0) a mount at a path. */
 struct wanted {
 	dev_t dev;
+	const char *source;
 	const char *path;
 };
+
+/* The rest of a line of mountinfo: "OPTIONS [TAGS] - TYPE SOURCE SUPER-OPTIONS". */
+static bool is_ours(const char *rest, const char *source)
+{
+	const char *dash = strstr(rest, " - fuse.spmfs ");
+	size_t n = strlen(source);
+
+	if (!dash)
+		return false;
+	dash += strlen(" - fuse.spmfs ");
+	return !strncmp(dash, source, n) && dash[n] == ' ';
+}
 
 /* The last such mount that process @pid sees, into @path. */
 static bool find_mount(const char *pid, const struct wanted *w, char *path, size_t len)
@@ -153,7 +167,8 @@ static bool find_mount(const char *pid, const struct wanted *w, char *path, size
 			continue;
 		line[end] = '\0';
 		unescape(line + at);
-		if (w->dev ? makedev(major, minor) != w->dev : strcmp(line + at, w->path))
+		if (w->dev ? makedev(major, minor) != w->dev || !is_ours(line + end + 1, w->source) :
+			     strcmp(line + at, w->path) != 0)
 			continue;
 		if (strlen(line + at) < len) {
 			strcpy(path, line + at);
@@ -186,19 +201,20 @@ static void unmount_here(const char *path, void *arg)
 		++*(int *)arg;
 }
 
+/* Calls @fn in the namespace and root of each process that sees such a mount, for each such mount. */
 static void for_each_mount(const struct wanted *w, int home_ns, visit_fn fn, void *arg)
 {
 	DIR *proc = opendir("/proc");
-	char path[4096];
+	char path[4096], last[4096];
 	struct dirent *d;
 
 	while (proc && (d = readdir(proc))) {
-		char last[4096] = "";
-
 		if (!isdigit((unsigned char)d->d_name[0]))
 			continue;
+		*last = '\0';
 		for (int i = 0; i < ROUNDS_MAX && find_mount(d->d_name, w, path, sizeof(path)); i++) {
-			if (!strcmp(path, last) && i > ROUNDS_MAX / 10)
+			/* not gone, though it was tried: stacked mounts go one by one, others stay */
+			if (!strcmp(path, last) && i > STACKED_MAX)
 				break;
 			strcpy(last, path);
 			if (!visit(d->d_name))
@@ -213,9 +229,9 @@ static void for_each_mount(const struct wanted *w, int home_ns, visit_fn fn, voi
 		closedir(proc);
 }
 
-int spm_mounts_remove_all(dev_t dev, int home_ns)
+int spm_mounts_remove_all(dev_t dev, const char *source, int home_ns)
 {
-	struct wanted w = { .dev = dev };
+	struct wanted w = { .dev = dev, .source = source };
 	int count = 0;
 
 	for_each_mount(&w, home_ns, unmount_here, &count);

@@ -17,9 +17,10 @@ int spm_mounts_make(const struct spm_options *o, int fuse_fd, dev_t *dev, struct
 /* Attaches it to the directory @where_fd (O_PATH), which must be in the caller's namespace. */
 int spm_mounts_attach(int mount_fd, int where_fd, struct spm_error *e) SPM_MUST_CHECK;
 
-/* Unmounts, lazily, every mount of device @dev in every namespace that can be seen; @home_ns is returned to.
- * Returns how many. */
-int spm_mounts_remove_all(dev_t dev, int home_ns);
+/* Unmounts, lazily, every mount of the spmfs with device number @dev and that source, in every namespace that
+ * can be seen; @home_ns is returned to. Only while the mount is known to live: its number is given to another
+ * filesystem as soon as it does not. Returns how many. */
+int spm_mounts_remove_all(dev_t dev, const char *source, int home_ns);
 
 /* The file that keeps the region of a mount called @name: a bind of its namespace. */
 #define SPM_RUN_DIR "/run/spmfs"

@@ -153,6 +153,20 @@ static int commit_file(struct spm_fs *fs, struct spm_inode *rec, int fd)
 	return spm_commit_range(spm_slice_of(fs, rec), fd, 0, (uint64_t)st.st_size);
 }
 
+/* What the client's kernel does not know of a FUSE inode: chattr +i and +a. */
+static int check_writable(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int flags)
+{
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	int rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_IO, &fd), how;
+
+	if (rc)
+		return rc;
+	how = fcntl(fd.fd, F_GETFL);
+	if ((how & O_ACCMODE) == O_RDONLY)
+		return -EPERM;
+	return how & O_APPEND && (flags & (O_APPEND | O_TRUNC)) != O_APPEND ? -EPERM : 0;
+}
+
 static int ensure_backing(struct spm_fs *fs, struct spm_inode *rec, int fd)
 {
 	int id;
@@ -191,7 +205,8 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	else
 		rec->open_plain++;
 	rec->flags &= (uint16_t)~SPM_INODE_CACHED;
-	rec->flags |= SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0);
+	if ((flags & O_ACCMODE) != O_WRONLY) /* without reading there is no mapping */
+		rec->flags |= SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0);
 	atomic_fetch_add_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
 	*out = (struct spm_wire_open_out){ .fh = served ? SPM_OPEN_SERVED : SPM_OPEN_PLAIN,
 					   .open_flags = SPM_FOPEN_PASSTHROUGH, .backing_id = rec->backing_id };
@@ -224,6 +239,8 @@ static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t no
 	int rc;
 
 	(void)keep;
+	if (rec->flags & SPM_INODE_PRIV)
+		spm_as_self();
 	if (fd < 0) {
 		rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_IO, &cached);
 		if (rc)
@@ -260,6 +277,11 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 	int rc = 0;
 
 	(void)lock;
+	if ((flags & O_ACCMODE) != O_RDONLY && fd < 0) {
+		rc = check_writable(fs, rec, nodeid, flags);
+		if (rc)
+			return rc;
+	}
 	if (flags & O_TRUNC) {
 		rc = truncate_locked(fs, rec, nodeid, fd, 0);
 		if (rc)

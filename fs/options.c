@@ -249,6 +249,7 @@ static bool set_generic(struct spm_options *o, const char *opt)
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(generic); i++) {
 		if (!strcmp(opt, generic[i].name)) {
 			o->mount_flags = (o->mount_flags & ~generic[i].clear) | generic[i].set;
+			o->flags_cleared = (o->flags_cleared & ~generic[i].set) | generic[i].clear;
 			return true;
 		}
 	}

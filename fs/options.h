@@ -25,7 +25,7 @@ struct spm_options {
 	bool nr_inodes_set;
 	unsigned int mode;
 	uint32_t uid, gid;
-	unsigned long mount_flags; /* MS_* */
+	unsigned long mount_flags, flags_cleared; /* MS_* that options set, and took back */
 	enum spm_map map;
 	bool commit_lazy;
 	bool keep;

@@ -10,6 +10,7 @@
 #include "fs/attr.h"
 #include "fs/control.h"
 #include "fs/ops.h"
+#include "fs/thread.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -103,6 +104,8 @@ void spm_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		else
 			rc = move_to_orphans(fs, &p, &st);
 	}
+	if (!rc)
+		spm_fresh_changed(fs, parent);
 	spm_reply_rc(req, rc);
 }
 
@@ -121,7 +124,23 @@ void spm_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		rc = check_empty(p.fd.fd, name);
 	if (!rc)
 		rc = move_to_orphans(fs, &p, &st);
+	if (!rc)
+		spm_fresh_changed(fs, parent);
 	spm_reply_rc(req, rc);
+}
+
+/* The two change places, and the victim leaves from where the other was. */
+static int trade_places(struct spm_fs *fs, const struct place *from, const struct place *to, const struct stat *victim,
+			unsigned int flags)
+{
+	int rc;
+
+	if (renameat2(from->fd.fd, from->name, to->fd.fd, to->name, RENAME_EXCHANGE))
+		return -errno;
+	rc = move_to_orphans(fs, from, victim);
+	if (!rc && flags & RENAME_WHITEOUT && mknodat(from->fd.fd, from->name, S_IFCHR, makedev(0, 0)))
+		rc = -errno;
+	return rc;
 }
 
 /* A file gets its orphan name first, so that the rename that takes its last other name is one atomic step. */
@@ -139,7 +158,8 @@ static int replace_file(struct spm_fs *fs, const struct place *from, const struc
 	if (rec) {
 		spm_slice_orphan_name(victim->st_ino, orphan);
 		if (linkat(to->fd.fd, to->name, s->orphans_fd, orphan, 0))
-			return -errno;
+			/* a name costs an inode of nr_inodes, of which there is none left */
+			return errno == ENOSPC ? trade_places(fs, from, to, victim, flags) : -errno;
 	}
 	if (renameat2(from->fd.fd, from->name, to->fd.fd, to->name, flags))
 		rc = -errno;
@@ -147,22 +167,6 @@ static int replace_file(struct spm_fs *fs, const struct place *from, const struc
 		unlinkat(s->orphans_fd, orphan, 0);
 	else if (rec)
 		mark_orphan(fs, rec, nodeid);
-	return rc;
-}
-
-/* Directories cannot be linked: the two change places, and the victim leaves from where the other was. */
-static int replace_dir(struct spm_fs *fs, const struct place *from, const struct place *to, const struct stat *victim,
-		       unsigned int flags)
-{
-	int rc = check_empty(to->fd.fd, to->name);
-
-	if (rc)
-		return rc;
-	if (renameat2(from->fd.fd, from->name, to->fd.fd, to->name, RENAME_EXCHANGE))
-		return -errno;
-	rc = move_to_orphans(fs, from, victim);
-	if (!rc && flags & RENAME_WHITEOUT && mknodat(from->fd.fd, from->name, S_IFCHR, makedev(0, 0)))
-		rc = -errno;
 	return rc;
 }
 
@@ -180,12 +184,22 @@ void spm_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 		spm_reply_rc(req, rc);
 		return;
 	}
+	if (flags & RENAME_WHITEOUT) /* it makes an inode, which is the caller's */
+		spm_as_client(fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid, 0);
 	if (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE) ||
 	    fstatat(to.fd.fd, newname, &victim, AT_SYMLINK_NOFOLLOW))
 		rc = renameat2(from.fd.fd, name, to.fd.fd, newname, flags) ? -errno : 0;
-	else if (S_ISDIR(victim.st_mode))
-		rc = replace_dir(fs, &from, &to, &victim, flags);
+	else if (S_ISDIR(victim.st_mode)) {
+		/* directories cannot be linked */
+		rc = check_empty(to.fd.fd, newname);
+		if (!rc)
+			rc = trade_places(fs, &from, &to, &victim, flags);
+	}
 	else
 		rc = replace_file(fs, &from, &to, &victim, flags);
+	if (!rc)
+		spm_fresh_changed(fs, parent);
+	if (!rc && newparent != parent)
+		spm_fresh_changed(fs, newparent);
 	spm_reply_rc(req, rc);
 }

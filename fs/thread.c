@@ -12,6 +12,9 @@
 
 __thread struct spm_thread *spm_self;
 
+/* No file's group, so that nothing is kept or allowed because the server happens to be a member. */
+#define NO_GROUP ((gid_t)-2)
+
 /* Each with what needs it. */
 #define WORKER_CAPS                                                                                           \
 	(SPM_CAP(CAP_SYS_ADMIN) |       /* backing ids, trusted xattrs, resizing the region */                \
@@ -76,6 +79,10 @@ int spm_thread_init(struct spm_thread *t)
 	t->umask = (mode_t)-1;
 	make_pipe(t);
 	spm_self = t;
+	spm_as_self();
+	/* per thread, as the system call is; refused in some user namespaces, where there are no groups either */
+	if (syscall(SYS_setgroups, 0, NULL) && errno != EPERM)
+		return -errno;
 	return spm_thread_confine();
 }
 
@@ -111,10 +118,10 @@ void spm_as_self(void)
 
 	if (t->fsuid)
 		syscall(SYS_setfsuid, 0);
-	if (t->fsgid)
-		syscall(SYS_setfsgid, 0);
+	if (t->fsgid != NO_GROUP)
+		syscall(SYS_setfsgid, NO_GROUP);
 	t->fsuid = 0;
-	t->fsgid = 0;
+	t->fsgid = NO_GROUP;
 }
 
 static void set_fsetid(bool on)

@@ -42,7 +42,8 @@ void spm_thread_pipe_drain(struct spm_thread *t, size_t len);
 
 /* Takes on the client's identity for making a file. Cheap if it is the last one's. */
 void spm_as_client(uid_t uid, gid_t gid, mode_t umask_);
-/* Back to root's identity: before anything that captures credentials. */
+/* Back to the server's own identity, root in no group: before anything that captures credentials, or that
+ * takes suid or sgid away from those who are not in a file's group. */
 void spm_as_self(void);
 
 /* Raises CAP_FSETID if @on until the end of the scope: `spm_keep_suid bool k = spm_fsetid(cond);` */

@@ -172,6 +172,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 			    (a->opts->size_bytes && a->opts->size_bytes < a->opts->source.bytes);
 	fs->map_xattrs = fgetxattr(fs->root.mount_fd, MARK_MAP_XATTRS, &mark, 1) >= 0;
 	spm_fdcache_init(&fs->fds);
+	spm_fresh_init(&fs->fresh);
 	for (unsigned int i = 0; i < SPM_INODE_LOCKS; i++)
 		pthread_mutex_init(&fs->inode_locks[i], NULL);
 	pthread_mutex_init(&fs->idle_backings.lock, NULL);
@@ -184,6 +185,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	if (rc)
 		return rc;
 	spm_itable_set_root(&fs->itable, fs->root.id, st.st_ino, &h);
+	spm_itable_get(&fs->itable, FUSE_ROOT_ID)->flags |= SPM_INODE_DIR;
 
 	/* the wait for the next request is in session.c, so reading must not sleep */
 	if (fcntl(fs->dev_fd, F_SETFL, O_NONBLOCK))

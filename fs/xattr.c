@@ -71,6 +71,9 @@ void spm_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t si
 	ssize_t n = -1;
 	int rc = path_get(spm_fs_of(req), ino, &p);
 
+	/* the kernel looks for ACLs before it lets anyone in: there are none, which is not "not supported" */
+	if (spm_control_is(ino))
+		rc = -ENODATA;
 	if (!rc && !strcmp(name, SPM_XATTR_FILE)) {
 		reply_file_state(req, &p, ino, size);
 		return;
@@ -87,6 +90,19 @@ void spm_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t si
 		spm_reply_rc(req, rc);
 	else
 		reply_value(req, value, (size_t)n, size);
+}
+
+static bool is_acl(const char *name)
+{
+	return !strncmp(name, "system.posix_acl_", 17);
+}
+
+static bool caller_keeps_sgid(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && st.st_mode & S_ISGID &&
+	       (spm_caller_has_cap(spm_self->wire.pid, CAP_FSETID) || spm_caller_in_group(spm_self->wire.pid, st.st_gid));
 }
 
 void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
@@ -106,11 +122,15 @@ void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const cha
 		rc = -EPERM;
 	if (!rc) {
 		/* an ACL set by somebody outside of the file's group takes sgid away; the kernel says when */
-		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.acl_kill_sgid &&
-						     !strncmp(name, "system.posix_acl_", 17));
+		bool acl = is_acl(name);
+		spm_keep_suid bool keep = spm_fsetid(acl && !spm_self->wire.acl_kill_sgid);
 
 		(void)keep;
+		if (acl)
+			spm_as_self();
 		rc = setxattr(p.path, name, value, size, flags) ? -errno : 0;
+		if (acl && !rc) /* it may have changed the mode */
+			spm_fresh_void(fs, ino);
 	}
 	spm_reply_rc(req, rc);
 }
@@ -120,8 +140,17 @@ void spm_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	auto_path struct inode_path p;
 	int rc = path_get(spm_fs_of(req), ino, &p);
 
-	if (!rc)
+	if (!rc) {
+		/* here the kernel does not say whether sgid goes */
+		spm_keep_suid bool keep = spm_fsetid(is_acl(name) && caller_keeps_sgid(p.fd.fd));
+
+		(void)keep;
+		if (is_acl(name))
+			spm_as_self();
 		rc = removexattr(p.path, name) ? -errno : 0;
+		if (is_acl(name) && !rc)
+			spm_fresh_void(spm_fs_of(req), ino);
+	}
 	spm_reply_rc(req, rc);
 }
 

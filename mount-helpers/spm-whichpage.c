@@ -7,10 +7,10 @@
  *
  * A child drops to UID, opens FILE and maps all of it, so that what is shown is what an ordinary user gets.
  * Then root reads the child's page frames (/proc/PID/pagemap) and the kernel's word on each
- * (/proc/kpageflags): tmpfs pages, which the device consists of, are "swap backed" and not anonymous; pages of
- * the cache of a FUSE file are not swap backed. There are two more witnesses: BACKING, the same file as the server sees it in the
- * device's own filesystem (/proc/WORKER/root/region/data/...), must have the very same page frames; and
- * cachestat(2), where the kernel has it, counts the pages in the cache of the FUSE file.
+ * (/proc/kpageflags): tmpfs pages, which the device consists of, are "swap backed" and not anonymous; pages
+ * of the cache of a FUSE file are not swap backed. There are two more witnesses. BACKING, the same file as the
+ * server sees it in the device's own filesystem (/proc/WORKER/root/region/data/...), must have the very same
+ * page frames. And cachestat(2), where the kernel has it, counts the pages in the cache of the FUSE file.
  *
  * Exit status: 0 all pages are the device's, 3 some are copies, 1 the file could not be mapped.
  */
@@ -34,6 +34,8 @@
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif
+
+#define ROUNDS_MAX 50
 
 #define PM_PRESENT (1ULL << 63)
 #define PM_FRAME   ((1ULL << 55) - 1)
@@ -67,11 +69,19 @@ static int64_t cached_pages(int fd)
 	return syscall(SYS_cachestat, fd, &range, &stat, 0) ? -1 : (int64_t)stat.cache;
 }
 
+static void touch(const struct mapping *m)
+{
+	const volatile unsigned char *map = (const volatile unsigned char *)(uintptr_t)m->start;
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	for (uint64_t i = 0; i < m->pages; i++)
+		(void)map[i * page];
+}
+
 static int map_and_touch(const char *path, struct mapping *m)
 {
 	spm_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
 	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	volatile unsigned char sum = 0;
 	struct stat st;
 	void *first;
 	char *map;
@@ -85,8 +95,7 @@ static int map_and_touch(const char *path, struct mapping *m)
 		return -errno;
 	m->pages = ((uint64_t)st.st_size + page - 1) / page;
 	m->start = (uint64_t)(uintptr_t)map;
-	for (uint64_t i = 0; i < m->pages; i++)
-		sum = (unsigned char)(sum + map[i * page]);
+	touch(m);
 	first = map;
 	if (syscall(SYS_move_pages, 0, 1UL, &first, NULL, &m->node, 0))
 		m->node = -1;
@@ -94,19 +103,22 @@ static int map_and_touch(const char *path, struct mapping *m)
 	return 0;
 }
 
-/* Maps, tells, and stays until the parent has looked. Groups go first: without root they could not. */
+/*
+ * Maps, tells, and stays until the parent has looked; for each byte from the parent it touches all pages once
+ * more. Groups go first: without root they could not.
+ */
 static void child(uid_t uid, const char *path, int out, int in)
 {
 	struct mapping m = { .node = -1, .cached = -1 };
-	char wait_for_end;
+	char again;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (uid && (setgroups(0, NULL) || setresgid(uid, uid, uid) || setresuid(uid, uid, uid)))
 		m.error = errno;
 	else
 		m.error = -map_and_touch(path, &m);
-	if (write(out, &m, sizeof(m)) == (ssize_t)sizeof(m) && read(in, &wait_for_end, 1) != 0)
-		_exit(1);
+	while (write(out, &m, sizeof(m)) == (ssize_t)sizeof(m) && read(in, &again, 1) == 1)
+		touch(&m);
 	_exit(0);
 }
 
@@ -176,24 +188,55 @@ static int count_pages(const struct frames *client, const struct frames *backing
 	return 0;
 }
 
-static int look(pid_t pid, const struct mapping *m, const char *backing_path, struct counts *c)
+/* What is looked at: a child's mapping, and perhaps the same file's mapping of our own. */
+struct view {
+	pid_t pid;
+	int tell, told; /* pipes to and from the child */
+	struct mapping m, backing;
+	const char *backing_path;
+};
+
+/*
+ * The kernel may take page table entries away at any time, above all when it makes huge pages out of small
+ * ones: pages that are not there are touched again.
+ */
+static int count_until_there(struct view *v, const struct frames *client, const struct frames *backing,
+			     struct counts *c)
+{
+	for (int round = 0; round < ROUNDS_MAX; round++) {
+		int rc;
+
+		memset(c, 0, sizeof(*c));
+		rc = count_pages(client, backing, v->m.pages, c);
+		if (rc || !(c->absent || (backing && c->same < c->device)))
+			return rc;
+		if (write(v->tell, "", 1) != 1 || read(v->told, &v->m, sizeof(v->m)) != (ssize_t)sizeof(v->m))
+			return -EIO;
+		if (backing)
+			touch(&v->backing);
+	}
+	return 0;
+}
+
+static int look(struct view *v, struct counts *c)
 {
 	struct frames client = { .pagemap = -1 }, backing = { .pagemap = -1 };
-	struct mapping b = { .node = -1, .cached = -1 };
 	char text[16];
 	int rc;
 
 	memset(c, 0, sizeof(*c));
-	snprintf(text, sizeof(text), "%d", (int)pid);
-	rc = frames_open(text, m->start, &client);
-	if (!rc && backing_path) {
-		rc = map_and_touch(backing_path, &b);
+	snprintf(text, sizeof(text), "%d", (int)v->pid);
+	rc = frames_open(text, v->m.start, &client);
+	if (!rc && v->backing_path) {
+		rc = map_and_touch(v->backing_path, &v->backing);
+		if (!rc && v->backing.pages != v->m.pages)
+			rc = -ESTALE;
 		if (!rc)
-			rc = b.pages == m->pages ? frames_open("self", b.start, &backing) : -ESTALE;
+			rc = frames_open("self", v->backing.start, &backing);
 	}
 	if (!rc)
-		rc = count_pages(&client, backing_path ? &backing : NULL, m->pages, c);
-	c->huge_kb = huge_kb(pid, m->start);
+		rc = count_until_there(v, &client, v->backing_path ? &backing : NULL, c);
+	c->huge_kb = huge_kb(v->pid, v->m.start);
 	spm_cleanup_close(&client.pagemap);
 	spm_cleanup_close(&backing.pagemap);
 	return rc;
@@ -223,34 +266,35 @@ static int show(const struct mapping *m, const struct counts *c, bool with_backi
 
 static int inspect(uid_t uid, const char *path, const char *backing)
 {
+	struct view v = { .m = { .error = EIO }, .backing_path = backing };
 	int told[2], end[2], rc, status;
-	struct mapping m = { .error = EIO };
 	struct counts c;
-	pid_t pid;
 
-	if (pipe2(told, O_CLOEXEC) || pipe2(end, O_CLOEXEC) || (pid = fork()) < 0) {
+	if (pipe2(told, O_CLOEXEC) || pipe2(end, O_CLOEXEC) || (v.pid = fork()) < 0) {
 		fprintf(stderr, "spm-whichpage: %s\n", strerror(errno));
 		return 1;
 	}
-	if (!pid) {
+	if (!v.pid) {
 		close(told[0]);
 		close(end[1]);
 		child(uid, path, told[1], end[0]);
 	}
 	close(told[1]);
 	close(end[0]);
-	rc = read(told[0], &m, sizeof(m)) == (ssize_t)sizeof(m) ? -m.error : -EIO;
+	v.told = told[0];
+	v.tell = end[1];
+	rc = read(v.told, &v.m, sizeof(v.m)) == (ssize_t)sizeof(v.m) ? -v.m.error : -EIO;
 	if (rc) {
 		fprintf(stderr, "spm-whichpage: user %d cannot map %s: %s\n", (int)uid, path, strerror(-rc));
 	} else {
-		rc = look(pid, &m, backing, &c);
+		rc = look(&v, &c);
 		if (rc)
 			fprintf(stderr, "spm-whichpage: cannot look at page frames: %s; run it as root\n",
 				strerror(-rc));
 	}
-	close(end[1]);
-	waitpid(pid, &status, 0);
-	return rc ? 1 : show(&m, &c, backing != NULL);
+	close(v.tell);
+	waitpid(v.pid, &status, 0);
+	return rc ? 1 : show(&v.m, &c, backing != NULL);
 }
 
 int main(int argc, char **argv)

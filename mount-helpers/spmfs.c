@@ -10,7 +10,10 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <string.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 static const char *program;
 
@@ -42,6 +45,19 @@ struct command {
 	int status;  /* to exit with at once; -1: go on */
 };
 
+/* mount -N: a path of a mount namespace, or a process in it. */
+static int enter_namespace(const char *ns, struct spm_error *e)
+{
+	spm_auto_close int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%s/ns/mnt", ns);
+	fd = open(strspn(ns, "0123456789") == strlen(ns) ? path : ns, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNS))
+		return spm_fail(e, -errno, "option -N %s: %m", ns);
+	return 0;
+}
+
 static int parse_flags(struct command *c, int argc, char **argv, struct spm_error *e)
 {
 	static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
@@ -72,8 +88,10 @@ static int parse_flags(struct command *c, int argc, char **argv, struct spm_erro
 		case 's':
 		case 'n':
 		case 'v':
-		case 'N':
 		case 't':
+			break;
+		case 'N':
+			rc = enter_namespace(optarg, e);
 			break;
 		default:
 			rc = spm_fail(e, -EINVAL, "unknown or incomplete option '%s'; 'spmfs --help' lists them",
@@ -107,15 +125,13 @@ static int parse_operands(struct command *c, int argc, char **argv, struct spm_e
 	return c->o.mountpoint ? 0 : -ENOMEM;
 }
 
-/* "the live mount's size" is a control file: the kernel passes no options to a FUSE server on remount. */
-static int remount(const struct spm_options *o, struct spm_error *e)
+/* The size of a live mount is a control file: the kernel passes no options to a FUSE server on remount. */
+static int resize(const struct spm_options *o, struct spm_error *e)
 {
 	spm_auto_close int fd = -1;
 	char path[PATH_MAX + 16], value[32];
 	int n;
 
-	if (!o->size_bytes && !o->size_pct)
-		return 0;
 	snprintf(path, sizeof(path), "%s/.spm/max", o->mountpoint);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -130,6 +146,28 @@ static int remount(const struct spm_options *o, struct spm_error *e)
 	if (errno == ERANGE)
 		return spm_fail(e, -errno, "%s: size=%s is more than the device %s", o->mountpoint, value, o->source_text);
 	return spm_fail(e, -errno, "%s: cannot change the size: %m", o->mountpoint);
+}
+
+/* ro, nodev and the like are the kernel's; statvfs(3) shows them by the numbers of mount(2). */
+static int change_flags(const struct spm_options *o, struct spm_error *e)
+{
+	const unsigned long known = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_NOATIME | MS_NODIRATIME;
+	unsigned long flags;
+	struct statvfs sv;
+
+	if (statvfs(o->mountpoint, &sv))
+		return spm_fail(e, -errno, "%s: %m", o->mountpoint);
+	flags = ((sv.f_flag & known) & ~o->flags_cleared) | o->mount_flags;
+	if (flags != (sv.f_flag & known) && mount(NULL, o->mountpoint, NULL, MS_REMOUNT | flags, NULL))
+		return spm_fail(e, -errno, "%s: cannot remount: %m", o->mountpoint);
+	return 0;
+}
+
+static int remount(const struct spm_options *o, struct spm_error *e)
+{
+	int rc = o->size_bytes || o->size_pct ? resize(o, e) : 0;
+
+	return rc ? rc : change_flags(o, e);
 }
 
 static int check_rights(struct spm_error *e)

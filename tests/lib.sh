@@ -239,7 +239,8 @@ spm_mount()
 	cmd=("$SPMFS" -f "$source" "$dir")
 	[ -z "$opts" ] || cmd+=(-o "$opts")
 	SPM_HISTORY+=("${cmd[*]}")
-	spm_clean_fds "${cmd[@]}" >"$dir.log" 2>&1 </dev/null &
+	ASAN_OPTIONS=$SPM_ASAN UBSAN_OPTIONS=$SPM_UBSAN TSAN_OPTIONS=$SPM_TSAN \
+		spm_clean_fds "${cmd[@]}" >"$dir.log" 2>&1 </dev/null &
 	pid=$!
 	wait_until 20 spm_usable_or_dead "$dir" "$pid"
 	if ! spm_is_mounted "$dir"; then
@@ -530,10 +531,13 @@ spm_begin()
 	exec {SPM_OUT_FD}>&1
 	trap spm_at_end EXIT
 	trap 'exit 143' INT TERM HUP
-	# In files, since a daemon has no stderr.
-	export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$SPM_TMP/sanitizer"
-	export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1:log_path=$SPM_TMP/sanitizer"
-	export TSAN_OPTIONS="${TSAN_OPTIONS:+$TSAN_OPTIONS:}log_path=$SPM_TMP/sanitizer"
+	SPM_ASAN=${ASAN_OPTIONS:-}
+	SPM_UBSAN=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1
+	SPM_TSAN=${TSAN_OPTIONS:-}
+	# A daemon has no stderr. A server in the foreground has, and sees no other file behind its region's walls.
+	export ASAN_OPTIONS="${SPM_ASAN:+$SPM_ASAN:}log_path=$SPM_TMP/sanitizer"
+	export UBSAN_OPTIONS="$SPM_UBSAN:log_path=$SPM_TMP/sanitizer"
+	export TSAN_OPTIONS="${SPM_TSAN:+$SPM_TSAN:}log_path=$SPM_TMP/sanitizer"
 }
 
 spm_begin "$@"

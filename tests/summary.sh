@@ -9,26 +9,21 @@ dir=${1:-.}
 passed=0 failed=0 skipped=0
 
 while IFS= read -r trs; do
-	while read -r _ result text; do
+	results=0
+	while read -r _ result _; do
+		results=$((results + 1))
 		case $result in
-		PASS | XFAIL)
-			passed=$((passed + 1))
-			;;
-		SKIP)
-			skipped=$((skipped + 1))
-			printf 'skipped: %s: %s\n' "${trs#"$dir"/}" "$text"
-			;;
-		*)
-			failed=$((failed + 1))
-			printf 'failed: %s: %s\n' "${trs#"$dir"/}" "$text"
-			;;
+		PASS | XFAIL) passed=$((passed + 1)) ;;
+		SKIP) skipped=$((skipped + 1)) ;;
+		*) failed=$((failed + 1)) ;;
 		esac
 	done < <(grep '^:test-result:' "$trs")
-	# A driver that was cut off leaves no result at all.
-	if ! grep -q '^:test-result:' "$trs"; then
+	if [ "$results" -eq 0 ]; then
+		# A driver that was cut off leaves no result at all.
 		failed=$((failed + 1))
-		printf 'failed: %s: no result\n' "${trs#"$dir"/}"
+		printf 'FAIL: %s: no result\n' "${trs#"$dir"/}"
 	fi
+	grep -E '^(SKIP|FAIL|ERROR|XPASS): ' "${trs%.trs}.log"
 done < <(find "$dir" -name '*.trs' -not -path '*/_build/*' | sort)
 
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

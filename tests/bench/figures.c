@@ -76,8 +76,8 @@ const struct figure bench_figures[] = {
 	{ "inode-memory", "server memory per remembered inode", "bytes", MOST(400), .probe = &inode_probe,
 	  .what = INODE_BYTES },
 	/* None for each inode; a cache of a fixed size may fill. */
-	{ "inode-fds", "descriptors gained by remembering all inodes", "fds", MOST(4096), .probe = &inode_probe,
-	  .what = INODE_DESCRIPTORS },
+	{ "inode-fds", "descriptors gained by remembering all inodes", "fds", MOST(4096),
+	  .probe = &inode_probe, .what = INODE_DESCRIPTORS },
 	{ "inode-left", "share of that memory left after removal", "%", MOST(10), .probe = &inode_probe,
 	  .what = INODE_LEFT },
 };

@@ -42,7 +42,7 @@ struct window {
 	double client_ns, server_ns, wall_ns;
 };
 
-static double alone; /* spins per second of a co-runner that nobody disturbs */
+static double alone; /* spins per second of a co-runner without clients, in this round */
 
 /* Four operations in a directory of the client's own, which has a file "f". */
 static int client_cycle(int dir, unsigned int i)
@@ -315,7 +315,7 @@ const struct probe idle_probe = {
 	.needs_server = true,
 };
 
-static int corun_setup(struct bench *b)
+static int corun_begin(struct bench *b, int round)
 {
 	struct window w;
 	int rc = load_measure(b, SIDE_TMPFS, 0, true, &w);
@@ -335,6 +335,6 @@ static int corun_sample(struct bench *b, enum side side, double *value)
 }
 
 const struct probe corun_probe = {
-	.setup = corun_setup,
+	.begin = corun_begin,
 	.sample = corun_sample,
 };

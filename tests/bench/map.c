@@ -137,7 +137,7 @@ static int touch_sample(struct bench *b, enum side side, double *value)
 		return rc;
 	t = now_ns();
 	touch(&mapped[side]);
-	/* Who zeroes the pages when it commits them makes the touch cheap and the commit dear: both are shown. */
+	/* Zeroing pages at commit makes the touch cheap and the commit dear: both are shown. */
 	t = now_ns() - (b->fig->what == TOUCH_ALL ? start : t);
 	*value = (double)t / 1e3 / (double)(mapped[side].len / MIB);
 	mapped_close(&mapped[side]);

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # However a mount ends, by umount, SIGTERM or SIGINT, in the foreground or not: everything goes, memory too.
 set -u
+# Whether memory comes back is seen in the figures of the whole machine.
+SPM_EXCLUSIVE=1
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 

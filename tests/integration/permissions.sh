@@ -174,7 +174,7 @@ for name in sys_admin dac_override dac_read_search chown fowner mknod setuid set
 done
 for name in "${!BIT[@]}"; do
 	[ "$name" = fsetid ] && continue
-	grep -qi "cap_$name" "$top_srcdir/HACKING.md" && allowed=$((allowed | 1 << BIT[$name]))
+	grep -qwE "(CAP_)?${name^^}" "$top_srcdir/HACKING.md" && allowed=$((allowed | 1 << BIT[$name]))
 done
 threads=0 extra=0 fsetid=0
 for p in $(spm_servers); do

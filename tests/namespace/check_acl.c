@@ -6,7 +6,7 @@
 #include <linux/posix_acl_xattr.h>
 #include <sys/xattr.h>
 
-#define ACCESS  "system.posix_acl_access"
+#define ACCESS	"system.posix_acl_access"
 #define DEFAULT "system.posix_acl_default"
 
 enum { USER_OBJ = 1, USER = 2, GROUP_OBJ = 4, GROUP = 8, MASK = 16, OTHER = 32, MAX_ENTRIES = 12 };
@@ -32,8 +32,11 @@ static struct acl acl(const char *text)
 			id = v;
 			v = strtoul(end + 1, &end, 10);
 		}
-		a.e[n].e_tag = htole16(c == 'u' ? (named ? USER : USER_OBJ) : c == 'g' ? (named ? GROUP : GROUP_OBJ) :
-				       c == 'm' ? MASK : c == 'o' ? OTHER : 64);
+		a.e[n].e_tag = htole16(c == 'u'	  ? (named ? USER : USER_OBJ)
+				       : c == 'g' ? (named ? GROUP : GROUP_OBJ)
+				       : c == 'm' ? MASK
+				       : c == 'o' ? OTHER
+						  : 64);
 		a.e[n].e_perm = htole16((uint16_t)v);
 		a.e[n++].e_id = htole32((uint32_t)id);
 		text = end + (*end == ' ');
@@ -204,8 +207,7 @@ static void invalid_lists(void)
 	STR(acl_text("f", ACCESS), "none");
 	STR(acl_text("d", DEFAULT), "none");
 	STR(acl_text("f", DEFAULT), "none");
-	ERR(ERANGE, (acl_set("f", ACCESS, acl("u6 u30001:6 g0 m6 o0")),
-		     getxattr("f", ACCESS, &a, 10)));
+	ERR(ERANGE, (acl_set("f", ACCESS, acl("u6 u30001:6 g0 m6 o0")), getxattr("f", ACCESS, &a, 10)));
 	EQ(getxattr("f", ACCESS, NULL, 0), 44);
 }
 

@@ -26,7 +26,10 @@ static void expect_bytes(int fd, off_t at, size_t len, char byte)
 
 static void write_and_read(void)
 {
-	static const struct { off_t at; size_t len; } parts[] = {
+	static const struct {
+		off_t at;
+		size_t len;
+	} parts[] = {
 		{0, 1}, {1, 4095}, {4096, 4096}, {8191, 2}, {100000, 70000}, {5, 200000}, {1 << 20, 3 << 20},
 	};
 	char *buf = malloc(4 << 20), *model = calloc(1, 5 << 20), *back = malloc(5 << 20);
@@ -226,8 +229,13 @@ static void allocate(void)
 static void allocate_refusals(void)
 {
 	static const int modes[] = {
-		FALLOC_FL_PUNCH_HOLE, FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_ZERO_RANGE, FALLOC_FL_INSERT_RANGE,
-		FALLOC_FL_UNSHARE_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0x1000,
+		FALLOC_FL_PUNCH_HOLE,
+		FALLOC_FL_COLLAPSE_RANGE,
+		FALLOC_FL_ZERO_RANGE,
+		FALLOC_FL_INSERT_RANGE,
+		FALLOC_FL_UNSHARE_RANGE,
+		FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+		0x1000,
 	};
 	int fd = mkfd("f", O_RDWR, 0644), d, r, p;
 	size_t i;
@@ -413,7 +421,8 @@ static void direct_io(void)
 static void vectors(void)
 {
 	char a[5] = "", b[10] = "";
-	struct iovec out[3] = {{(char[]){"one"}, 3}, {NULL, 0}, {(char[]){"two!"}, 4}}, in[2] = {{a, 4}, {b, 9}};
+	struct iovec out[3] = {{(char[]){"one"}, 3}, {NULL, 0}, {(char[]){"two!"}, 4}},
+		     in[2] = {{a, 4}, {b, 9}};
 	int fd = mkfd("f", O_RDWR, 0644);
 
 	EQ(writev(fd, out, 3), 7);

@@ -121,9 +121,6 @@ static void written_right_after_it_ran(void)
 }
 
 const struct ns_check checks_exec[] = {
-	CHECK(programs_run),
-	CHECK(text_busy),
-	CHECK(written_right_after_it_ran),
-	CHECK(suid_programs),
-	CHECKS_END,
+	CHECK(programs_run),  CHECK(text_busy), CHECK(written_right_after_it_ran),
+	CHECK(suid_programs), CHECKS_END,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What happens when nothing is left. Wants a mount of its own of a few MiB and few inodes (size=8M,nr_inodes=300),
- * which these checks fill to the last byte and inode.
+ * What happens when nothing is left. Wants a mount of its own of a few MiB and few inodes
+ * (size=8M,nr_inodes=300), which these checks fill to the last byte and inode.
  */
 #include "tests/namespace/ns.h"
 

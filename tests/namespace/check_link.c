@@ -294,19 +294,9 @@ static void name_used_again(void)
 }
 
 const struct ns_check checks_link[] = {
-	CHECK(link_every_kind),
-	CHECK(links_share_all),
-	CHECK(link_refusals),
-	CHECK(link_to_symlinks),
-	CHECK(link_by_other_users),
-	CHECK(thousand_links),
-	CHECK(link_across_mounts),
-	CHECK(symlink_content),
-	CHECK(symlink_refusals),
-	CHECK(symlink_resolution),
-	CHECK(symlink_stamps),
-	CHECK(unlink_refusals),
-	CHECK(unlink_every_kind),
-	CHECK(name_used_again),
-	CHECKS_END,
+	CHECK(link_every_kind),	   CHECK(links_share_all),     CHECK(link_refusals),
+	CHECK(link_to_symlinks),   CHECK(link_by_other_users), CHECK(thousand_links),
+	CHECK(link_across_mounts), CHECK(symlink_content),     CHECK(symlink_refusals),
+	CHECK(symlink_resolution), CHECK(symlink_stamps),      CHECK(unlink_refusals),
+	CHECK(unlink_every_kind),  CHECK(name_used_again),     CHECKS_END,
 };

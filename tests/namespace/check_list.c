@@ -29,8 +29,10 @@ static void make_entries(const char *dir, unsigned int n)
 	close(d);
 }
 
-/* seen[i] counts entry s<i>; other names are given to other() if there is one. Returns the number of entries. */
-static unsigned int list_raw(int d, size_t bufsize, uint8_t *seen, unsigned int n, void (*other)(const char *))
+/* seen[i] counts entry s<i>; other names are given to other() if there is one. Returns the number of entries.
+ */
+static unsigned int list_raw(int d, size_t bufsize, uint8_t *seen, unsigned int n,
+			     void (*other)(const char *))
 {
 	char *buf = malloc(bufsize);
 	unsigned int count = 0;
@@ -329,7 +331,8 @@ static void names_of_all_bytes(void)
 	for (c = 1; c < 256; c++)
 		for (i = 0; i < 3; i++)
 			if (c != '/' && !(c == '.' && i == 0) && seen[i][c] != 1)
-				FAIL("byte 0x%02x form %d was listed %d times", (unsigned int)c, i, seen[i][c]);
+				FAIL("byte 0x%02x form %d was listed %d times", (unsigned int)c, i,
+				     seen[i][c]);
 	if (d)
 		closedir(d);
 }
@@ -416,8 +419,8 @@ static void look_at(struct ns_gate *stop, bool listing)
 }
 
 /*
- * Attributes change while others look at them: who has made a change sees it from then on. (A server's answer to the
- * other one's question may be under way meanwhile, with the old attributes in it.)
+ * Attributes change while others look at them: who has made a change sees it from then on. (A server's answer
+ * to the other one's question may be under way meanwhile, with the old attributes in it.)
  */
 static void attributes_stay_fresh(bool listing)
 {

@@ -8,7 +8,8 @@
 
 static void chmod_every_kind(void)
 {
-	static const mode_t modes[] = {0, 0111, 0222, 0333, 0444, 0555, 0666, 0777, 01777, 02777, 04777, 07777, 0644};
+	static const mode_t modes[] = {0,    0111,  0222,  0333,  0444,	 0555, 0666,
+				       0777, 01777, 02777, 04777, 07777, 0644};
 	const char *k;
 	size_t i;
 
@@ -139,7 +140,10 @@ static void umask_and_given_modes(void)
 /* Every mode bit by every class, for reading, writing and both. */
 static void class_has(int class, unsigned int rwx)
 {
-	static const struct { uid_t uid; gid_t gid; } who[] = {{U1, G2}, {U2, G1}, {U3, G3}};
+	static const struct {
+		uid_t uid;
+		gid_t gid;
+	} who[] = {{U1, G2}, {U2, G1}, {U3, G3}};
 	/* the other classes get the opposite, so that a mixed-up class is seen */
 	mode_t all = 0777 & ~(07u << (6 - 3 * class)), mode;
 
@@ -173,7 +177,7 @@ static void permission_matrix(void)
 
 	mkfile("file", 0);
 	own("file", U1, G1);
-	for (class = 0; class < 3; class++)
+	for (class = 0; class < 3; class ++)
 		for (rwx = 0; rwx < 8; rwx++)
 			class_has(class, rwx);
 	ns_context(NULL);

@@ -9,7 +9,8 @@
 
 static void mknod_numbers(void)
 {
-	static const unsigned int numbers[][2] = {{1, 3}, {0, 0}, {255, 255}, {4095, 1048575}, {8, 257}, {300, 65536}};
+	static const unsigned int numbers[][2] = {{1, 3},	   {0, 0},   {255, 255},
+						  {4095, 1048575}, {8, 257}, {300, 65536}};
 	size_t i;
 
 	for (i = 0; i < NS_LEN(numbers); i++) {

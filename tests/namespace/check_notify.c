@@ -10,14 +10,17 @@ static const struct {
 	uint32_t bit;
 	const char *name;
 } bits[] = {
-	{IN_ACCESS, "access"},	    {IN_MODIFY, "modify"},	    {IN_ATTRIB, "attrib"},
-	{IN_CLOSE_WRITE, "closew"}, {IN_CLOSE_NOWRITE, "closer"},   {IN_OPEN, "open"},
-	{IN_MOVED_FROM, "from"},    {IN_MOVED_TO, "to"},	    {IN_CREATE, "create"},
-	{IN_DELETE, "delete"},	    {IN_DELETE_SELF, "deleteself"}, {IN_MOVE_SELF, "moveself"},
+	{IN_ACCESS, "access"},		{IN_MODIFY, "modify"},
+	{IN_ATTRIB, "attrib"},		{IN_CLOSE_WRITE, "closew"},
+	{IN_CLOSE_NOWRITE, "closer"},	{IN_OPEN, "open"},
+	{IN_MOVED_FROM, "from"},	{IN_MOVED_TO, "to"},
+	{IN_CREATE, "create"},		{IN_DELETE, "delete"},
+	{IN_DELETE_SELF, "deleteself"}, {IN_MOVE_SELF, "moveself"},
 	{IN_IGNORED, "ignored"},
 };
 
-/* All events there are now (the kernel merges equal ones in a row), as "create:name delete:name/" (a slash behind directories). */
+/* All events there are now (the kernel merges equal ones in a row), as "create:name delete:name/" (a slash
+ * behind directories). */
 static const char *events(int in)
 {
 	static char text[2000];
@@ -34,9 +37,10 @@ static const char *events(int in)
 
 			for (i = 0; i < NS_LEN(bits); i++)
 				if (e->mask & bits[i].bit)
-					used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s%s%s%s",
-								 used ? " " : "", bits[i].name, e->len ? ":" : "",
-								 e->len ? e->name : "", e->mask & IN_ISDIR ? "/" : "");
+					used += (size_t)snprintf(text + used, sizeof(text) - used,
+								 "%s%s%s%s%s", used ? " " : "", bits[i].name,
+								 e->len ? ":" : "", e->len ? e->name : "",
+								 e->mask & IN_ISDIR ? "/" : "");
 			pos += (ssize_t)sizeof(*e) + e->len;
 		}
 	}
@@ -131,9 +135,6 @@ static void replaced_file(void)
 }
 
 const struct ns_check checks_notify[] = {
-	CHECK(names),
-	CHECK(contents),
-	CHECK(unlinked_file_ends_with_its_last_use),
-	CHECK(replaced_file),
-	CHECKS_END,
+	CHECK(names),	      CHECK(contents), CHECK(unlinked_file_ends_with_its_last_use),
+	CHECK(replaced_file), CHECKS_END,
 };

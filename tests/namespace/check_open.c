@@ -351,7 +351,8 @@ static void file_handles(void)
 	OK(unlink("d/g"));
 	close(fd);
 	/* a server hears of the last close a moment later */
-	TRUE(NS_WITHIN(2000, (id = open_by_handle_at(here, &f.h, O_RDONLY | O_CLOEXEC)) < 0 || (close(id), 0)));
+	TRUE(NS_WITHIN(2000,
+		       (id = open_by_handle_at(here, &f.h, O_RDONLY | O_CLOEXEC)) < 0 || (close(id), 0)));
 	EQ(errno, ESTALE);
 }
 

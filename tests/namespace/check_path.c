@@ -15,27 +15,111 @@ enum {
 };
 
 /* System calls themselves and not the C library: sanitizers look at the strings that they are given. */
-static long c_chmod(const char *p) { return syscall(SYS_fchmodat, AT_FDCWD, p, 0755); }
-static long c_chown(const char *p) { return syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, 0); }
-static long c_lchown(const char *p) { return syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, AT_SYMLINK_NOFOLLOW); }
-static long c_link_old(const char *p) { return syscall(SYS_linkat, AT_FDCWD, p, AT_FDCWD, "new-link", 0); }
-static long c_link_new(const char *p) { return syscall(SYS_linkat, AT_FDCWD, "source", AT_FDCWD, p, 0); }
-static long c_mkdir(const char *p) { return syscall(SYS_mkdirat, AT_FDCWD, p, 0755); }
-static long c_mkfifo(const char *p) { return syscall(SYS_mknodat, AT_FDCWD, p, S_IFIFO | 0644, 0); }
-static long c_mknod(const char *p) { return syscall(SYS_mknodat, AT_FDCWD, p, S_IFREG | 0644, 0); }
-static long c_rename_old(const char *p) { return syscall(SYS_renameat2, AT_FDCWD, p, AT_FDCWD, "new-name", 0); }
-static long c_rename_new(const char *p) { return syscall(SYS_renameat2, AT_FDCWD, "source", AT_FDCWD, p, 0); }
-static long c_rmdir(const char *p) { return syscall(SYS_unlinkat, AT_FDCWD, p, AT_REMOVEDIR); }
-static long c_unlink(const char *p) { return syscall(SYS_unlinkat, AT_FDCWD, p, 0); }
-static long c_symlink(const char *p) { return syscall(SYS_symlinkat, "x", AT_FDCWD, p); }
-static long c_truncate(const char *p) { return syscall(SYS_truncate, p, 10L); }
-static long c_utimes(const char *p) { return syscall(SYS_utimensat, AT_FDCWD, p, NULL, 0); }
-static long c_setxattr(const char *p) { return syscall(SYS_setxattr, p, "user.x", "v", 1, 0); }
-static long c_getxattr(const char *p) { return syscall(SYS_getxattr, p, "user.there", NULL, 0); }
-static long c_listxattr(const char *p) { return syscall(SYS_listxattr, p, NULL, 0); }
-static long c_rmxattr(const char *p) { return syscall(SYS_removexattr, p, "user.there"); }
-static long c_access(const char *p) { return syscall(SYS_faccessat, AT_FDCWD, p, F_OK); }
-static long c_chdir(const char *p) { return syscall(SYS_chdir, p); }
+static long c_chmod(const char *p)
+{
+	return syscall(SYS_fchmodat, AT_FDCWD, p, 0755);
+}
+
+static long c_chown(const char *p)
+{
+	return syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, 0);
+}
+
+static long c_lchown(const char *p)
+{
+	return syscall(SYS_fchownat, AT_FDCWD, p, -1, -1, AT_SYMLINK_NOFOLLOW);
+}
+
+static long c_link_old(const char *p)
+{
+	return syscall(SYS_linkat, AT_FDCWD, p, AT_FDCWD, "new-link", 0);
+}
+
+static long c_link_new(const char *p)
+{
+	return syscall(SYS_linkat, AT_FDCWD, "source", AT_FDCWD, p, 0);
+}
+
+static long c_mkdir(const char *p)
+{
+	return syscall(SYS_mkdirat, AT_FDCWD, p, 0755);
+}
+
+static long c_mkfifo(const char *p)
+{
+	return syscall(SYS_mknodat, AT_FDCWD, p, S_IFIFO | 0644, 0);
+}
+
+static long c_mknod(const char *p)
+{
+	return syscall(SYS_mknodat, AT_FDCWD, p, S_IFREG | 0644, 0);
+}
+
+static long c_rename_old(const char *p)
+{
+	return syscall(SYS_renameat2, AT_FDCWD, p, AT_FDCWD, "new-name", 0);
+}
+
+static long c_rename_new(const char *p)
+{
+	return syscall(SYS_renameat2, AT_FDCWD, "source", AT_FDCWD, p, 0);
+}
+
+static long c_rmdir(const char *p)
+{
+	return syscall(SYS_unlinkat, AT_FDCWD, p, AT_REMOVEDIR);
+}
+
+static long c_unlink(const char *p)
+{
+	return syscall(SYS_unlinkat, AT_FDCWD, p, 0);
+}
+
+static long c_symlink(const char *p)
+{
+	return syscall(SYS_symlinkat, "x", AT_FDCWD, p);
+}
+
+static long c_truncate(const char *p)
+{
+	return syscall(SYS_truncate, p, 10L);
+}
+
+static long c_utimes(const char *p)
+{
+	return syscall(SYS_utimensat, AT_FDCWD, p, NULL, 0);
+}
+
+static long c_setxattr(const char *p)
+{
+	return syscall(SYS_setxattr, p, "user.x", "v", 1, 0);
+}
+
+static long c_getxattr(const char *p)
+{
+	return syscall(SYS_getxattr, p, "user.there", NULL, 0);
+}
+
+static long c_listxattr(const char *p)
+{
+	return syscall(SYS_listxattr, p, NULL, 0);
+}
+
+static long c_rmxattr(const char *p)
+{
+	return syscall(SYS_removexattr, p, "user.there");
+}
+
+static long c_access(const char *p)
+{
+	return syscall(SYS_faccessat, AT_FDCWD, p, F_OK);
+}
+
+static long c_chdir(const char *p)
+{
+	return syscall(SYS_chdir, p);
+}
+
 static long c_readlink(const char *p)
 {
 	char buf[16];
@@ -71,10 +155,25 @@ static long opened(long fd)
 	return fd;
 }
 
-static long c_open_r(const char *p) { return opened(syscall(SYS_openat, AT_FDCWD, p, O_RDONLY | O_NONBLOCK)); }
-static long c_open_w(const char *p) { return opened(syscall(SYS_openat, AT_FDCWD, p, O_WRONLY | O_NONBLOCK)); }
-static long c_open_c(const char *p) { return opened(syscall(SYS_openat, AT_FDCWD, p, O_CREAT | O_EXCL | O_WRONLY, 0644)); }
-static long c_tmpfile(const char *p) { return opened(syscall(SYS_openat, AT_FDCWD, p, O_TMPFILE | O_RDWR, 0644)); }
+static long c_open_r(const char *p)
+{
+	return opened(syscall(SYS_openat, AT_FDCWD, p, O_RDONLY | O_NONBLOCK));
+}
+
+static long c_open_w(const char *p)
+{
+	return opened(syscall(SYS_openat, AT_FDCWD, p, O_WRONLY | O_NONBLOCK));
+}
+
+static long c_open_c(const char *p)
+{
+	return opened(syscall(SYS_openat, AT_FDCWD, p, O_CREAT | O_EXCL | O_WRONLY, 0644));
+}
+
+static long c_tmpfile(const char *p)
+{
+	return opened(syscall(SYS_openat, AT_FDCWD, p, O_TMPFILE | O_RDWR, 0644));
+}
 
 static const struct call {
 	const char *name;
@@ -112,7 +211,8 @@ static const struct call {
 	{"chdir", c_chdir, FOLLOWS | DIRONLY},
 };
 
-#define EACH(c) for (const struct call *c = calls; c < calls + NS_LEN(calls) && (ns_context("%s", c->name), 1); c++)
+#define EACH(c)                                                                                              \
+	for (const struct call *c = calls; c < calls + NS_LEN(calls) && (ns_context("%s", c->name), 1); c++)
 
 /* What c may be called on with success at path (or the absence of it). */
 static void prepare(const struct call *c, const char *path)

@@ -7,10 +7,25 @@
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 
-static void w_write(int fd) { EQ(write(fd, "x", 1), 1); }
-static void w_pwrite(int fd) { EQ(pwrite(fd, "x", 1, 100), 1); }
-static void w_truncate(int fd) { OK(ftruncate(fd, 3)); }
-static void w_same_size(int fd) { OK(ftruncate(fd, st_fd(fd).st_size)); }
+static void w_write(int fd)
+{
+	EQ(write(fd, "x", 1), 1);
+}
+
+static void w_pwrite(int fd)
+{
+	EQ(pwrite(fd, "x", 1, 100), 1);
+}
+
+static void w_truncate(int fd)
+{
+	OK(ftruncate(fd, 3));
+}
+
+static void w_same_size(int fd)
+{
+	OK(ftruncate(fd, st_fd(fd).st_size));
+}
 
 static void w_pwritev(int fd)
 {
@@ -58,7 +73,11 @@ static void w_truncate_path(int fd)
 	OK(truncate("file", 2));
 }
 
-static void w_nothing(int fd) { EQ(write(fd, "", 0), 0); }
+static void w_nothing(int fd)
+{
+	EQ(write(fd, "", 0), 0);
+}
+
 static void w_read(int fd)
 {
 	char c;
@@ -71,13 +90,22 @@ static const struct way {
 	void (*fn)(int fd);
 	bool clears;
 } ways[] = {
-	{"write", w_write, true},	    {"pwrite", w_pwrite, true},	      {"pwritev", w_pwritev, true},
-	{"ftruncate", w_truncate, true},    {"sendfile", w_sendfile, true},    {"splice", w_splice, true},
-	{"copy_file_range", w_copy_range, true}, {"O_TRUNC", w_open_trunc, true}, {"truncate", w_truncate_path, true},
-	{"ftruncate to the same size", w_same_size, true}, {"write of nothing", w_nothing, false}, {"read", w_read, false},
+	{"write", w_write, true},
+	{"pwrite", w_pwrite, true},
+	{"pwritev", w_pwritev, true},
+	{"ftruncate", w_truncate, true},
+	{"sendfile", w_sendfile, true},
+	{"splice", w_splice, true},
+	{"copy_file_range", w_copy_range, true},
+	{"O_TRUNC", w_open_trunc, true},
+	{"truncate", w_truncate_path, true},
+	{"ftruncate to the same size", w_same_size, true},
+	{"write of nothing", w_nothing, false},
+	{"read", w_read, false},
 };
 
-#define EACH(w) for (const struct way *w = ways; w < ways + NS_LEN(ways) && (ns_context("%s", w->name), 1); w++)
+#define EACH(w)                                                                                              \
+	for (const struct way *w = ways; w < ways + NS_LEN(ways) && (ns_context("%s", w->name), 1); w++)
 
 static void start(mode_t mode)
 {
@@ -200,8 +228,8 @@ static void which_bits(void)
 	static const struct {
 		mode_t before, stranger, member;
 	} rows[] = {
-		{04777, 0777, 0777}, {02777, 0777, 0777}, {06777, 0777, 0777}, {04666, 0666, 0666},
-		{05777, 01777, 01777}, {0777, 0777, 0777},
+		{04777, 0777, 0777}, {02777, 0777, 0777},   {06777, 0777, 0777},
+		{04666, 0666, 0666}, {05777, 01777, 01777}, {0777, 0777, 0777},
 	};
 	size_t i;
 

@@ -33,7 +33,8 @@ static void explicit_stamps(void)
 
 static void extreme_stamps(void)
 {
-	static const long seconds[] = {0, 1, -1, -1000000000, INT32_MAX, INT32_MIN, 1L << 32, 1L << 33, 1L << 40};
+	static const long seconds[] = {0,	  1,	    -1,	      -1000000000, INT32_MAX,
+				       INT32_MIN, 1L << 32, 1L << 33, 1L << 40};
 	struct stat st;
 	size_t i;
 
@@ -235,6 +236,20 @@ static void mapped_writes_stamp(void)
 	close(fd);
 }
 
+static void synced_mapped_writes_stamp(void)
+{
+	int fd = mkfd("x", O_RDWR, 0644);
+	char *p;
+
+	OK(ftruncate(fd, 8192));
+	p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (!TRUE(p != MAP_FAILED))
+		return;
+	STAMPS("x", NS_M | NS_C, p[0] = 'x'; OK(msync(p, 8192, MS_SYNC)));
+	munmap(p, 8192);
+	close(fd);
+}
+
 static void mapped_reads_stamp(void)
 {
 	volatile char *p;
@@ -337,6 +352,7 @@ const struct ns_check checks_time[] = {
 	CHECK(what_file_reads_stamp),
 	CHECK(what_reads_of_names_stamp),
 	CHECK(mapped_writes_stamp),
+	CHECK(synced_mapped_writes_stamp),
 	CHECK(mapped_reads_stamp),
 	CHECK(birth_time),
 	CHECK(statx_tells_what_stat_tells),

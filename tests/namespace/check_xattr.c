@@ -305,7 +305,8 @@ static void values_are_whole(void)
 	while (!ns_gate_try(&done, 0)) {
 		ssize_t n = getxattr("x", "user.k", buf, sizeof(buf));
 
-		if (!(n == 8 && buf[0] == 'a' && buf[7] == 'a') && !(n == 300 && buf[0] == 'b' && buf[299] == 'b'))
+		if (!(n == 8 && buf[0] == 'a' && buf[7] == 'a') &&
+		    !(n == 300 && buf[0] == 'b' && buf[299] == 'b'))
 			FAIL("got %zd bytes, %s", n, n < 0 ? strerror(errno) : "mixed");
 	}
 	ns_wait(pid);

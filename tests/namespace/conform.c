@@ -15,14 +15,17 @@
 #include <sys/wait.h>
 
 static const struct ns_group groups[] = {
-	{"path", checks_path, false},	  {"mode", checks_mode, false},	    {"owner", checks_owner, false},
-	{"suid", checks_suid, false},	  {"link", checks_link, false},	    {"dir", checks_dir, false},
-	{"node", checks_node, false},	  {"open", checks_open, false},	    {"unlinked", checks_unlinked, false},
-	{"rename", checks_rename, false}, {"time", checks_time, false},	    {"xattr", checks_xattr, false},
-	{"acl", checks_acl, false},	  {"data", checks_data, false},	    {"space", checks_space, false},
-	{"mmap", checks_mmap, false},	  {"exec", checks_exec, false},	    {"lock", checks_lock, false},
-	{"list", checks_list, false},	  {"notify", checks_notify, false}, {"flags", checks_flags, false},
-	{"full", checks_full, true},
+	{"path", checks_path, false},	      {"mode", checks_mode, false},
+	{"owner", checks_owner, false},	      {"suid", checks_suid, false},
+	{"link", checks_link, false},	      {"dir", checks_dir, false},
+	{"node", checks_node, false},	      {"open", checks_open, false},
+	{"unlinked", checks_unlinked, false}, {"rename", checks_rename, false},
+	{"time", checks_time, false},	      {"xattr", checks_xattr, false},
+	{"acl", checks_acl, false},	      {"data", checks_data, false},
+	{"space", checks_space, false},	      {"mmap", checks_mmap, false},
+	{"exec", checks_exec, false},	      {"lock", checks_lock, false},
+	{"list", checks_list, false},	      {"notify", checks_notify, false},
+	{"flags", checks_flags, false},	      {"full", checks_full, true},
 };
 
 enum { MAX_GLOBS = 64 };
@@ -193,7 +196,8 @@ static bool group_names_valid(void)
 
 static int usage(void)
 {
-	fputs("usage: nsconform [-l] [-g GROUP[,GROUP]] [-o GLOB]... [-x GLOB]... [-b ENTRIES] [-t SECONDS] DIR\n"
+	fputs("usage: nsconform [-l] [-g GROUP[,GROUP]] [-o GLOB]... [-x GLOB]... [-b ENTRIES] [-t SECONDS] "
+	      "DIR\n"
 	      "-l lists the checks, -o runs only those that match, -x leaves out those that match\n",
 	      stderr);
 	return 2;
@@ -247,10 +251,9 @@ int main(int argc, char **argv)
 	int dirfd, rc;
 
 	rc = as_program(argc, argv);
-	if (rc < 0)
-		rc = parse(argc, argv, &list);
-	else
-		return rc;
+	if (rc >= 0)
+		_exit(rc); /* as a suid program, no place for a leak checker */
+	rc = parse(argc, argv, &list);
 	if (rc)
 		return rc;
 	if (list)

@@ -26,8 +26,8 @@ static void report(const char *file, int line, const char *text)
 	int n;
 
 	atomic_fetch_add(&ns_shared->failures, 1);
-	n = snprintf(msg, sizeof(msg), "# %s:%d: %s%s%s%s\n", base ? base + 1 : file, line, context[0] ? "[" : "",
-		     context, context[0] ? "] " : "", text);
+	n = snprintf(msg, sizeof(msg), "# %s:%d: %s%s%s%s\n", base ? base + 1 : file, line,
+		     context[0] ? "[" : "", context, context[0] ? "] " : "", text);
 	if (n >= (int)sizeof(msg)) {
 		n = sizeof(msg) - 1;
 		msg[n - 1] = '\n';
@@ -402,8 +402,8 @@ int ts_cmp(struct timespec a, struct timespec b)
 }
 
 /*
- * Stamps come from the coarse clock, or from the fine one when someone looked at the old stamp; so they are later
- * than the fine clock of now once the coarse clock has passed it.
+ * Stamps come from the coarse clock, or from the fine one when someone looked at the old stamp; so they are
+ * later than the fine clock of now once the coarse clock has passed it.
  */
 void tick(void)
 {
@@ -420,7 +420,8 @@ void tick(void)
 	FAIL("the coarse clock stands still");
 }
 
-void ns_stamps(const struct stat *was, const char *path, int want, const char *stmt, const char *file, int line)
+void ns_stamps(const struct stat *was, const char *path, int want, const char *stmt, const char *file,
+	       int line)
 {
 	struct stat now = st_of(path);
 	const struct timespec *before[] = {&was->st_atim, &was->st_mtim, &was->st_ctim};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Harness of nsconform. A check is a function that runs in a child process of its own: root, umask 0, the working
- * directory a fresh directory of mode 0755 in the tested filesystem, which the runner removes afterwards.
- * A failed expectation is printed as a TAP comment and counted; the check goes on.
+ * Harness of nsconform. A check is a function that runs in a child process of its own: root, umask 0, the
+ * working directory a fresh directory of mode 0755 in the tested filesystem, which the runner removes
+ * afterwards. A failed expectation is printed as a TAP comment and counted; the check goes on.
  *
  * The reference is tmpfs: a check that tmpfs does not pass is wrong, whatever a standard says.
  */
@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NS_LEN(a)	   (sizeof(a) / sizeof((a)[0]))
+#define NS_LEN(a)	(sizeof(a) / sizeof((a)[0]))
 #define NS_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 struct ns_check {
@@ -38,20 +38,22 @@ struct ns_group {
 	bool by_request;
 };
 
+/* clang-format off */
 #define CHECK(f) { #f, f }
 #define CHECKS_END { NULL, NULL }
+/* clang-format on */
 
-extern const struct ns_check checks_path[], checks_mode[], checks_owner[], checks_suid[], checks_link[], checks_dir[],
-	checks_node[], checks_open[], checks_unlinked[], checks_rename[], checks_time[], checks_xattr[], checks_acl[],
-	checks_data[], checks_space[], checks_mmap[], checks_exec[], checks_lock[], checks_list[], checks_notify[],
-	checks_full[], checks_flags[];
+extern const struct ns_check checks_path[], checks_mode[], checks_owner[], checks_suid[], checks_link[],
+	checks_dir[], checks_node[], checks_open[], checks_unlinked[], checks_rename[], checks_time[],
+	checks_xattr[], checks_acl[], checks_data[], checks_space[], checks_mmap[], checks_exec[],
+	checks_lock[], checks_list[], checks_notify[], checks_full[], checks_flags[];
 
 /* Users and groups that need no account. */
 enum { U1 = 30001, U2 = 30002, U3 = 30003, G1 = 40001, G2 = 40002, G3 = 40003 };
 
 /* Settings from the command line. */
-extern unsigned int ns_entries;	   /* size of the large directory */
-extern const char *ns_self;	   /* path of this program */
+extern unsigned int ns_entries; /* size of the large directory */
+extern const char *ns_self;	/* path of this program */
 
 /* ---- expectations; e is a system call that gives -1 and errno ---- */
 
@@ -77,22 +79,23 @@ void ns_context(const char *fmt, ...) NS_PRINTF(1, 2);
 /* ---- processes ---- */
 
 /*
- * AS(user, group) { ... } runs the block in a child process with these credentials and no capabilities, and waits
- * for it. Variables that it changes are the child's own; descriptors are shared.
+ * AS(user, group) { ... } runs the block in a child process with these credentials and no capabilities, and
+ * waits for it. Variables that it changes are the child's own; descriptors are shared.
  */
-#define AS(u, g) for (bool in_ = ns_as((u), (g), 0, NULL); in_; ns_exit())
-#define AS_GROUPS(u, g, ...)                                                                                         \
-	for (bool in_ = ns_as((u), (g), sizeof((gid_t[]){__VA_ARGS__}) / sizeof(gid_t), (gid_t[]){__VA_ARGS__}); in_; \
-	     ns_exit())
+#define AS(u, g) for (bool in_ = ns_as((u), (g), 0, NULL); in_; in_ = false, ns_exit())
+#define AS_GROUPS(u, g, ...)                                                                                 \
+	for (bool in_ = ns_as((u), (g), sizeof((gid_t[]){__VA_ARGS__}) / sizeof(gid_t),                      \
+			      (gid_t[]){__VA_ARGS__});                                                       \
+	     in_; in_ = false, ns_exit())
 /* The same as root, for what must not touch the check's own process. */
-#define CHILD() for (bool in_ = ns_as(0, 0, 0, NULL); in_; ns_exit())
+#define CHILD() for (bool in_ = ns_as(0, 0, 0, NULL); in_; in_ = false, ns_exit())
 
 bool ns_as(uid_t uid, gid_t gid, size_t ngroups, const gid_t *groups);
 void ns_become(uid_t uid, gid_t gid, size_t ngroups, const gid_t *groups);
 void ns_exit(void) __attribute__((noreturn));
 pid_t ns_fork(void);
-void ns_wait(pid_t pid);		    /* expects a clean end */
-int ns_status(pid_t pid);		    /* status as waitpid gives it, whatever it is */
+void ns_wait(pid_t pid);  /* expects a clean end */
+int ns_status(pid_t pid); /* status as waitpid gives it, whatever it is */
 
 /* A gate lets one process wait for another: each open() lets one pass() through. Bounded wait. */
 struct ns_gate {
@@ -107,49 +110,69 @@ bool ns_gate_try(struct ns_gate *g, int ms); /* false when nobody opened within 
 /* Gives this process mounts of its own; what it mounts is gone when it ends. */
 void ns_private_mounts(void);
 /* Tries cond until it is true, at most about ms milliseconds. */
-#define NS_WITHIN(ms, cond)                                                                                          \
-	({                                                                                                           \
-		int left_ = (ms);                                                                                    \
-		bool ok_ = (cond);                                                                                   \
-		while (!ok_ && left_-- > 0) {                                                                        \
-			ns_millisecond();                                                                            \
-			ok_ = (cond);                                                                                \
-		}                                                                                                    \
-		ok_;                                                                                                 \
+#define NS_WITHIN(ms, cond)                                                                                  \
+	({                                                                                                   \
+		int left_ = (ms);                                                                            \
+		bool ok_ = (cond);                                                                           \
+		while (!ok_ && left_-- > 0) {                                                                \
+			ns_millisecond();                                                                    \
+			ok_ = (cond);                                                                        \
+		}                                                                                            \
+		ok_;                                                                                         \
 	})
 void ns_millisecond(void);
 
 /* ---- files; all of these count a failure themselves ---- */
 
-int mkfd(const char *path, int flags, mode_t mode);		  /* open; mode exactly as given */
-void mkfile(const char *path, mode_t mode);			  /* empty */
-void mkdata(const char *path, mode_t mode, const char *data);	  /* with content */
-void mkdirm(const char *path, mode_t mode);			  /* mode exactly as given */
+int mkfd(const char *path, int flags, mode_t mode);	      /* open; mode exactly as given */
+void mkfile(const char *path, mode_t mode);		      /* empty */
+void mkdata(const char *path, mode_t mode, const char *data); /* with content */
+void mkdirm(const char *path, mode_t mode);		      /* mode exactly as given */
 /* One letter a kind: f file, d directory, p fifo, b block, c character, s socket, l symbolic link. */
 #define NS_KINDS "fdpbcsl"
 void mkkind(char kind, const char *path, mode_t mode);
 int rmkind(char kind, const char *path);
 mode_t kind_type(char kind);
-void own(const char *path, uid_t uid, gid_t gid);		  /* lchown */
+void own(const char *path, uid_t uid, gid_t gid); /* lchown */
 /* content of a small file equals text */
 #define HAS(path, text) ns_has((path), (text), __FILE__, __LINE__)
 void ns_has(const char *path, const char *text, const char *file, int line);
-void put(const char *path, const char *text);			  /* writes over the beginning */
-void fill(char *buf, size_t len, unsigned int seed);		  /* bytes that differ by seed */
+void put(const char *path, const char *text);	     /* writes over the beginning */
+void fill(char *buf, size_t len, unsigned int seed); /* bytes that differ by seed */
 
-struct stat st_of(const char *path);				  /* lstat; zeroes when it fails */
+struct stat st_of(const char *path); /* lstat; zeroes when it fails */
 struct stat st_fd(int fd);
-static inline mode_t mode_of(const char *path) { return st_of(path).st_mode & 07777; }
-static inline nlink_t nlink_of(const char *path) { return st_of(path).st_nlink; }
-static inline ino_t ino_of(const char *path) { return st_of(path).st_ino; }
-static inline off_t size_of(const char *path) { return st_of(path).st_size; }
-static inline bool exists(const char *path) { struct stat st; return !lstat(path, &st); }
+static inline mode_t mode_of(const char *path)
+{
+	return st_of(path).st_mode & 07777;
+}
+
+static inline nlink_t nlink_of(const char *path)
+{
+	return st_of(path).st_nlink;
+}
+
+static inline ino_t ino_of(const char *path)
+{
+	return st_of(path).st_ino;
+}
+
+static inline off_t size_of(const char *path)
+{
+	return st_of(path).st_size;
+}
+
+static inline bool exists(const char *path)
+{
+	struct stat st;
+	return !lstat(path, &st);
+}
 
 /* A path of exactly len bytes to a name in a chain of directories that is made for it; free() it. */
 char *deep_path(size_t len);
 /* A string of n times c; free() it. */
 char *repeat(char c, size_t n);
-long sysctl_value(const char *path);				  /* -1 when it cannot be read */
+long sysctl_value(const char *path); /* -1 when it cannot be read */
 
 /* ---- time stamps ---- */
 
@@ -159,13 +182,14 @@ enum { NS_A = 1, NS_M = 2, NS_C = 4 };
 void tick(void);
 int ts_cmp(struct timespec a, struct timespec b);
 /* Which of a, m, c of path does the statement change? The parentheses hold the expected ones. */
-#define STAMPS(path, want, stmt)                                                                                     \
-	do {                                                                                                         \
-		struct stat was_ = st_of(path);                                                                      \
-		tick();                                                                                              \
-		stmt;                                                                                                \
-		ns_stamps(&was_, (path), (want), #stmt, __FILE__, __LINE__);                                         \
+#define STAMPS(path, want, stmt)                                                                             \
+	do {                                                                                                 \
+		struct stat was_ = st_of(path);                                                              \
+		tick();                                                                                      \
+		stmt;                                                                                        \
+		ns_stamps(&was_, (path), (want), #stmt, __FILE__, __LINE__);                                 \
 	} while (0)
-void ns_stamps(const struct stat *was, const char *path, int want, const char *stmt, const char *file, int line);
+void ns_stamps(const struct stat *was, const char *path, int want, const char *stmt, const char *file,
+	       int line);
 
 #endif

@@ -10,6 +10,7 @@ SPM_LIMIT=${SPM_LIMIT:-300}
 
 spm_need_mount mem:512M map=direct,commit=lazy
 leaves_nothing "$MNT"
+deviations direct
 conform "$MNT" -b "${SPM_NS_ENTRIES:-20000}"
 leaves_nothing "$MNT"
 spm_done

@@ -10,6 +10,7 @@ SPM_LIMIT=${SPM_LIMIT:-300}
 
 spm_need_mount mem:512M map=direct,commit=eager
 leaves_nothing "$MNT"
+deviations direct
 conform "$MNT" -x "*/sparse_*" -b "${SPM_NS_ENTRIES:-3000}"
 leaves_nothing "$MNT"
 ok "a file larger than the device is refused at once" \

@@ -13,6 +13,7 @@ full()
 	spm_fresh mem:64M "size=8M,nr_inodes=300,$1"
 	diag "$1"
 	leaves_nothing "$MNT"
+	deviations "${1:4:6}"
 	conform "$MNT" -g full "${@:2}"
 	leaves_nothing "$MNT"
 	unset "NS_USED[$MNT]"

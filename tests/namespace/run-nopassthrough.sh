@@ -10,6 +10,7 @@ SPM_LIMIT=${SPM_LIMIT:-300}
 
 spm_need_mount mem:512M nopassthrough
 leaves_nothing "$MNT"
+deviations mirror
 conform "$MNT" -b "${SPM_NS_ENTRIES:-3000}"
 leaves_nothing "$MNT"
 spm_done

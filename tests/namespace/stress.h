@@ -24,9 +24,9 @@ struct mapping {
 };
 
 struct world {
-	int root[2];	   /* the process's own directory */
-	unsigned int id;   /* of the process; every name that it makes begins with its letter */
-	bool no_suid;	   /* regular files get no suid and sgid bits */
+	int root[2];	 /* the process's own directory */
+	unsigned int id; /* of the process; every name that it makes begins with its letter */
+	bool no_suid;	 /* regular files get no suid and sgid bits */
 	uint64_t rng;
 	unsigned long ops;
 	struct slot slots[SLOTS];
@@ -43,28 +43,32 @@ void differ(struct world *w, const char *fmt, ...) __attribute__((noreturn, form
 /* Begins the log line of the next operation. */
 void say(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 uint64_t rnd(struct world *w);
-static inline unsigned int below(struct world *w, unsigned int n) { return (unsigned int)(rnd(w) % n); }
+static inline unsigned int below(struct world *w, unsigned int n)
+{
+	return (unsigned int)(rnd(w) % n);
+}
 void random_bytes(struct world *w, char *buf, size_t len);
 
-/* The same call on both sides; s is the side. Results and errno must agree; of descriptors only that there is one. */
-#define BOTH(w, call)                                                                                                \
-	do {                                                                                                         \
-		for (int s = 0; s < 2; s++) {                                                                        \
-			errno = 0;                                                                                   \
-			(w)->res[s] = (long)(call);                                                                  \
-			(w)->err[s] = (w)->res[s] < 0 ? errno : 0;                                                   \
-		}                                                                                                    \
-		same_result(w);                                                                                      \
+/* The same call on both sides; s is the side. Results and errno must agree; of descriptors only that there is
+ * one. */
+#define BOTH(w, call)                                                                                        \
+	do {                                                                                                 \
+		for (int s = 0; s < 2; s++) {                                                                \
+			errno = 0;                                                                           \
+			(w)->res[s] = (long)(call);                                                          \
+			(w)->err[s] = (w)->res[s] < 0 ? errno : 0;                                           \
+		}                                                                                            \
+		same_result(w);                                                                              \
 	} while (0)
-#define BOTH_FD(w, call)                                                                                             \
-	do {                                                                                                         \
-		for (int s = 0; s < 2; s++) {                                                                        \
-			errno = 0;                                                                                   \
-			fds[s] = (int)(call);                                                                        \
-			(w)->res[s] = fds[s] < 0 ? -1 : 0;                                                           \
-			(w)->err[s] = fds[s] < 0 ? errno : 0;                                                        \
-		}                                                                                                    \
-		same_result(w);                                                                                      \
+#define BOTH_FD(w, call)                                                                                     \
+	do {                                                                                                 \
+		for (int s = 0; s < 2; s++) {                                                                \
+			errno = 0;                                                                           \
+			fds[s] = (int)(call);                                                                \
+			(w)->res[s] = fds[s] < 0 ? -1 : 0;                                                   \
+			(w)->err[s] = fds[s] < 0 ? errno : 0;                                                \
+		}                                                                                            \
+		same_result(w);                                                                              \
 	} while (0)
 
 void same_result(struct world *w);

@@ -31,7 +31,8 @@ static void any_path(struct world *w, char path[PATH_ROOM])
 	if (below(w, 12) == 0)
 		used = (size_t)snprintf(path, PATH_ROOM, "../shared/");
 	for (i = 0; i < depth; i++)
-		used += (size_t)snprintf(path + used, PATH_ROOM - used, "%s%c%u", i ? "/" : "", letter, below(w, NAMES));
+		used += (size_t)snprintf(path + used, PATH_ROOM - used, "%s%c%u", i ? "/" : "", letter,
+					 below(w, NAMES));
 	if (below(w, 150) == 0)
 		snprintf(path + used, PATH_ROOM - used, "/");
 }
@@ -51,7 +52,8 @@ static void some_path(struct world *w, char path[PATH_ROOM], bool there)
 
 static mode_t some_mode(struct world *w)
 {
-	static const mode_t modes[] = {0644, 0666, 0600, 0755, 0777, 0700, 0444, 0, 01777, 02775, 04755, 06777, 0640};
+	static const mode_t modes[] = {0644, 0666,  0600,  0755,  0777,	 0700, 0444,
+				       0,    01777, 02775, 04755, 06777, 0640};
 
 	return modes[below(w, sizeof(modes) / sizeof(modes[0]))];
 }
@@ -182,7 +184,8 @@ static void op_write(struct world *w)
 
 	random_bytes(w, w->data, len);
 	say(w, "%s slot %u %zu at %lld", positioned ? "pwrite" : "write", i, len, (long long)at);
-	BOTH(w, positioned ? pwrite(w->slots[i].fd[s], w->data, len, at) : write(w->slots[i].fd[s], w->data, len));
+	BOTH(w, positioned ? pwrite(w->slots[i].fd[s], w->data, len, at)
+			   : write(w->slots[i].fd[s], w->data, len));
 	/* repeated writes at the moving offset would never end to grow */
 	if (!positioned && lseek(w->slots[i].fd[1], 0, SEEK_CUR) > MAX_SIZE)
 		BOTH(w, lseek(w->slots[i].fd[s], 0, SEEK_SET));
@@ -246,7 +249,8 @@ static void op_copy(struct world *w)
 	loff_t in = some_offset(w), out = some_offset(w);
 	size_t len = some_length(w);
 
-	say(w, "copy_file_range slot %u %lld to slot %u %lld, %zu", from, (long long)in, to, (long long)out, len);
+	say(w, "copy_file_range slot %u %lld to slot %u %lld, %zu", from, (long long)in, to, (long long)out,
+	    len);
 	for (int s = 0; s < 2; s++) {
 		loff_t a = in, b = out;
 
@@ -388,7 +392,8 @@ static void op_link_slot(struct world *w)
 
 static void op_rename(struct world *w)
 {
-	static const unsigned int kinds[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_EXCHANGE, RENAME_WHITEOUT};
+	static const unsigned int kinds[] = {
+		0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_EXCHANGE, RENAME_WHITEOUT};
 	unsigned int flags = kinds[below(w, 7)];
 	char from[PATH_ROOM], to[PATH_ROOM];
 
@@ -524,15 +529,17 @@ static void op_utimens(struct world *w)
 	}
 	some_path(w, path, true);
 	say(w, "utimensat %s %lld %lld", path, (long long)ts[0].tv_sec, (long long)ts[1].tv_sec);
-	/* looked at through a descriptor: the way there may lead over another name of a symlink, and that is a read of it */
+	/* looked at through a descriptor: the way there may lead over another name of a symlink, and that is
+	 * a read of it */
 	BOTH_FD(w, openat(w->root[s], path, O_PATH | O_NOFOLLOW | O_CLOEXEC));
 	if (fds[0] < 0)
 		return;
 	BOTH(w, utimensat(w->root[s], path, ts, AT_SYMLINK_NOFOLLOW));
 	for (k = 0; k < 2 && !w->res[0] && !fstat(fds[k], &st[k]); k++)
-		if (memcmp(&st[k].st_atim, &ts[0], sizeof(ts[0])) || memcmp(&st[k].st_mtim, &ts[1], sizeof(ts[1])))
-			differ(w, "side %d, mode 0%o: time stamps are %lld.%09ld and %lld.%09ld", k, st[k].st_mode,
-			       (long long)st[k].st_atim.tv_sec, st[k].st_atim.tv_nsec,
+		if (memcmp(&st[k].st_atim, &ts[0], sizeof(ts[0])) ||
+		    memcmp(&st[k].st_mtim, &ts[1], sizeof(ts[1])))
+			differ(w, "side %d, mode 0%o: time stamps are %lld.%09ld and %lld.%09ld", k,
+			       st[k].st_mode, (long long)st[k].st_atim.tv_sec, st[k].st_atim.tv_nsec,
 			       (long long)st[k].st_mtim.tv_sec, st[k].st_mtim.tv_nsec);
 	close(fds[0]);
 	close(fds[1]);
@@ -550,7 +557,8 @@ static void op_access(struct world *w)
 
 static void op_xattr(struct world *w)
 {
-	static const char *const names[] = {"user.one", "user.two", "user.three", "trusted.four", "security.five"};
+	static const char *const names[] = {"user.one", "user.two", "user.three", "trusted.four",
+					    "security.five"};
 	const char *name = names[below(w, 5)];
 	unsigned int i = some_slot(w), what = below(w, 5);
 	size_t len = below(w, 4) ? below(w, 40) : below(w, 5000);
@@ -561,7 +569,10 @@ static void op_xattr(struct world *w)
 	some_path(w, path, true);
 	random_bytes(w, w->data, len);
 	say(w, "xattr %s of %s: %s, %zu bytes, flags %d", name, what == 4 ? "slot" : path,
-	    what < 2 || what == 4 ? "set" : what == 2 ? "get" : "remove", len, flags);
+	    what < 2 || what == 4 ? "set"
+	    : what == 2		  ? "get"
+				  : "remove",
+	    len, flags);
 	if (what == 4) {
 		BOTH(w, fsetxattr(w->slots[i].fd[s], name, w->data, len, flags));
 		return;
@@ -650,11 +661,12 @@ static const struct {
 	void (*fn)(struct world *w);
 	unsigned int weight;
 } ops[] = {
-	{op_open, 14},	   {op_tmpfile, 2},   {op_reopen, 3},	 {op_close, 4},	    {op_write, 14},   {op_read, 10},
-	{op_ftruncate, 4}, {op_truncate, 3},  {op_fallocate, 4}, {op_copy, 3},	    {op_map, 4},      {op_use_map, 8},
-	{op_mkdir, 7},	   {op_mknod, 3},     {op_symlink, 4},	 {op_readlink, 2},  {op_link, 5},     {op_link_slot, 3},
-	{op_rename, 10},   {op_unlink, 9},    {op_rmdir, 5},	 {op_list, 4},	    {op_chmod, 5},    {op_chown, 4},
-	{op_utimens, 3},   {op_access, 3},    {op_xattr, 6},	 {op_acl, 4},	    {op_shared, 5},
+	{op_open, 14},	  {op_tmpfile, 2},   {op_reopen, 3},	{op_close, 4},	   {op_write, 14},
+	{op_read, 10},	  {op_ftruncate, 4}, {op_truncate, 3},	{op_fallocate, 4}, {op_copy, 3},
+	{op_map, 4},	  {op_use_map, 8},   {op_mkdir, 7},	{op_mknod, 3},	   {op_symlink, 4},
+	{op_readlink, 2}, {op_link, 5},	     {op_link_slot, 3}, {op_rename, 10},   {op_unlink, 9},
+	{op_rmdir, 5},	  {op_list, 4},	     {op_chmod, 5},	{op_chown, 4},	   {op_utimens, 3},
+	{op_access, 3},	  {op_xattr, 6},     {op_acl, 4},	{op_shared, 5},
 };
 
 /* Most as root, some as a user, so that permissions are asked; file system ids belong to the thread alone. */

@@ -36,7 +36,8 @@ void same_stat(struct world *w, const struct stat st[2], const char *what)
 		differ(w, "%s: nlink %lu, reference %lu", what, (unsigned long)st[0].st_nlink,
 		       (unsigned long)st[1].st_nlink);
 	if (st[0].st_size != st[1].st_size)
-		differ(w, "%s: size %lld, reference %lld", what, (long long)st[0].st_size, (long long)st[1].st_size);
+		differ(w, "%s: size %lld, reference %lld", what, (long long)st[0].st_size,
+		       (long long)st[1].st_size);
 	if (st[0].st_rdev != st[1].st_rdev)
 		differ(w, "%s: device %lx, reference %lx", what, (unsigned long)st[0].st_rdev,
 		       (unsigned long)st[1].st_rdev);
@@ -66,7 +67,7 @@ void same_fd(struct world *w, const struct slot *slot)
 struct links {
 	struct {
 		ino_t ino[2];
-	} *seen;
+	} * seen;
 	size_t n, room;
 };
 
@@ -158,7 +159,8 @@ static void same_xattrs(struct world *w, const int fds[2], const char *path)
 
 static void compare_dirs(struct world *w, const int dirs[2], const char *path, struct links *l);
 
-static void compare_entry(struct world *w, const int dirs[2], const char *path, const char *name, struct links *l)
+static void compare_entry(struct world *w, const int dirs[2], const char *path, const char *name,
+			  struct links *l)
 {
 	char full[1024];
 	struct stat st[2];
@@ -195,7 +197,8 @@ static void compare_dirs(struct world *w, const int dirs[2], const char *path, s
 	for (k = 0; k < 2; k++)
 		n[k] = sorted_names(w, dirs[k], &names[k]);
 	for (i = 0; i < n[0] || i < n[1]; i++) {
-		const char *a = i < n[0] ? names[0][i] : "(nothing)", *b = i < n[1] ? names[1][i] : "(nothing)";
+		const char *a = i < n[0] ? names[0][i] : "(nothing)",
+			   *b = i < n[1] ? names[1][i] : "(nothing)";
 
 		if (strcmp(a, b))
 			differ(w, "%s: entry %s, reference %s", path, a, b);

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Trees through the tools that people use: cp -a, tar, rsync, find, du, df, git. Each tree goes from a plain tmpfs to
-# spmfs and back, and is the same afterwards: names, kinds, owners, modes, times, links, holes, attributes, ACLs.
+# Trees through the tools that people use: cp -a, tar, rsync, find, du, df, git. Each tree goes from a plain
+# tmpfs to spmfs and back, and is the same afterwards: names, kinds, owners, modes, times, links, holes,
+# extended attributes, ACLs.
 set -u
 SPM_LIMIT=${SPM_LIMIT:-300}
 # shellcheck source=../lib.sh
@@ -79,15 +80,18 @@ manifest()
 {
 	(
 		cd "$1" || exit 1
-		find . -type d -printf '%P\t%y %m %U %G %n - %T@\n' -o -printf '%P\t%y %m %U %G %n %s %T@ %l\n' | LC_ALL=C sort
+		find . -type d -printf '%P\t%y %m %U %G %n - %T@\n' -o \
+			-printf '%P\t%y %m %U %G %n %s %T@ %l\n' | LC_ALL=C sort
 		find . \( -type b -o -type c \) -exec stat -c '%n %t:%T' {} + | LC_ALL=C sort
 		# names of one inode, as groups
 		find . ! -type d -links +1 -printf '%i %P\n' | LC_ALL=C sort -k2 |
-			awk '{ i = $1; sub(/^[0-9]+ /, ""); g[i] = g[i] " " $0 } END { for (i in g) print "same:" g[i] }' |
+			awk '{ i = $1; sub(/^[0-9]+ /, ""); g[i] = g[i] " " $0 }
+				END { for (i in g) print "same:" g[i] }' |
 			LC_ALL=C sort
 		find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
 		! has getfattr || find . -print0 | LC_ALL=C sort -z | xargs -0 getfattr -hd -m - 2>/dev/null
-		! has getfacl || find . ! -type l -print0 | LC_ALL=C sort -z | xargs -0 getfacl -pn 2>/dev/null
+		! has getfacl || find . ! -type l -print0 | LC_ALL=C sort -z |
+			xargs -0 getfacl -pn 2>/dev/null
 	)
 }
 
@@ -124,15 +128,28 @@ holes()
 	done
 }
 
-by_cp() { cp -a --sparse=auto "$1/." "$2/"; }
-by_tar() { tar -C "$1" --acls --xattrs --xattrs-include='*' -Scf - . | tar -C "$2" --acls --xattrs --xattrs-include='*' -xpf -; }
-by_rsync() { rsync -aHAXS --numeric-ids "$1/" "$2/"; }
+by_cp()
+{
+	cp -a --sparse=auto "$1/." "$2/"
+}
+
+by_tar()
+{
+	tar -C "$1" --acls --xattrs --xattrs-include='*' -Scf - . |
+		tar -C "$2" --acls --xattrs --xattrs-include='*' -xpf -
+}
+
+by_rsync()
+{
+	rsync -aHAXS --numeric-ids "$1/" "$2/"
+}
 
 rsync_again()
 {
 	mkdir "$MNT/r"
 	by_rsync "$ref/tree" "$MNT/r"
-	is "rsync finds nothing to do the second time" "$(rsync -aHAXSni --numeric-ids --delete "$ref/tree/" "$MNT/r/")" ""
+	is "rsync finds nothing to do the second time" \
+		"$(rsync -aHAXSni --numeric-ids --delete "$ref/tree/" "$MNT/r/")" ""
 	printf more >>"$MNT/r/docs/f20"
 	rm "$MNT/r/links/seven"
 	ok "rsync repairs" rsync -aHAXS --numeric-ids --delete "$ref/tree/" "$MNT/r/"
@@ -144,8 +161,9 @@ queries()
 {
 	local q
 	by_cp "$ref/tree" "$MNT"
-	for q in '-type f -links +1' '-perm -4000' '-perm /2000' '-newermt 2000-01-01 -type f' '! -newermt 2000-01-01' '-empty' \
-		'-size +100k' '-uid 1234' '-type l -lname *f7' '-samefile docs/f7' '-name *[0-9]9'; do
+	for q in '-type f -links +1' '-perm -4000' '-perm /2000' '-newermt 2000-01-01 -type f' \
+		'! -newermt 2000-01-01' '-empty' '-size +100k' '-uid 1234' '-type l -lname *f7' \
+		'-samefile docs/f7' '-name *[0-9]9'; do
 		# shellcheck disable=SC2086
 		is "find $q" "$(set -f; cd "$MNT" && find . $q | LC_ALL=C sort | sha256sum)" \
 			"$(set -f; cd "$ref/tree" && find . $q | LC_ALL=C sort | sha256sum)"
@@ -173,7 +191,8 @@ space()
 	is "du counts what was written once ($used KiB)" "$((used >= 10244 && used <= 10244 + 2048))" 1
 	is "df counts what du counts" "$((after - before))" "$used"
 	rm "$MNT/s/ten"
-	is "one of two names takes nothing away" "$(df -k --output=used "$MNT" | tail -n 1 | tr -d ' ')" "${after// /}"
+	is "one of two names takes nothing away" \
+		"$(df -k --output=used "$MNT" | tail -n 1 | tr -d ' ')" "${after// /}"
 	rm -rf "$MNT/s"
 	ok "the last one gives all back" wait_until 10 ns_empty
 }
@@ -200,7 +219,8 @@ git_work()
 	ok "git gc, git fsck" eval 'git -C "$d" gc -q && git -C "$d" fsck --strict'
 	ok "git clone with hard links" git clone -ql "$d" "$MNT/clone"
 	ok "git checkout of an old state" git -C "$MNT/clone" checkout -q HEAD~3
-	is "its content is the first one" "$(sha256sum <"$MNT/clone/docs/f31")" "$(sha256sum <"$ref/tree/docs/f31")"
+	is "its content is the first one" "$(sha256sum <"$MNT/clone/docs/f31")" \
+		"$(sha256sum <"$ref/tree/docs/f31")"
 	is "log through the clone" "$(git -C "$MNT/clone" log --oneline --all | wc -l)" 4
 	rm -rf "$d" "$MNT/clone"
 }
@@ -215,13 +235,15 @@ others()
 {
 	local big=$MNT/big
 	head -c 3000000 /dev/urandom >"$big"
-	ok "fallocate --punch-hole, then cmp" eval 'cp "$big" "$ref/big" && fallocate -p -o 4096 -l 1M "$big" &&
-		fallocate -p -o 4096 -l 1M "$ref/big" && cmp "$big" "$ref/big"'
-	ok "dd by O_DIRECT" eval 'dd if="$big" of="$big.2" bs=64k iflag=direct status=none && cmp "$big" "$big.2"'
+	ok "fallocate --punch-hole, then cmp" eval 'cp "$big" "$ref/big" &&
+		fallocate -p -o 4096 -l 1M "$big" && fallocate -p -o 4096 -l 1M "$ref/big" &&
+		cmp "$big" "$ref/big"'
+	ok "dd by O_DIRECT" eval 'dd if="$big" of="$big.2" bs=64k iflag=direct oflag=direct status=none &&
+		cmp "$big" "$big.2"'
 	ok "split, cat, sort -T" in_mnt 'split -b 100k big part. && cat part.* | cmp - big &&
 		od -An -v -tx1 -w8 big | sort -T . -S 1M -u | sort -c'
-	ok "mv between directories and filesystems" in_mnt 'mkdir m n && mv part.* m && mv m n/ && mv n "$ref/" &&
-		mv "$ref/n" . && cat n/m/part.* | cmp - big'
+	ok "mv between directories and filesystems" in_mnt 'mkdir m n && mv part.* m && mv m n/ &&
+		mv n "$ref/" && mv "$ref/n" . && cat n/m/part.* | cmp - big'
 	ok "flock(1) and unlink of an open log" in_mnt 'flock lockfile sh -c "exec 5>log; rm log; echo x >&5"'
 	ok "rm -r of a deep tree" in_mnt 'mkdir -p "$(printf "d/%.0s" {1..400})" && rm -r d'
 	ok "find -delete" eval 'find "$MNT" -mindepth 1 -delete && [ -z "$(ls -A "$MNT")" ]'

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * treestress: random operations on a tested directory and on a reference (plain tmpfs), by several processes at once.
- * Results, errno, data and attributes are compared after each operation, the trees at the end. Each process has a
- * directory of its own, and all share one where each uses names of its own, so that every result is determined.
+ * treestress: random operations on a tested directory and on a reference (plain tmpfs), by several processes
+ *at once. Results, errno, data and attributes are compared after each operation, the trees at the end. Each
+ *process has a directory of its own, and all share one where each uses names of its own, so that every result
+ *is determined.
  *
  *	treestress [-S] [-n PROCESSES] [-s SECONDS] [-o OPERATIONS] [-r SEED] TESTED REFERENCE
  *
- * -S leaves out suid and sgid bits of regular files. With the seed and -o instead of -s a run can be repeated.
+ * -S leaves out suid and sgid bits of regular files. With the seed and -o instead of -s a run can be
+ *repeated.
  */
 #include "tests/namespace/stress.h"
 
@@ -163,7 +165,8 @@ static int make_shared(void)
 	return 0;
 }
 
-/* Lets all processes run to their end, or ends the others when one found a difference; true when all was well. */
+/* Lets all processes run to their end, or ends the others when one found a difference; true when all was
+ * well. */
 static bool run_all(void)
 {
 	pid_t pids[MAX_PROCESSES];
@@ -226,7 +229,9 @@ static bool same_shared(void)
 
 static int usage(void)
 {
-	fputs("usage: treestress [-S] [-n PROCESSES] [-s SECONDS] [-o OPERATIONS] [-r SEED] TESTED REFERENCE\n", stderr);
+	fputs("usage: treestress [-S] [-n PROCESSES] [-s SECONDS] [-o OPERATIONS] [-r SEED] TESTED "
+	      "REFERENCE\n",
+	      stderr);
 	return 2;
 }
 
@@ -267,7 +272,8 @@ int main(int argc, char **argv)
 	if (good)
 		printf("# %lu operations on both sides, no difference\n", atomic_load(total_ops));
 	else
-		printf("# to repeat: treestress %s-n %u -r 0x%llx %s%lu TESTED REFERENCE\n", no_suid ? "-S " : "", processes,
-		       (unsigned long long)seed, operations ? "-o " : "-s ", operations ? operations : seconds);
+		printf("# to repeat: treestress %s-n %u -r 0x%llx %s%lu TESTED REFERENCE\n",
+		       no_suid ? "-S " : "", processes, (unsigned long long)seed, operations ? "-o " : "-s ",
+		       operations ? operations : seconds);
 	return good ? 0 : 1;
 }
