@@ -48,7 +48,7 @@ int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
 
 	if (!rec)
 		return SPM_STALE;
-	rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_PATH, &fd);
+	rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd);
 	if (rc)
 		return rc;
 	if (__atomic_load_n(&rec->flags, __ATOMIC_RELAXED) & SPM_INODE_DIR)
@@ -94,13 +94,23 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 	return 0;
 }
 
-int spm_entry_lookup(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct fuse_entry_param *e)
+int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *name, struct fuse_entry_param *e)
 {
+	const struct spm_inode *dir = spm_itable_get(&fs->itable, parent);
 	struct stat st;
+	int rc;
 
+	if (!dir)
+		return SPM_STALE;
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
-	return spm_entry_make(fs, slice, dirfd, name, &st, e, NULL);
+	rc = spm_entry_make(fs, dir->slice, dirfd, name, &st, e, NULL);
+	if (rc || S_ISDIR(st.st_mode))
+		return rc;
+	rc = spm_names_set(fs, e->ino, parent, name);
+	if (rc)
+		spm_forget(fs, e->ino, 1);
+	return rc;
 }
 
 void spm_entry_reply(fuse_req_t req, const struct fuse_entry_param *e)
@@ -125,7 +135,7 @@ static void reply_statx(fuse_req_t req, uint64_t nodeid)
 	struct spm_wire_statx_out out = { .flags = 0 };
 	struct statx sx;
 	struct stat st;
-	int rc = rec ? spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_PATH, &fd) : SPM_STALE;
+	int rc = rec ? spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd) : SPM_STALE;
 
 	if (!rc && statx(fd.fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &sx))
 		rc = -errno;
@@ -240,7 +250,7 @@ static int set_owner(int fd, uid_t uid, gid_t gid)
 static int apply(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, const struct stat *attr, int to_set)
 {
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
-	int rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_PATH, &fd);
+	int rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd);
 
 	/*
 	 * A request that sets nothing is chown(-1, -1), or the kernel taking suid and sgid off a file that

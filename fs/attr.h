@@ -22,8 +22,8 @@ double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st);
  * *@rec_out may be NULL. -ENOMEM: the inode table is full. */
 int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct stat *st,
 		   struct fuse_entry_param *e, struct spm_inode **rec_out) SPM_MUST_CHECK;
-/* Stats @dirfd/@name, then as above. */
-int spm_entry_lookup(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct fuse_entry_param *e)
+/* Stats @name in @dirfd, which is node @parent, then as above. */
+int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *name, struct fuse_entry_param *e)
 	SPM_MUST_CHECK;
 /* Replies with an entry; takes the lookup back if the kernel did not take the reply. */
 void spm_entry_reply(fuse_req_t req, const struct fuse_entry_param *e);

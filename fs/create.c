@@ -17,7 +17,7 @@ static int parent_dir(struct spm_fs *fs, uint64_t nodeid, const char *name, stru
 	*dir = spm_itable_get(&fs->itable, nodeid);
 	if (!*dir)
 		return SPM_STALE;
-	return spm_fd_get(&fs->fds, spm_slice_of(fs, *dir), *dir, nodeid, SPM_FD_PATH, fd);
+	return spm_fd_get(fs, *dir, nodeid, SPM_FD_PATH, fd);
 }
 
 static void become_client(fuse_req_t req)
@@ -27,13 +27,26 @@ static void become_client(fuse_req_t req)
 	spm_as_client(c->uid, c->gid, c->umask);
 }
 
+static int link_fd(int fd, int dirfd, const char *name)
+{
+	char path[64];
+
+	if (!linkat(fd, "", dirfd, name, AT_EMPTY_PATH))
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	/* without CAP_DAC_READ_SEARCH of the first user namespace there is only the long way */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) ? -errno : 0;
+}
+
 /* Where inode @st->st_ino gets its second name, so that its handle stays good while nobody links it. */
 static int link_orphan(struct spm_slice *s, int fd, const struct stat *st)
 {
 	char name[SPM_ORPHAN_NAME_LEN];
 
 	spm_slice_orphan_name(st->st_ino, name);
-	return linkat(fd, "", s->orphans_fd, name, AT_EMPTY_PATH) ? -errno : 0;
+	return link_fd(fd, s->orphans_fd, name);
 }
 
 static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char *name, mode_t mode, int flags,
@@ -88,7 +101,10 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 		e.attr.st_nlink = 0;
 	}
 	if (!rc) {
-		rc = spm_open_file(fs, rec, e.ino, fd, fi->flags & ~O_TRUNC, &open_out);
+		if (!spm_self->wire.tmpfile)
+			rc = spm_names_set(fs, e.ino, parent, name);
+		if (!rc)
+			rc = spm_open_file(fs, rec, e.ino, fd, fi->flags & ~O_TRUNC, &open_out);
 		if (rc)
 			spm_forget(fs, e.ino, 1);
 	}
@@ -103,13 +119,13 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 }
 
 /* Common end of the requests that make something other than an open file. */
-static void reply_made(fuse_req_t req, uint64_t parent, struct spm_inode *dir, int dirfd, const char *name, int rc)
+static void reply_made(fuse_req_t req, uint64_t parent, int dirfd, const char *name, int rc)
 {
 	struct fuse_entry_param e;
 
 	if (!rc) {
 		spm_fresh_changed(spm_fs_of(req), parent);
-		rc = spm_entry_lookup(spm_fs_of(req), dir->slice, dirfd, name, &e);
+		rc = spm_entry_lookup(spm_fs_of(req), parent, dirfd, name, &e);
 	}
 	if (rc)
 		spm_reply_rc(req, rc);
@@ -129,7 +145,7 @@ void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		become_client(req);
 		rc = mknodat(fd.fd, name, mode, rdev) ? -errno : 0;
 	}
-	reply_made(req, parent, dir, fd.fd, name, rc);
+	reply_made(req, parent, fd.fd, name, rc);
 }
 
 void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -142,7 +158,7 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		become_client(req);
 		rc = mkdirat(fd.fd, name, mode) ? -errno : 0;
 	}
-	reply_made(req, parent, dir, fd.fd, name, rc);
+	reply_made(req, parent, fd.fd, name, rc);
 }
 
 void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -155,7 +171,7 @@ void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const
 		become_client(req);
 		rc = symlinkat(target, fd.fd, name) ? -errno : 0;
 	}
-	reply_made(req, parent, dir, fd.fd, name, rc);
+	reply_made(req, parent, fd.fd, name, rc);
 }
 
 /*
@@ -168,20 +184,23 @@ static int link_in(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, in
 	struct spm_slice *s = spm_slice_of(fs, rec);
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	char orphan[SPM_ORPHAN_NAME_LEN];
+	struct stat st;
 	int rc;
 
 	(void)lock;
-	if (rec->flags & SPM_INODE_ORPHAN) {
+	rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd);
+	if (rc)
+		return rc;
+	if (fstat(fd.fd, &st))
+		return -errno;
+	if (rec->flags & SPM_INODE_ORPHAN && st.st_nlink == 1) {
 		spm_slice_orphan_name(rec->ino, orphan);
 		if (renameat2(s->orphans_fd, orphan, dirfd, name, RENAME_NOREPLACE))
 			return -errno;
 		__atomic_and_fetch(&rec->flags, (uint16_t)~SPM_INODE_ORPHAN, __ATOMIC_RELAXED);
 		return 0;
 	}
-	rc = spm_fd_get(&fs->fds, s, rec, nodeid, SPM_FD_PATH, &fd);
-	if (rc)
-		return rc;
-	return linkat(fd.fd, "", dirfd, name, AT_EMPTY_PATH) ? -errno : 0;
+	return link_fd(fd.fd, dirfd, name);
 }
 
 void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
@@ -193,5 +212,5 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 
 	if (!rc)
 		rc = link_in(fs, rec, ino, fd.fd, newname);
-	reply_made(req, newparent, dir, fd.fd, newname, rc);
+	reply_made(req, newparent, fd.fd, newname, rc);
 }

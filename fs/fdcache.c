@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/fdcache.h"
+#include "fs/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -75,20 +76,30 @@ static int keep(struct spm_fd_set *set, uint64_t nodeid, enum spm_fd_kind kind, 
 	return evicted;
 }
 
-int spm_fd_get(struct spm_fdcache *c, struct spm_slice *s, const struct spm_inode *rec, uint64_t nodeid,
-	       enum spm_fd_kind kind, struct spm_fd *out)
+static int open_kind(struct spm_fs *fs, const struct spm_inode *rec, uint64_t nodeid, enum spm_fd_kind kind)
 {
-	struct spm_fd_set *set = set_of(c, nodeid);
+	int fd;
+
+	if (kind == SPM_FD_PATH)
+		return spm_inode_open(fs, rec, nodeid, O_PATH);
+	fd = spm_inode_open(fs, rec, nodeid, O_RDWR);
+	if (fd == -EPERM) /* chattr +a, or +i */
+		fd = spm_inode_open(fs, rec, nodeid, O_RDWR | O_APPEND);
+	if (fd == -EPERM || fd == -EACCES || fd == -EROFS || fd == -EISDIR)
+		fd = spm_inode_open(fs, rec, nodeid, O_RDONLY);
+	return fd;
+}
+
+int spm_fd_get(struct spm_fs *fs, const struct spm_inode *rec, uint64_t nodeid, enum spm_fd_kind kind,
+	       struct spm_fd *out)
+{
+	struct spm_fd_set *set = set_of(&fs->fds, nodeid);
 	int evicted;
 
 	*out = SPM_FD_NONE;
 	if (take_cached(set, nodeid, kind, out))
 		return 0;
-	out->fd = spm_handle_open(s->mount_fd, &rec->handle, kind == SPM_FD_PATH ? O_PATH : O_RDWR);
-	if (kind == SPM_FD_IO && out->fd == -EPERM) /* chattr +a, or +i */
-		out->fd = spm_handle_open(s->mount_fd, &rec->handle, O_RDWR | O_APPEND);
-	if (kind == SPM_FD_IO && (out->fd == -EPERM || out->fd == -EACCES || out->fd == -EROFS || out->fd == -EISDIR))
-		out->fd = spm_handle_open(s->mount_fd, &rec->handle, O_RDONLY);
+	out->fd = open_kind(fs, rec, nodeid, kind);
 	if (out->fd < 0) {
 		int rc = out->fd;
 

@@ -4,7 +4,6 @@
 
 #include <pthread.h>
 #include "core/itable.h"
-#include "core/slice.h"
 
 /*
  * A bounded cache of descriptors of region inodes, so that requests on the same inode need not go through
@@ -14,6 +13,8 @@
  * A descriptor that is in use is not closed; one that was dropped while in use is closed by its last user.
  * An IO descriptor makes the lease test fail, so spm_fd_drop() comes before any such test.
  */
+struct spm_fs;
+
 enum spm_fd_kind { SPM_FD_PATH, SPM_FD_IO };
 
 #define SPM_FDCACHE_SETS 256u
@@ -48,11 +49,11 @@ struct spm_fd {
 void spm_fdcache_init(struct spm_fdcache *c);
 void spm_fdcache_destroy(struct spm_fdcache *c);
 
-/* Opens or finds a descriptor. -ESTALE: the inode is gone; -EMFILE; -errno of open_by_handle_at(2).
+/* Opens or finds a descriptor. -ESTALE: the inode is gone; -EMFILE; -errno of opening it.
  * IO on a directory, or a file that is immutable, gives a descriptor that only reads; on one that is
  * append-only, one that appends. */
-int spm_fd_get(struct spm_fdcache *c, struct spm_slice *s, const struct spm_inode *rec, uint64_t nodeid,
-	       enum spm_fd_kind kind, struct spm_fd *out) SPM_MUST_CHECK;
+int spm_fd_get(struct spm_fs *fs, const struct spm_inode *rec, uint64_t nodeid, enum spm_fd_kind kind,
+	       struct spm_fd *out) SPM_MUST_CHECK;
 void spm_fd_put(struct spm_fd *fd);
 #define spm_auto_fd __attribute__((cleanup(spm_fd_put)))
 

@@ -10,6 +10,7 @@
 #include "core/slice.h"
 #include "fs/fdcache.h"
 #include "fs/fresh.h"
+#include "fs/names.h"
 #include "fs/options.h"
 #include "fs/wire.h"
 
@@ -45,6 +46,7 @@ struct spm_fs {
 	struct spm_itable itable;
 	struct spm_fdcache fds;
 	struct spm_fresh fresh;
+	struct spm_names names;
 	/* guards the open state and flags of the inodes whose index hashes to it */
 	pthread_mutex_t inode_locks[SPM_INODE_LOCKS];
 

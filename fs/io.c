@@ -20,7 +20,7 @@ static int data_fd(struct spm_fs *fs, uint64_t nodeid, struct spm_inode **rec, s
 	*rec = spm_itable_get(&fs->itable, nodeid);
 	if (!*rec)
 		return SPM_STALE;
-	return spm_fd_get(&fs->fds, spm_slice_of(fs, *rec), *rec, nodeid, SPM_FD_IO, fd);
+	return spm_fd_get(fs, *rec, nodeid, SPM_FD_IO, fd);
 }
 
 /*

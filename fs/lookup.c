@@ -21,9 +21,9 @@ void spm_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	dir = spm_itable_get(&fs->itable, parent);
-	rc = dir ? spm_fd_get(&fs->fds, spm_slice_of(fs, dir), dir, parent, SPM_FD_PATH, &fd) : SPM_STALE;
+	rc = dir ? spm_fd_get(fs, dir, parent, SPM_FD_PATH, &fd) : SPM_STALE;
 	if (!rc)
-		rc = spm_entry_lookup(fs, dir->slice, fd.fd, name, &e);
+		rc = spm_entry_lookup(fs, parent, fd.fd, name, &e);
 	if (rc == -ENOENT) {
 		/* the kernel may remember that, too: nobody but us makes names */
 		e = (struct fuse_entry_param){ .entry_timeout = SPM_TIMEOUT_LONG };
@@ -44,6 +44,7 @@ void spm_forget(struct spm_fs *fs, uint64_t nodeid, uint64_t n)
 		return;
 	s = spm_slice_of(fs, &last);
 	spm_fd_drop(&fs->fds, nodeid);
+	spm_names_forget(fs, nodeid);
 	if (last.backing_id)
 		spm_wire_backing_close(fs->dev_fd, last.backing_id);
 	if (last.flags & SPM_INODE_ORPHAN && spm_slice_orphan_remove(s, last.ino, false) == -EISDIR)
@@ -70,7 +71,7 @@ void spm_op_readlink(fuse_req_t req, fuse_ino_t ino)
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	char target[PATH_MAX + 1];
 	ssize_t n = 0;
-	int rc = rec ? spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, ino, SPM_FD_PATH, &fd) : SPM_STALE;
+	int rc = rec ? spm_fd_get(fs, rec, ino, SPM_FD_PATH, &fd) : SPM_STALE;
 
 	if (!rc) {
 		n = readlinkat(fd.fd, "", target, PATH_MAX);

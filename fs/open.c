@@ -42,7 +42,7 @@ enum spm_map spm_open_preference(struct spm_fs *fs, struct spm_inode *rec, uint6
 	ssize_t n;
 
 	if (!atomic_load_explicit(&fs->map_xattrs, memory_order_relaxed) ||
-	    spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_PATH, &fd))
+	    spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd))
 		return fs->opts->map;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd.fd);
 	if (wish_at(link, &m))
@@ -82,7 +82,7 @@ static bool still_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t node
 		return true;
 	close_backing(fs, rec);
 	spm_fd_drop(&fs->fds, nodeid);
-	fd = spm_handle_open(spm_slice_of(fs, rec)->mount_fd, &rec->handle, O_RDWR | O_NONBLOCK);
+	fd = spm_inode_open(fs, rec, nodeid, O_RDWR | O_NONBLOCK);
 	if (fd < 0)
 		return true;
 	while ((l = spm_lease_test(fd)) == SPM_LEASE_BUSY && retries-- > 0) {
@@ -157,7 +157,7 @@ static int commit_file(struct spm_fs *fs, struct spm_inode *rec, int fd)
 static int check_writable(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int flags)
 {
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
-	int rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_IO, &fd), how;
+	int rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &fd), how;
 
 	if (rc)
 		return rc;
@@ -189,7 +189,7 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	int rc = 0;
 
 	if (fd < 0 && (writes || !rec->backing_id)) {
-		rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_IO, &cached);
+		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
 		fd = cached.fd;
 	}
 	if (!rc && writes)
@@ -242,7 +242,7 @@ static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t no
 	if (rec->flags & SPM_INODE_PRIV)
 		spm_as_self();
 	if (fd < 0) {
-		rc = spm_fd_get(&fs->fds, spm_slice_of(fs, rec), rec, nodeid, SPM_FD_IO, &cached);
+		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
 		if (rc)
 			return rc;
 		fd = cached.fd;

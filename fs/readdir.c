@@ -17,6 +17,7 @@
 struct listing {
 	fuse_req_t req;
 	struct spm_inode *dir;
+	uint64_t nodeid;
 	int fd;
 	bool plus;
 	char *buf;
@@ -51,7 +52,7 @@ static size_t add_plus(struct listing *l, const struct dirent64 *d)
 	if (need > room)
 		return need;
 	if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..")) {
-		int rc = spm_entry_lookup(fs, l->dir->slice, l->fd, d->d_name, &e);
+		int rc = spm_entry_lookup(fs, l->nodeid, l->fd, d->d_name, &e);
 
 		if (rc == -ENOENT) /* went away between the two calls */
 			return 0;
@@ -98,7 +99,7 @@ static int fill(struct listing *l, off_t off)
 static void list(fuse_req_t req, uint64_t nodeid, size_t size, off_t off, bool plus)
 {
 	struct spm_fs *fs = spm_fs_of(req);
-	struct listing l = { .req = req, .plus = plus, .size = size, .dir = spm_itable_get(&fs->itable, nodeid) };
+	struct listing l = { .req = req, .nodeid = nodeid, .plus = plus, .size = size, .dir = spm_itable_get(&fs->itable, nodeid) };
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	spm_auto_free char *buf = malloc(size);
 	int rc;
@@ -106,7 +107,7 @@ static void list(fuse_req_t req, uint64_t nodeid, size_t size, off_t off, bool p
 	if (!buf)
 		rc = -ENOMEM;
 	else
-		rc = l.dir ? spm_fd_get(&fs->fds, spm_slice_of(fs, l.dir), l.dir, nodeid, SPM_FD_IO, &fd) : SPM_STALE;
+		rc = l.dir ? spm_fd_get(fs, l.dir, nodeid, SPM_FD_IO, &fd) : SPM_STALE;
 	if (!rc) {
 		/* seek and read belong together: the descriptor is shared */
 		pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);

@@ -38,7 +38,7 @@ static int place_get(struct spm_fs *fs, uint64_t parent, const char *name, struc
 	out->dir = spm_itable_get(&fs->itable, parent);
 	if (!out->dir)
 		return SPM_STALE;
-	return spm_fd_get(&fs->fds, spm_slice_of(fs, out->dir), out->dir, parent, SPM_FD_PATH, &out->fd);
+	return spm_fd_get(fs, out->dir, parent, SPM_FD_PATH, &out->fd);
 }
 
 static void mark_orphan(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
@@ -87,6 +87,20 @@ static int move_to_orphans(struct spm_fs *fs, const struct place *p, const struc
 	return 0;
 }
 
+/* Whether a file that loses a name has another one, and one by which it can be found. */
+static bool keeps_a_name(struct spm_fs *fs, const struct spm_inode *dir, const struct stat *st)
+{
+	struct spm_inode *rec;
+	uint64_t nodeid;
+
+	if (st->st_nlink == 1)
+		return false;
+	if (!fs->names.on)
+		return true;
+	rec = spm_itable_find(&fs->itable, dir->slice, st->st_ino, &nodeid);
+	return !rec || rec->flags & SPM_INODE_ORPHAN;
+}
+
 void spm_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct spm_fs *fs = spm_fs_of(req);
@@ -99,7 +113,7 @@ void spm_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (!rc && S_ISDIR(st.st_mode))
 		rc = -EISDIR;
 	if (!rc) {
-		if (st.st_nlink > 1)
+		if (keeps_a_name(fs, p.dir, &st))
 			rc = unlinkat(p.fd.fd, name, 0) ? -errno : 0;
 		else
 			rc = move_to_orphans(fs, &p, &st);
@@ -153,7 +167,7 @@ static int replace_file(struct spm_fs *fs, const struct place *from, const struc
 	uint64_t nodeid;
 	int rc = 0;
 
-	if (victim->st_nlink == 1)
+	if (!keeps_a_name(fs, to->dir, victim))
 		rec = spm_itable_find(&fs->itable, s->id, victim->st_ino, &nodeid);
 	if (rec) {
 		spm_slice_orphan_name(victim->st_ino, orphan);
@@ -170,12 +184,23 @@ static int replace_file(struct spm_fs *fs, const struct place *from, const struc
 	return rc;
 }
 
+/* The name that an inode is found by is where it was moved to. */
+static int follow_name(struct spm_fs *fs, const struct spm_inode *dir, const struct stat *st, uint64_t parent,
+		       const char *name)
+{
+	uint64_t nodeid;
+
+	if (S_ISDIR(st->st_mode) || !spm_itable_find(&fs->itable, dir->slice, st->st_ino, &nodeid))
+		return 0;
+	return spm_names_set(fs, nodeid, parent, name);
+}
+
 void spm_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
 		   unsigned int flags)
 {
 	struct spm_fs *fs = spm_fs_of(req);
 	auto_place struct place from, to = { .fd = SPM_FD_NONE };
-	struct stat victim;
+	struct stat victim, moved, other;
 	int rc = place_get(fs, parent, name, &from);
 
 	if (!rc)
@@ -186,7 +211,10 @@ void spm_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 	}
 	if (flags & RENAME_WHITEOUT) /* it makes an inode, which is the caller's */
 		spm_as_client(fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid, 0);
-	if (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE) ||
+	if (fs->names.on && (fstatat(from.fd.fd, name, &moved, AT_SYMLINK_NOFOLLOW) ||
+			     (flags & RENAME_EXCHANGE && fstatat(to.fd.fd, newname, &other, AT_SYMLINK_NOFOLLOW))))
+		rc = -errno;
+	else if (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE) ||
 	    fstatat(to.fd.fd, newname, &victim, AT_SYMLINK_NOFOLLOW))
 		rc = renameat2(from.fd.fd, name, to.fd.fd, newname, flags) ? -errno : 0;
 	else if (S_ISDIR(victim.st_mode)) {
@@ -197,6 +225,11 @@ void spm_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 	}
 	else
 		rc = replace_file(fs, &from, &to, &victim, flags);
+	if (!rc && fs->names.on) {
+		rc = follow_name(fs, to.dir, &moved, newparent, newname);
+		if (!rc && flags & RENAME_EXCHANGE)
+			rc = follow_name(fs, from.dir, &other, parent, name);
+	}
 	if (!rc)
 		spm_fresh_changed(fs, parent);
 	if (!rc && newparent != parent)

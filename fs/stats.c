@@ -219,7 +219,7 @@ int spm_stats_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, FI
 		return -ENODATA;
 	mode = spm_open_mode(fs, rec, nodeid);
 	/* of its own, not the cached one: it is closed again before anyone could test the lease */
-	fd = spm_handle_open(spm_slice_of(fs, rec)->mount_fd, &rec->handle, O_RDONLY);
+	fd = spm_inode_open(fs, rec, nodeid, O_RDONLY);
 	if (fd >= 0 && spm_extents_huge(fd, (uint64_t)st.st_size, &huge))
 		huge = 0;
 	fprintf(out, "size %llu\nresident_bytes %llu\nswapped_bytes 0\nhuge_bytes %llu\nmode %s\n",

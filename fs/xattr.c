@@ -33,7 +33,7 @@ static int path_get(struct spm_fs *fs, uint64_t nodeid, struct inode_path *p)
 	if (spm_control_is(nodeid))
 		return -EOPNOTSUPP;
 	p->rec = spm_itable_get(&fs->itable, nodeid);
-	rc = p->rec ? spm_fd_get(&fs->fds, spm_slice_of(fs, p->rec), p->rec, nodeid, SPM_FD_PATH, &p->fd) : SPM_STALE;
+	rc = p->rec ? spm_fd_get(fs, p->rec, nodeid, SPM_FD_PATH, &p->fd) : SPM_STALE;
 	if (!rc)
 		snprintf(p->path, sizeof(p->path), "/proc/self/fd/%d", p->fd.fd);
 	return rc;

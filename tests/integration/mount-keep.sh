@@ -76,4 +76,21 @@ spm_umount
 spm_need_mount mem:128M name=kept
 spm_umount
 
+# A namespace can be kept only in one with a smaller number, and the kernel takes the numbers from a stock that each
+# CPU has: a later namespace, made on another CPU, may have the smaller number.
+cat >"$SPM_TMP/on-cpus.sh" <<'END'
+mkdir -p "$2" && "$1" mem:16M "$2" -o keep,name=cpus && echo x >"$2/f" && umount "$2" &&
+	"$1" mem:16M "$2" -o name=cpus && [ -s "$2/f" ] && umount "$2"
+END
+read -ra cpus < <(taskset -cp $$ | sed 's/.*: //' | tr ',' '\n' |
+	awk -F- '{ for (i = $1; i <= ($2 == "" ? $1 : $2) && n < 3; i++) printf "%d ", i; n++ }')
+for a in "${cpus[@]:0:3}"; do
+	for b in "${cpus[@]:0:3}"; do
+		ok "mounting from CPU $b in a namespace that was made on CPU $a" taskset -c "$a" \
+			unshare --mount --propagation private taskset -c "$b" \
+			bash "$SPM_TMP/on-cpus.sh" "$SPMFS" "$SPM_TMP/cpus"
+		ok "its servers ended" wait_until 5 spm_no_servers
+	done
+done
+
 spm_done
