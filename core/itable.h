@@ -27,7 +27,7 @@
 enum spm_inode_flags {
 	SPM_INODE_ORPHAN = 1 << 0,  /* lives in the orphan directory: show nlink one lower, remove at forget */
 	SPM_INODE_MAPPED = 1 << 1,  /* was open directly, so somebody may still map it: only a lease test tells */
-	SPM_INODE_WRMAPPED = 1 << 2,/* the same, and somebody could write */
+	SPM_INODE_WRMAPPED = 1 << 2,/* somebody may have a mapping of it, in either mode, and write */
 	SPM_INODE_CACHED = 1 << 3,  /* the kernel's page cache of it (mirror) is still what the region holds */
 	SPM_INODE_PRIV = 1 << 4,    /* had suid or sgid when last looked at */
 	SPM_INODE_DIR = 1 << 5,

@@ -8,6 +8,10 @@
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <time.h>
+
+#define LOCK_TRIES    50
+#define LOCK_PAUSE_NS 20000000
 
 static int fail_step(struct spm_error *e, const char *step)
 {
@@ -54,11 +58,15 @@ int spm_region_enter_new(struct spm_error *e)
 /* The lock lives as long as the open file, which keeper and worker share. */
 static int lock_meta(int flags, const char *name, struct spm_error *e)
 {
-	int fd = open(SPM_REGION_META, flags | O_CLOEXEC, 0600);
+	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+	int fd = open(SPM_REGION_META, flags | O_CLOEXEC, 0600), busy;
 
 	if (fd < 0)
 		return spm_fail(e, -errno, "cannot open %s: %s", SPM_REGION_META, strerror(errno));
-	if (flock(fd, LOCK_EX | LOCK_NB)) {
+	/* a mount that has just ended may take a moment to let go */
+	for (int tries = 0; (busy = flock(fd, LOCK_EX | LOCK_NB)) && tries < LOCK_TRIES; tries++)
+		nanosleep(&pause, NULL);
+	if (busy) {
 		close(fd);
 		return spm_fail(e, -EBUSY, "the region '%s' is in use by another mount; unmount that one or choose another name=", name);
 	}

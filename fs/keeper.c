@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 
 #define READ_AHEAD_KB "4096" /* mirror reads: large requests keep the round trips few */
+#define NAMESPACE_TRIES 512
 #define END_WAIT_SEC  3      /* for the worker to see that the mount is gone, before it is told */
 
 struct keeper {
@@ -34,6 +35,7 @@ struct keeper {
 	int home_ns;   /* the region's */
 	int bdi_fd;
 	dev_t dev;
+	bool settled;  /* the mount has been in use */
 	bool mounted;  /* as far as is known: the kernel may not have told yet that it is not */
 	pid_t worker;
 	sigset_t signals;
@@ -69,12 +71,9 @@ static int open_host(struct keeper *k)
 	return open_ns(k, &k->host_ns);
 }
 
-static int enter_kept(struct keeper *k, int pin)
+static int go(struct keeper *k, int ns)
 {
-	if (setns(pin, CLONE_NEWNS))
-		return spm_fail(&k->err, -errno, "cannot enter the kept region '%s': %m", k->o->name);
-	k->reopened = true;
-	return 0;
+	return setns(ns, CLONE_NEWNS) ? spm_fail(&k->err, -errno, "cannot change the mount namespace: %m") : 0;
 }
 
 static int reopen_region(struct keeper *k)
@@ -104,20 +103,107 @@ static int create_region(struct keeper *k)
 	return spm_region_create(o->source_text, &so, &k->root, &k->err);
 }
 
+/* Another of this process's CPUs, the @nth. */
+static void change_cpu(int nth)
+{
+	cpu_set_t all, one;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		return;
+	nth %= CPU_COUNT(&all);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all) || nth--)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		sched_setaffinity(0, sizeof(all), &all);
+		return;
+	}
+}
+
+/* A new namespace for the region, and with keep its pin. */
+static int enter_new(struct keeper *k)
+{
+	int rc = -EINVAL;
+
+	/*
+	 * A mount namespace can be pinned only in one with a smaller number, and each CPU gives out numbers
+	 * from a stock of its own: where the new one's is too small, another CPU or a later number will do.
+	 */
+	for (int tries = 0; rc == -EINVAL && tries < NAMESPACE_TRIES; tries++) {
+		if (tries) {
+			close_fd(&k->home_ns);
+			change_cpu(tries);
+		}
+		k->err.text[0] = '\0';
+		rc = spm_region_enter_new(&k->err);
+		if (!rc)
+			rc = open_ns(k, &k->home_ns);
+		if (rc || !k->o->keep)
+			return rc;
+		rc = go(k, k->host_ns);
+		if (!rc)
+			rc = spm_mounts_pin(k->o->name, k->home_ns, &k->err);
+	}
+	if (rc)
+		return rc;
+	k->pinned = true;
+	return go(k, k->home_ns);
+}
+
+/* Whether the region that was entered is still the one that its name stands for. */
+static int still_kept(struct keeper *k, const char *path, const struct stat *pin)
+{
+	struct stat now;
+	int rc = go(k, k->host_ns);
+	bool same = !rc && !stat(path, &now) && now.st_ino == pin->st_ino && now.st_dev == pin->st_dev;
+
+	if (!rc && same)
+		rc = go(k, k->home_ns);
+	return rc ? rc : same;
+}
+
+static int enter_kept(struct keeper *k, const char *path)
+{
+	spm_auto_close int pin = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	int rc;
+
+	if (pin < 0)
+		return -ENOENT;
+	if (fstat(pin, &st))
+		return spm_fail(&k->err, -errno, "%s: %m", path);
+	if (setns(pin, CLONE_NEWNS))
+		return spm_fail(&k->err, -errno, "cannot enter the kept region '%s': %m", k->o->name);
+	rc = open_ns(k, &k->home_ns);
+	if (!rc)
+		rc = reopen_region(k);
+	if (!rc)
+		rc = still_kept(k, path, &st);
+	if (rc < 0)
+		return rc;
+	if (rc) {
+		k->reopened = k->pinned = true;
+		return 0;
+	}
+	/* a mount without keep was about to end it: this process is back on the host, and starts anew */
+	spm_slice_close(&k->root);
+	close_fd(&k->home_ns);
+	return -ENOENT;
+}
+
 static int build_region(struct keeper *k)
 {
 	char path[128];
-	spm_auto_close int pin = -1;
 	int rc;
 
 	spm_mounts_pin_path(k->o->name, path, sizeof(path));
-	pin = open(path, O_RDONLY | O_CLOEXEC);
-	rc = pin < 0 ? spm_region_enter_new(&k->err) : enter_kept(k, pin);
-	if (!rc)
-		rc = open_ns(k, &k->home_ns);
-	if (!rc)
-		rc = k->reopened ? reopen_region(k) : create_region(k);
-	return rc;
+	rc = enter_kept(k, path);
+	if (rc != -ENOENT)
+		return rc;
+	rc = enter_new(k);
+	return rc ? rc : create_region(k);
 }
 
 /* The kernel's default of 128 KiB would make a mirror read in many small requests. */
@@ -138,23 +224,19 @@ static int mount_on_host(struct keeper *k)
 {
 	int rc;
 
-	if (setns(k->host_ns, CLONE_NEWNS))
-		return spm_fail(&k->err, -errno, "cannot return to the mount namespace: %m");
+	rc = go(k, k->host_ns);
+	if (rc)
+		return rc;
 	k->mount_fd = spm_mounts_make(k->o, k->fuse_fd, &k->dev, &k->err);
 	rc = k->mount_fd < 0 ? k->mount_fd : 0;
-	if (!rc && k->o->keep && !k->reopened) {
-		rc = spm_mounts_pin(k->o->name, k->home_ns, &k->err);
-		k->pinned = !rc;
-	}
-	k->pinned |= k->reopened;
 	if (!rc) {
 		rc = spm_mounts_attach(k->mount_fd, k->where_fd, &k->err);
 		k->mounted = !rc;
 	}
 	if (!rc)
 		raise_read_ahead(k);
-	if (setns(k->home_ns, CLONE_NEWNS))
-		rc = spm_fail(&k->err, -errno, "cannot return to the region's namespace: %m");
+	if (go(k, k->home_ns) && !rc)
+		rc = -EIO;
 	/* from here on nothing of the host's namespace is held */
 	close_fd(&k->host_ns);
 	close_fd(&k->where_fd);
@@ -265,7 +347,8 @@ static void clean_up(struct keeper *k)
 	close_fd(&k->fuse_fd);
 	if (k->mounted && k->home_ns >= 0)
 		spm_mounts_remove_all(k->dev, k->o->source_text, k->home_ns);
-	if (k->pinned && !k->o->keep)
+	/* kept, but for a region that never came to be one */
+	if (k->pinned && (!k->o->keep || (!k->settled && !k->reopened)))
 		spm_mounts_unpin(k->o->name, k->home_ns);
 	spm_cgroup_remove(&k->cgroup);
 }
@@ -322,6 +405,7 @@ int spm_keeper_main(const struct spm_options *o, spm_report_fn report, void *arg
 		return SPM_EXIT_FAILED;
 	}
 	close_fd(&k.bdi_fd);
+	k.settled = true;
 	report(SPM_REPORT_OK, note, arg);
 	rc = watch(&k);
 	clean_up(&k);

@@ -225,6 +225,8 @@ static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, int flags, str
 	if (rec->flags & SPM_INODE_CACHED)
 		out->open_flags |= FOPEN_KEEP_CACHE;
 	rec->flags |= SPM_INODE_CACHED;
+	if ((flags & O_ACCMODE) == O_RDWR) /* what a mapping writes sets times when it is written back */
+		rec->flags |= SPM_INODE_WRMAPPED;
 	rec->open_mirror++;
 	atomic_fetch_add_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
 }
@@ -346,6 +348,9 @@ static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	if (*count)
 		--*count;
 	if (count == &rec->open_mirror) {
+		/* a mirror's RELEASE comes after its last mapping, and its pages have been written */
+		if (!rec->open_mirror && !(rec->flags & SPM_INODE_MAPPED))
+			rec->flags &= (uint16_t)~SPM_INODE_WRMAPPED;
 		atomic_fetch_sub_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
 		return false;
 	}

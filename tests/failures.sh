@@ -9,6 +9,8 @@ cd "${1:-.}" || exit 1
 find . -name '*.trs' -not -path '*/_build/*' | sort | while IFS= read -r trs; do
 	grep -qE '^:test-result: (FAIL|ERROR|XPASS)' "$trs" || ! grep -q '^:test-result:' "$trs" || continue
 	printf -- '---- %s\n' "$PWD/${trs%.trs}.log"
-	# The driver repeats every point in its own words.
-	grep -vE '^(ok |PASS: |SKIP: |FAIL: |1\.\.[0-9])' "${trs%.trs}.log" | tail -n 80
+	# The driver repeats every point in its own words; a failure that is marked TODO is expected.
+	awk '/^ok |^[A-Z]+: |^1\.\.[0-9]/ { quiet = 0; next }
+		/^not ok / { quiet = / # TODO/ }
+		!quiet' "${trs%.trs}.log" | tail -n 80
 done

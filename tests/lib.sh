@@ -6,8 +6,8 @@
 #	. "$(dirname "$0")/../lib.sh"
 #
 # and ends with spm_done. Sourcing this file runs the script again as root in a mount namespace of its own
-# with an empty /run, so that no mount of one test is ever copied into the namespace of another (a copy keeps a
-# FUSE connection alive after umount), and under a time limit. An EXIT trap takes everything down.
+# with an empty /run, so that no mount of one test is ever copied into the namespace of another (a copy keeps
+# a FUSE connection alive after umount), and under a time limit. An EXIT trap takes everything down.
 #
 # Settings, before sourcing:
 #	SPM_NO_SANDBOX=1  no root, no namespace: for tests of texts
@@ -308,11 +308,11 @@ spm_fresh()
 spm_servers()
 {
 	local exe
-	find /proc -mindepth 2 -maxdepth 2 -name exe -lname "$SPM_SERVER_EXE" 2>/dev/null | while IFS= read -r exe; do
+	while IFS= read -r exe; do
 		grep -qzx "SPM_TEST_ID=$SPM_TEST_ID" "${exe%exe}environ" 2>/dev/null || continue
 		exe=${exe#/proc/}
 		printf '%s\n' "${exe%/exe}"
-	done
+	done < <(find /proc -mindepth 2 -maxdepth 2 -name exe -lname "$SPM_SERVER_EXE" 2>/dev/null)
 }
 
 spm_no_servers()
@@ -346,8 +346,8 @@ file_mode()
 	spm_file mode "$1"
 }
 
-# What mounts of this test leave outside of themselves: mounts, files in /run, empty control groups that are named
-# after our directory or match a further pattern. Other tests run beside this one; theirs do not count.
+# What mounts of this test leave outside of themselves: mounts, files in /run, empty control groups that are
+# named after our directory or match a further pattern. Other tests run beside this one; theirs do not count.
 spm_traces()
 {
 	local id=${SPM_TMP##*.} c
@@ -484,7 +484,7 @@ spm_at_end()
 	trap '' INT TERM HUP
 	# The signal may have come while ok() had redirected the output.
 	exec >&"$SPM_OUT_FD" 2>&1
-	[ "$rc" -ne 143 ] || diag "stopped by a signal; the time limit is ${SPM_LIMIT:-120} s times $SPM_FACTOR"
+	[ "$rc" -ne 143 ] || diag "stopped by a signal; the limit is ${SPM_LIMIT:-120} s times $SPM_FACTOR"
 	[ -n "${SPM_NO_SANDBOX:-}" ] || spm_take_down
 	if [ "$SPM_FAILED" -gt 0 ] || [ "$rc" -ne 0 ]; then
 		diag "to reproduce: cd $PWD && top_builddir=$top_builddir SPM_KEEP_TMP=1 bash $0"
@@ -534,7 +534,7 @@ spm_begin()
 	SPM_ASAN=${ASAN_OPTIONS:-}
 	SPM_UBSAN=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1
 	SPM_TSAN=${TSAN_OPTIONS:-}
-	# A daemon has no stderr. A server in the foreground has, and sees no other file behind its region's walls.
+	# A daemon has no stderr. A server in the foreground has, and in its region it sees no other file.
 	export ASAN_OPTIONS="${SPM_ASAN:+$SPM_ASAN:}log_path=$SPM_TMP/sanitizer"
 	export UBSAN_OPTIONS="$SPM_UBSAN:log_path=$SPM_TMP/sanitizer"
 	export TSAN_OPTIONS="${SPM_TSAN:+$SPM_TSAN:}log_path=$SPM_TMP/sanitizer"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Adds up the results of make check, as automake's drivers left them below a build directory. The last line is
-# "N passed, N failed, N skipped", counted in test points; before it, every point that failed and every reason to
-# skip. Exit status 1 when something failed or when nothing passed: a run of skips alone is no success.
+# "N passed, N failed, N skipped", counted in test points; before it, every point that failed and every reason
+# to skip. Exit status 1 when something failed or when nothing passed: a run of skips alone is no success.
 set -u
 
 dir=${1:-.}

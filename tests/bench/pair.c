@@ -67,25 +67,24 @@ double bench_median(const double *v, int n)
 	return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-/* One round: the means of the samples that it took of each side, in the order ABBA ABBA, or BAAB BAAB. */
+/* One round: the medians of its samples of each side, taken in the order ABBA ABBA, or BAAB BAAB. */
 static int measure_round(struct bench *b, const struct probe *p, int round, double value[SIDES])
 {
-	int inner = p->once ? 1 : b->scale.inner, rc = 0;
+	int inner = p->once ? 1 : b->scale.inner, taken[SIDES] = { 0 }, rc = 0;
+	double sample[SIDES][MAX_ROUNDS] = { { 0 } };
 
-	value[SIDE_TMPFS] = p->spmfs_only ? NAN : 0;
-	value[SIDE_SPMFS] = 0;
 	for (int i = 0; i < 2 * inner && !rc; i++) {
 		enum side side = (enum side)(((i + 1) / 2 + round) & 1);
-		double v;
 
 		if (side == SIDE_TMPFS && p->spmfs_only)
 			continue;
 		rc = server_settle(&b->server);
 		if (rc)
 			return bench_fail(b, rc, "the server does not come to rest");
-		rc = p->sample(b, side, &v);
-		value[side] += v / inner;
+		rc = p->sample(b, side, &sample[side][taken[side]++]);
 	}
+	for (int side = 0; side < SIDES && !rc; side++)
+		value[side] = bench_median(sample[side], taken[side]);
 	return rc;
 }
 

@@ -73,7 +73,7 @@ static void print_table(FILE *f, const struct bench *b, const struct result *res
 	int count[VERDICT_FAILED + 1] = { 0 };
 
 	print_machine(f, b);
-	fprintf(f, "medians of %d rounds, each the mean of %d samples of either side; ", b->scale.rounds,
+	fprintf(f, "medians of %d rounds, each the median of %d samples of either side; ", b->scale.rounds,
 		b->scale.inner);
 	fprintf(f, "ratio: speed of spmfs / tmpfs\n\n");
 	fprintf(f, "%-16s %-46s %-7s %8s %8s %7s %9s  %s\n", "figure", "", "unit", "tmpfs", "spmfs", "ratio",

@@ -20,6 +20,7 @@ out=${BENCH_OUT:-$top_builddir/bench-results}
 size=${BENCH_SIZE:-4G}
 inodes=2000000
 work=
+child=
 
 die()
 {
@@ -42,10 +43,9 @@ running()
 # True when every process given has gone, at the latest after 10 s.
 wait_gone()
 {
-	local pid tries
+	local pid tries=0
 
 	for pid in "$@"; do
-		tries=0
 		while running "$pid"; do
 			[ $((tries += 1)) -le 200 ] || return 1
 			sleep 0.05
@@ -55,26 +55,31 @@ wait_gone()
 
 cleanup()
 {
-	local dir pids tries
+	local dir tries pids=()
 
+	# A second signal must not end this half way.
+	trap '' INT TERM HUP
+	if [ -n "$child" ]; then
+		kill "$child" 2>/dev/null
+		wait "$child"
+	fi
 	[ -n "$work" ] || return 0
 	for dir in "$work"/*/; do
 		dir=${dir%/}
 		mountpoint -q "$dir" || continue
-		pids=$(server_pids "$dir")
+		mapfile -t -O "${#pids[@]}" pids < <(server_pids "$dir")
 		tries=0
 		# Busy for a moment where a client was killed with us.
 		until umount "$dir" 2>/dev/null; do
 			[ $((tries += 1)) -le 100 ] || { echo "bench: $dir stays mounted" >&2; break; }
 			sleep 0.05
 		done
-		# shellcheck disable=SC2086 # one word for each process
-		wait_gone $pids || {
-			echo "bench: the server of $dir still runs: pid" $pids >&2
-			echo "bench: a mount namespace made meanwhile may hold a copy of its mount" >&2
-		}
 	done
 	rmdir "$work"/* "$work" && work=
+	wait_gone "${pids[@]}" || {
+		echo "bench: spmfs still runs: pid ${pids[*]}" >&2
+		echo "bench: a mount namespace made meanwhile may hold a copy of its mount" >&2
+	}
 }
 
 mount_tmpfs()
@@ -121,4 +126,10 @@ set -- --tmpfs "$work/tmpfs" --spmfs "$work/plain" --served "$work/served" --out
 	${BENCH_ROUNDS:+--rounds "$BENCH_ROUNDS"} -- "$@"
 [ "${BENCH_QUICK:-0}" = 0 ] || set -- --quick "$@"
 [ "${BENCH_SMOKE:-0}" = 0 ] || set -- --smoke "$@"
-"$spmbench" "$@"
+# Not in the foreground: a signal is answered at once.
+"$spmbench" "$@" &
+child=$!
+wait "$child"
+rc=$?
+child=
+exit $rc

@@ -8,7 +8,9 @@ set -u
 prlimit --pid $$ --nofile=20000:20000 --memlock=8388608:8388608
 limits()
 {
-	awk '/^Max open files/ { f = $5 } /^Max locked memory/ { m = $5 } END { print f, m }' "/proc/$1/limits"
+	awk '/^Max open files/ { f = $5 }
+		/^Max locked memory/ { m = $5 }
+		END { print f, m }' "/proc/$1/limits"
 }
 
 for map in direct mirror; do

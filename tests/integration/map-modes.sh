@@ -280,7 +280,8 @@ actor probe
 actor nobody "${AS_NOBODY[@]}"
 for opts in map=direct size=128M,map=direct; do
 	spm_fresh mem:256M "$opts"
-	for part in changes_of_mode many_opens other_processes kinds_of_mapping unkind_mappers unlinked executing; do
+	for part in changes_of_mode many_opens other_processes kinds_of_mapping unkind_mappers unlinked \
+		executing; do
 		$part "$opts"
 	done
 done

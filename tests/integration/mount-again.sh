@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Mounts that follow each other closely. The kernel gives the device number of a mount that has ended to the next one
-# of any kind: a server that still cleans up must not take that one for its own.
+# Mounts that follow each other closely. The kernel gives the device number of a mount that has ended to the
+# next one of any kind: a server that still cleans up must not take that one for its own.
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"

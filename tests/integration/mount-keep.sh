@@ -76,8 +76,8 @@ spm_umount
 spm_need_mount mem:128M name=kept
 spm_umount
 
-# A namespace can be kept only in one with a smaller number, and the kernel takes the numbers from a stock that each
-# CPU has: a later namespace, made on another CPU, may have the smaller number.
+# A namespace can be kept only in one with a smaller number, and the kernel takes the numbers from a stock
+# that each CPU has: a later namespace, made on another CPU, may have the smaller number.
 cat >"$SPM_TMP/on-cpus.sh" <<'END'
 mkdir -p "$2" && "$1" mem:16M "$2" -o keep,name=cpus && echo x >"$2/f" && umount "$2" &&
 	"$1" mem:16M "$2" -o name=cpus && [ -s "$2/f" ] && umount "$2"

@@ -134,7 +134,7 @@ for opts in map=direct size=32M,map=direct map=mirror; do
 done
 
 # The region itself.
-spm_fresh mem:64M map=direct,name=guarded
+spm_fresh mem:64M map=direct,keep,name=guarded
 reset_file 644
 pid=$(spm_server_pid)
 is "a user's mount table does not show the region" "$(as "$USER_B" cat /proc/self/mountinfo |
@@ -142,8 +142,8 @@ is "a user's mount table does not show the region" "$(as "$USER_B" cat /proc/sel
 is "nor does root's" "$(grep -v -e spm-test-run /proc/self/mountinfo | grep -c ' - tmpfs .*guarded')" 0
 for p in $(spm_servers); do
 	for what in fd root cwd map_files ns/mnt environ mem; do
-		fails "a user cannot reach /proc/SERVER/$what" as "$USER_B" sh -c 'ls "$1/." || cat "$1" || readlink "$1"' \
-			sh "/proc/$p/$what"
+		fails "a user cannot reach /proc/SERVER/$what" \
+			as "$USER_B" sh -c 'ls "$1/." || cat "$1" || readlink "$1"' sh "/proc/$p/$what"
 	done
 	fails "a user cannot enter the server's mount namespace" as "$USER_B" nsenter -t "$p" -m true
 	fails "nor from a user namespace of his own" as "$USER_B" unshare -Ur nsenter -t "$p" -m true
@@ -151,9 +151,10 @@ for p in $(spm_servers); do
 done
 readable=$(as "$USER_B" find /run/spmfs -type f -readable 2>/dev/null)
 is "nothing below /run/spmfs can be read by a user" "$readable" ""
-for ns in /run/spmfs/*.ns; do
-	[ ! -e "$ns" ] || fails "the pinned namespace $ns cannot be entered" as "$USER_B" nsenter "--mount=$ns" true
-done
+ok "root finds the kept region's namespace" nsenter --mount=/run/spmfs/guarded.ns true
+fails "a user cannot enter it" as "$USER_B" nsenter --mount=/run/spmfs/guarded.ns true
+fails "nor from a user namespace of his own" \
+	as "$USER_B" unshare -Ur nsenter --mount=/run/spmfs/guarded.ns true
 says "a user maps a file of another, read-only" b ok open f r "$MNT/f"
 says "as it must be" b ok map m f r shared 0 4K
 area=$(find "/proc/${ACTOR_PID[b]}/map_files/" -lname '*/f' -printf '%f\n' | head -n 1)

@@ -39,8 +39,8 @@ is "is a list without us" "$(json '.[].mountpoint' status --json | grep -c "^$SP
 
 spm_need_mount mem:64M map=direct,name=first
 keys="source name version device_bytes resident_bytes free_bytes pinned_bytes swapped_bytes swap_bytes
-	swap_used_bytes swapout_bytes swapin_bytes swap_errors keeper_pid worker_pid worker_restarts direct_supported
-	isolation foreign_bytes"
+	swap_used_bytes swapout_bytes swapin_bytes swap_errors keeper_pid worker_pid worker_restarts
+	direct_supported isolation foreign_bytes"
 status_is "status MOUNTPOINT" 0 status "$MNT"
 status_is "status --json MOUNTPOINT" 0 status --json "$MNT"
 is "one object" "$(json type status --json "$MNT")" object
@@ -61,6 +61,7 @@ like "-u: units" "$("$SPMCTL" status -u "$MNT")" '64M'
 mkdir "$MNT/dir"
 head -c 3M /dev/zero >"$MNT/dir/three"
 truncate -s 8M "$MNT/eight"
+head -c 8M /dev/zero | dd of="$MNT/eight" bs=1M conv=notrunc status=none
 ln -s eight "$MNT/link"
 mkfifo "$MNT/dir/fifo"
 touch "$MNT/dir/"$'odd\nname "quoted"'

@@ -24,6 +24,7 @@ deviations()
 	if [ "$1" = direct ]; then
 		NS_DEVIATES+=(
 			[suid/root_with_open_file_keeps_suid]="plain writes have the server's rights"
+			[data/append_switched_later]="a plain file keeps the O_APPEND that it was opened with"
 		)
 	else
 		NS_DEVIATES+=(

@@ -41,7 +41,8 @@ static const struct spmt_cmd *find_in(const struct spmt_cmd *cmds, const char *n
 
 static const struct spmt_cmd *find(const char *name)
 {
-	const struct spmt_cmd *const all[] = { spmt_file_cmds, spmt_map_cmds, spmt_page_cmds, spmt_proc_cmds };
+	const struct spmt_cmd *const all[] = { spmt_file_cmds, spmt_map_cmds, spmt_page_cmds,
+					       spmt_proc_cmds };
 	const struct spmt_cmd *c = NULL;
 
 	for (size_t i = 0; !c && i < sizeof(all) / sizeof(all[0]); i++)
@@ -62,8 +63,8 @@ static int run_line(char *line)
 		exit(2);
 	}
 	rc = c->fn(argc, argv);
-	printf("%s%s%s%s\n", rc < 0 ? "err " : "ok", rc < 0 ? strerrorname_np(-rc) : "", *spmt_reply ? " " : "",
-	       spmt_reply);
+	printf("%s%s%s%s\n", rc < 0 ? "err " : "ok", rc < 0 ? strerrorname_np(-rc) : "",
+	       *spmt_reply ? " " : "", spmt_reply);
 	fflush(stdout);
 	return rc;
 }
@@ -120,7 +121,9 @@ static int cmd_limit(int argc, char **argv)
 	const struct {
 		const char *name;
 		int id;
-	} limits[] = { { "nofile", RLIMIT_NOFILE }, { "memlock", RLIMIT_MEMLOCK }, { "fsize", RLIMIT_FSIZE } };
+	} limits[] = { { "nofile", RLIMIT_NOFILE },
+		       { "memlock", RLIMIT_MEMLOCK },
+		       { "fsize", RLIMIT_FSIZE } };
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
 		struct rlimit r = { .rlim_cur = spmt_num(argv[2]), .rlim_max = spmt_num(argv[2]) };
@@ -137,9 +140,7 @@ static int cmd_chdir(int argc, char **argv)
 }
 
 const struct spmt_cmd spmt_proc_cmds[] = {
-	{ "fork", 0, cmd_fork },
-	{ "pid", 0, cmd_pid },
+	{ "fork", 0, cmd_fork },   { "pid", 0, cmd_pid },
 	{ "limit", 2, cmd_limit }, /* nofile|memlock|fsize N */
-	{ "chdir", 1, cmd_chdir },
-	{ NULL },
+	{ "chdir", 1, cmd_chdir }, { NULL },
 };

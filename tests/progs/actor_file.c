@@ -14,7 +14,7 @@
 #include "tests/progs/spmt.h"
 
 #define MAX_HANDLES 64
-#define CHUNK (1U << 20)
+#define CHUNK	    (1U << 20)
 
 static struct {
 	char name[16];
@@ -48,8 +48,9 @@ static int open_flags(char *list)
 		const char *name;
 		int flag;
 	} names[] = {
-		{ "r", O_RDONLY }, { "w", O_WRONLY }, { "rw", O_RDWR }, { "creat", O_CREAT }, { "excl", O_EXCL },
-		{ "trunc", O_TRUNC }, { "append", O_APPEND }, { "direct", O_DIRECT }, { "path", O_PATH },
+		{ "r", O_RDONLY },	  { "w", O_WRONLY },	  { "rw", O_RDWR },
+		{ "creat", O_CREAT },	  { "excl", O_EXCL },	  { "trunc", O_TRUNC },
+		{ "append", O_APPEND },	  { "direct", O_DIRECT }, { "path", O_PATH },
 		{ "tmpfile", O_TMPFILE }, { "dir", O_DIRECTORY }, { "nofollow", O_NOFOLLOW },
 	};
 	int flags = O_CLOEXEC;
@@ -104,7 +105,8 @@ static int cmd_read(int argc, char **argv)
 {
 	char buf[1024];
 	size_t len = spmt_num(argv[3]);
-	ssize_t n = pread(spmt_fd(argv[1]), buf, len < sizeof(buf) ? len : sizeof(buf), (off_t)spmt_num(argv[2]));
+	ssize_t n =
+		pread(spmt_fd(argv[1]), buf, len < sizeof(buf) ? len : sizeof(buf), (off_t)spmt_num(argv[2]));
 
 	return n < 0 ? -errno : spmt_say("%.*s", (int)strnlen(buf, (size_t)n), buf);
 }
@@ -148,7 +150,8 @@ static int cmd_verify(int argc, char **argv)
 		}
 		bad = spmt_pattern_check(buf, off + done, (size_t)n, seed);
 		if (bad >= 0) {
-			spmt_say("wrong byte at %llu", (unsigned long long)(off + done) + (unsigned long long)bad);
+			spmt_say("wrong byte at %llu",
+				 (unsigned long long)(off + done) + (unsigned long long)bad);
 			rc = -EBADMSG;
 		}
 		done += (uint64_t)n;
@@ -170,7 +173,8 @@ static int cmd_falloc(int argc, char **argv)
 		mode = FALLOC_FL_KEEP_SIZE;
 	else if (!strcmp(argv[2], "punch"))
 		mode = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE;
-	return fallocate(spmt_fd(argv[1]), mode, (off_t)spmt_num(argv[3]), (off_t)spmt_num(argv[4])) ? -errno : 0;
+	return fallocate(spmt_fd(argv[1]), mode, (off_t)spmt_num(argv[3]), (off_t)spmt_num(argv[4])) ? -errno
+												     : 0;
 }
 
 static int cmd_stat(int argc, char **argv)
@@ -302,8 +306,8 @@ const struct spmt_cmd spmt_file_cmds[] = {
 	{ "chmod", 2, cmd_chmod }, /* H OCTAL */
 	{ "cached", 1, cmd_cached },
 	{ "openmany", 3, cmd_openmany }, /* DIR N FLAG,FLAG... */
-	{ "sock", 2, cmd_sock },   /* H NAME: where descriptors arrive */
-	{ "send", 2, cmd_send },   /* H NAME */
-	{ "recv", 2, cmd_recv },   /* NEWH SOCKH */
+	{ "sock", 2, cmd_sock },	 /* H NAME: where descriptors arrive */
+	{ "send", 2, cmd_send },	 /* H NAME */
+	{ "recv", 2, cmd_recv },	 /* NEWH SOCKH */
 	{ NULL },
 };

@@ -207,14 +207,16 @@ static int cmd_madvise(int argc, char **argv)
 	const struct {
 		const char *name;
 		int advice;
-	} names[] = { { "remove", MADV_REMOVE },     { "dontneed", MADV_DONTNEED }, { "pageout", MADV_PAGEOUT },
-		      { "cold", MADV_COLD },	     { "collapse", 25 },	     { "huge", MADV_HUGEPAGE },
+	} names[] = { { "remove", MADV_REMOVE },   { "dontneed", MADV_DONTNEED },
+		      { "pageout", MADV_PAGEOUT }, { "cold", MADV_COLD },
+		      { "collapse", 25 },	   { "huge", MADV_HUGEPAGE },
 		      { "populate", 23 } };
 	struct spmt_map *m = spmt_map_get(argv[1]);
 
 	for (size_t i = 0; m && i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strcmp(argv[4], names[i].name))
-			return madvise(m->p + spmt_num(argv[2]), spmt_num(argv[3]), names[i].advice) ? -errno : 0;
+			return madvise(m->p + spmt_num(argv[2]), spmt_num(argv[3]), names[i].advice) ? -errno
+												     : 0;
 	return -ENXIO;
 }
 

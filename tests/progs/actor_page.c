@@ -129,7 +129,8 @@ static int cmd_mbind(int argc, char **argv)
 		policy = MPOL_BIND;
 	else if (!strcmp(argv[2], "preferred"))
 		policy = MPOL_PREFERRED;
-	return syscall(SYS_mbind, m->p, m->len, policy, &mask, 64UL, (unsigned long)MPOL_MF_MOVE) ? -errno : 0;
+	return syscall(SYS_mbind, m->p, m->len, policy, &mask, 64UL, (unsigned long)MPOL_MF_MOVE) ? -errno
+												  : 0;
 }
 
 /* Answers the status of each page as move_pages gives it: a node, or a negative error. */

@@ -88,11 +88,14 @@ static const struct {
 	int (*fn)(int argc, char **argv);
 	const char *usage;
 } tools[] = {
-	{ "actor", spmt_actor, "actor                        commands on stdin, one answer a line on stdout" },
-	{ "run", spmt_run, "run COMMAND...               the same commands as arguments, stops at the first error" },
+	{ "actor", spmt_actor,
+	  "actor                        commands on stdin, one answer a line on stdout" },
+	{ "run", spmt_run,
+	  "run COMMAND...               the same commands as arguments, stops at the first error" },
 	{ "getxattr", spmt_getxattr, "getxattr PATH NAME           prints the value" },
 	{ "setxattr", spmt_setxattr, "setxattr PATH NAME VALUE     VALUE is text or 0x..." },
-	{ "setacl", spmt_setacl, "setacl PATH ENTRY...         ENTRY is u::rw u:UID:r g::r g:GID:r m::rw o::-" },
+	{ "setacl", spmt_setacl,
+	  "setacl PATH ENTRY...         ENTRY is u::rw u:UID:r g::r g:GID:r m::rw o::-" },
 };
 
 int main(int argc, char **argv)

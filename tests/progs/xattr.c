@@ -102,7 +102,8 @@ int spmt_setacl(int argc, char **argv)
 	for (int i = 0; i < n; i++)
 		if (acl_entry(argv[i + 2], &acl.e[i]))
 			return 2;
-	if (setxattr(argv[1], "system.posix_acl_access", &acl, sizeof(acl.h) + (size_t)n * sizeof(acl.e[0]), 0))
+	if (setxattr(argv[1], "system.posix_acl_access", &acl, sizeof(acl.h) + (size_t)n * sizeof(acl.e[0]),
+		     0))
 		return complain(argv[1]);
 	return 0;
 }
