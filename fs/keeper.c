@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
@@ -103,53 +104,52 @@ static int create_region(struct keeper *k)
 	return spm_region_create(o->source_text, &so, &k->root, &k->err);
 }
 
-/* Another of this process's CPUs, the @nth. */
-static void change_cpu(int nth)
+/* Goes to the @nth CPU, also if the caller's mask leaves it out. */
+static void use_cpu(int nth)
 {
-	cpu_set_t all, one;
+	cpu_set_t one;
 
-	if (sched_getaffinity(0, sizeof(all), &all))
-		return;
-	nth %= CPU_COUNT(&all);
-	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &all) || nth--)
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		sched_setaffinity(0, sizeof(one), &one);
-		sched_setaffinity(0, sizeof(all), &all);
-		return;
-	}
+	CPU_ZERO(&one);
+	CPU_SET(nth % get_nprocs_conf(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
+/* Back on the host, pins the new namespace. */
+static int pin_region(struct keeper *k)
+{
+	int rc = go(k, k->host_ns);
+
+	return rc ? rc : spm_mounts_pin(k->o->name, k->home_ns, &k->err);
 }
 
 /* A new namespace for the region, and with keep its pin. */
 static int enter_new(struct keeper *k)
 {
-	int rc = -EINVAL;
+	cpu_set_t mask;
+	int rc, tries = 0;
 
-	/*
-	 * A mount namespace can be pinned only in one with a smaller number, and each CPU gives out numbers
-	 * from a stock of its own: where the new one's is too small, another CPU or a later number will do.
-	 */
-	for (int tries = 0; rc == -EINVAL && tries < NAMESPACE_TRIES; tries++) {
-		if (tries) {
-			close_fd(&k->home_ns);
-			change_cpu(tries);
-		}
+	sched_getaffinity(0, sizeof(mask), &mask);
+	do {
 		k->err.text[0] = '\0';
+		close_fd(&k->home_ns);
+		/*
+		 * A mount namespace can be pinned only in one with a smaller number, and each CPU gives out
+		 * numbers from a stock of its own: where the new one's is too small, that of another CPU, or a
+		 * later one, will do.
+		 */
+		if (tries)
+			use_cpu(tries);
 		rc = spm_region_enter_new(&k->err);
 		if (!rc)
 			rc = open_ns(k, &k->home_ns);
-		if (rc || !k->o->keep)
-			return rc;
-		rc = go(k, k->host_ns);
-		if (!rc)
-			rc = spm_mounts_pin(k->o->name, k->home_ns, &k->err);
-	}
-	if (rc)
-		return rc;
-	k->pinned = true;
-	return go(k, k->home_ns);
+		if (!rc && k->o->keep) {
+			rc = pin_region(k);
+			k->pinned = !rc;
+		}
+	} while (rc == -EINVAL && k->home_ns >= 0 && ++tries < NAMESPACE_TRIES);
+	if (tries)
+		sched_setaffinity(0, sizeof(mask), &mask);
+	return rc || !k->o->keep ? rc : go(k, k->home_ns);
 }
 
 /* Whether the region that was entered is still the one that its name stands for. */
