@@ -48,9 +48,10 @@ static uint32_t index_slot(const struct spm_itable *t, uint16_t slice, uint64_t 
 static int index_resize(struct spm_itable *t, uint32_t size)
 {
 	uint32_t *old = t->index, old_size = old ? t->index_mask + 1 : 0;
-	uint32_t *fresh = calloc(size, sizeof(*fresh));
+	/* by mmap, since malloc would keep what a shrinking table gives back */
+	uint32_t *fresh = mmap(NULL, size * sizeof(*fresh), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (!fresh)
+	if (fresh == MAP_FAILED)
 		return -ENOMEM;
 	t->index = fresh;
 	t->index_mask = size - 1;
@@ -60,7 +61,8 @@ static int index_resize(struct spm_itable *t, uint32_t size)
 		if (old[i])
 			fresh[index_slot(t, r->slice, r->ino)] = old[i];
 	}
-	free(old);
+	if (old)
+		munmap(old, old_size * sizeof(*old));
 	return 0;
 }
 
@@ -231,7 +233,8 @@ void spm_itable_destroy(struct spm_itable *t)
 		munmap(t->records, (size_t)t->max * sizeof(struct spm_inode));
 	if (t->chunks)
 		munmap(t->chunks, t->max / SPM_ITABLE_CHUNK * sizeof(*t->chunks));
-	free(t->index);
+	if (t->index)
+		munmap(t->index, (t->index_mask + 1) * sizeof(*t->index));
 	if (t->fd >= 0)
 		close(t->fd);
 	memset(t, 0, sizeof(*t));
