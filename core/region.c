@@ -73,14 +73,15 @@ static int lock_meta(int flags, const char *name, struct spm_error *e)
 	return fd;
 }
 
-int spm_region_create(const char *source, const struct spm_slice_opts *o, struct spm_slice *root, struct spm_error *e)
+int spm_region_create(const char *source, uint64_t device_bytes, const struct spm_slice_opts *o,
+		      struct spm_slice *root, struct spm_error *e)
 {
 	spm_auto_close int meta = lock_meta(O_RDWR | O_CREAT | O_EXCL, "", e);
 	int rc;
 
 	if (meta < 0)
 		return meta;
-	if (write(meta, source, strlen(source)) != (ssize_t)strlen(source))
+	if (dprintf(meta, "%llu %s", (unsigned long long)device_bytes, source) < 0)
 		return spm_fail(e, -EIO, "cannot write %s", SPM_REGION_META);
 	rc = spm_slice_create(SPM_REGION_DIR, o, root, e);
 	if (!rc)
@@ -88,10 +89,10 @@ int spm_region_create(const char *source, const struct spm_slice_opts *o, struct
 	return rc;
 }
 
-int spm_region_reopen(const char *source, const char *name, struct spm_slice *root, struct spm_error *e)
+int spm_region_reopen(const char *source, const char *name, uint64_t *device_bytes, struct spm_slice *root, struct spm_error *e)
 {
 	spm_auto_close int meta = lock_meta(O_RDWR, name, e);
-	char was[256];
+	char was[512], *made_from;
 	ssize_t n;
 	int rc;
 
@@ -101,9 +102,11 @@ int spm_region_reopen(const char *source, const char *name, struct spm_slice *ro
 	if (n < 0)
 		return spm_fail(e, -EIO, "cannot read %s", SPM_REGION_META);
 	was[n] = '\0';
-	if (strcmp(was, source))
+	*device_bytes = strtoull(was, &made_from, 10);
+	made_from += *made_from == ' ';
+	if (strcmp(made_from, source))
 		return spm_fail(e, -EINVAL, "the kept region '%s' was made from %s, not from %s; "
-				"mount it with that source, or choose another name=", name, was, source);
+				"mount it with that source, or choose another name=", name, made_from, source);
 	rc = spm_slice_open(SPM_REGION_DIR, root, e);
 	if (rc)
 		return rc;

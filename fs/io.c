@@ -222,7 +222,8 @@ void spm_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, s
 	rc = spm_control_is(ino) || in_size > sizeof(buf) || out_size > sizeof(buf) ?
 		     -ENOTTY : data_fd(spm_fs_of(req), ino, &rec, &fd);
 	if (!rc) {
-		memcpy(buf, in_buf, in_size);
+		if (in_size)
+			memcpy(buf, in_buf, in_size);
 		if (ioctl(fd.fd, cmd, buf))
 			rc = -errno;
 		if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR) {

@@ -23,7 +23,7 @@
 #define END_WAIT_SEC  3      /* for the worker to see that the mount is gone, before it is told */
 
 struct keeper {
-	const struct spm_options *o;
+	struct spm_options *o;
 	struct spm_error err;
 	struct spm_cgroup cgroup;
 	struct spm_slice root;
@@ -56,9 +56,16 @@ static int open_ns(struct keeper *k, int *ns)
 	return *ns < 0 ? spm_fail(&k->err, -errno, "cannot open /proc/self/ns/mnt: %m") : 0;
 }
 
+static int go(struct keeper *k, int ns)
+{
+	return setns(ns, CLONE_NEWNS) ? spm_fail(&k->err, -errno, "cannot change the mount namespace: %m") : 0;
+}
+
 /* Everything that is only reachable from the host's namespace. */
 static int open_host(struct keeper *k)
 {
+	int rc;
+
 	k->fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (k->fuse_fd < 0)
 		return spm_fail(&k->err, -errno, "cannot open /dev/fuse: %m; 'modprobe fuse' loads the driver%s",
@@ -69,18 +76,17 @@ static int open_host(struct keeper *k)
 	k->bdi_fd = open("/sys/class/bdi", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (spm_cgroup_make(&k->cgroup, k->o->name))
 		spm_log(SPM_LOG_DEBUG, "no memory cgroup of its own for the worker: %m");
-	return open_ns(k, &k->host_ns);
-}
-
-static int go(struct keeper *k, int ns)
-{
-	return setns(ns, CLONE_NEWNS) ? spm_fail(&k->err, -errno, "cannot change the mount namespace: %m") : 0;
+	rc = open_ns(k, &k->host_ns);
+	/* out of a chroot, if the caller was in one: its root could not be left behind by pivot_root */
+	return rc ? rc : go(k, k->host_ns);
 }
 
 static int reopen_region(struct keeper *k)
 {
-	int rc = spm_region_reopen(k->o->source_text, k->o->name, &k->root, &k->err);
+	int rc = spm_region_reopen(k->o->source_text, k->o->name, &k->o->source.bytes, &k->root, &k->err);
 
+	if (!rc)
+		rc = spm_options_fit(k->o, &k->err);
 	if (!rc && k->o->size_bytes)
 		rc = spm_slice_resize(&k->root, k->o->size_bytes);
 	return rc ? spm_fail(&k->err, rc, "option size=: the kept region '%s' holds more than that", k->o->name) : 0;
@@ -101,7 +107,7 @@ static int create_region(struct keeper *k)
 		snprintf(mpol, sizeof(mpol), "bind:%s", spm_nodes_format(&o->source.nodes, list, sizeof(list)));
 		so.mpol = mpol;
 	}
-	return spm_region_create(o->source_text, &so, &k->root, &k->err);
+	return spm_region_create(o->source_text, o->source.bytes, &so, &k->root, &k->err);
 }
 
 /* Goes to the @nth CPU, also if the caller's mask leaves it out. */
@@ -193,6 +199,22 @@ static int enter_kept(struct keeper *k, const char *path)
 	return -ENOENT;
 }
 
+bool spm_keeper_kept(const char *name)
+{
+	char path[128];
+
+	spm_mounts_pin_path(name, path, sizeof(path));
+	return !access(path, F_OK);
+}
+
+/* What main() left to do because there was a kept region, which is gone now. */
+static int check_source(struct keeper *k)
+{
+	int rc = spm_source_check(&k->o->source, k->o->source_text, &k->err);
+
+	return rc ? rc : spm_options_fit(k->o, &k->err);
+}
+
 static int build_region(struct keeper *k)
 {
 	char path[128];
@@ -202,7 +224,9 @@ static int build_region(struct keeper *k)
 	rc = enter_kept(k, path);
 	if (rc != -ENOENT)
 		return rc;
-	rc = enter_new(k);
+	rc = check_source(k);
+	if (!rc)
+		rc = enter_new(k);
 	return rc ? rc : create_region(k);
 }
 
@@ -380,7 +404,7 @@ static void own_process(struct keeper *k)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
-int spm_keeper_main(const struct spm_options *o, spm_report_fn report, void *arg)
+int spm_keeper_main(struct spm_options *o, spm_report_fn report, void *arg)
 {
 	struct keeper k = { .o = o, .report = report, .report_arg = arg, .fuse_fd = -1, .where_fd = -1, .mount_fd = -1, .host_ns = -1, .home_ns = -1,
 			    .bdi_fd = -1, .cgroup = { .base_fd = -1 },

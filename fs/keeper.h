@@ -11,7 +11,8 @@
  *
  * Once, before it settles, @report is called: with an empty text when the mount is usable, with a note if it
  * is usable with a restriction that the user should know, or with the reason why it failed.
- * Returns the exit status of the process: 0, or 32 as mount(8) has it.
+ * Returns the exit status of the process: 0, or 32 as mount(8) has it. @o->source has been checked, or
+ * (spm_keeper_kept) belongs to a kept region, which knows its size.
  */
 enum spm_report {
 	SPM_REPORT_OK,
@@ -20,9 +21,12 @@ enum spm_report {
 };
 typedef void (*spm_report_fn)(enum spm_report r, const char *text, void *arg);
 
+/* Whether a region of this name was kept: then its memory is in use already, and need not be free. */
+bool spm_keeper_kept(const char *name);
+
 #define SPM_EXIT_USAGE  1
 #define SPM_EXIT_FAILED 32
 
-int spm_keeper_main(const struct spm_options *o, spm_report_fn report, void *arg);
+int spm_keeper_main(struct spm_options *o, spm_report_fn report, void *arg);
 
 #endif

@@ -272,6 +272,8 @@ static int set_one(struct spm_options *o, const char *opt, struct spm_error *e)
 					rows[i].has_value ? rows[i].name : opt);
 		return rows[i].set(o, valued ? opt + n + 1 : "", e);
 	}
+	if (o->sloppy)
+		return 0;
 	return spm_fail(e, -EINVAL, "unknown option '%s'; 'spmfs --help' lists the options", opt);
 }
 
@@ -370,14 +372,18 @@ int spm_options_finish(struct spm_options *o, struct spm_error *e)
 	if (o->mpol && o->source.kind == SPM_SOURCE_NODE)
 		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
 				o->mpol, o->source_text);
+	return o->name ? 0 : default_name(o);
+}
+
+int spm_options_fit(struct spm_options *o, struct spm_error *e)
+{
+	char want[16], have[16];
+
 	if (o->size_pct)
 		o->size_bytes = o->source.bytes / 100 * o->size_pct + o->source.bytes % 100 * o->size_pct / 100;
-	if (o->size_bytes > o->source.bytes) {
-		char want[16], have[16];
-
-		return spm_fail(e, -EINVAL, "option size=%s: more than the device (%s of %s)",
-				spm_size_human(o->size_bytes, want, sizeof(want)), o->source_text,
-				spm_size_human(o->source.bytes, have, sizeof(have)));
-	}
-	return o->name ? 0 : default_name(o);
+	if (o->size_bytes <= o->source.bytes)
+		return 0;
+	return spm_fail(e, -EINVAL, "option size=%s: more than the device (%s of %s)",
+			spm_size_human(o->size_bytes, want, sizeof(want)), o->source_text,
+			spm_size_human(o->source.bytes, have, sizeof(have)));
 }

@@ -33,6 +33,7 @@ struct spm_options {
 	bool remount;
 	bool remount_seen; /* somewhere in the list at hand: options of the live mount are in it too */
 	bool foreground;
+	bool sloppy; /* mount -s: options that are not known are passed over */
 	bool fake; /* mount -f: check everything, mount nothing */
 };
 
@@ -41,8 +42,10 @@ void spm_options_free(struct spm_options *o);
 
 /* Takes one -o list. -EINVAL with the reason (option, value, what is legal) in @e; -ENOMEM. */
 int spm_options_parse(struct spm_options *o, const char *list, struct spm_error *e) SPM_MUST_CHECK;
-/* After the last list: fills in what follows from other options (name, size), and checks them together. */
+/* After the last list: fills in the name if none was given, and checks options together. */
 int spm_options_finish(struct spm_options *o, struct spm_error *e) SPM_MUST_CHECK;
+/* Once the size of the device is known: what size= comes to, which must not be more. */
+int spm_options_fit(struct spm_options *o, struct spm_error *e) SPM_MUST_CHECK;
 /* The option table for --help: one "name  meaning" line each. */
 void spm_options_help(FILE *out);
 

@@ -19,8 +19,8 @@
 #define TRUST_MAX      8      /* failed looks halve it, good ones add one; at 0 every 16th request tries again */
 #define PROBE_EVERY    16
 #define BACKLOG_RUN    8      /* requests found waiting in a row before a helper is called */
-#define THREADS_MIN    4
-#define THREADS_MAX    16
+#define THREADS_MIN    8 /* slow requests (commit of many gigabytes) must not take all of them */
+#define THREADS_MAX    32
 
 struct pool {
 	struct spm_fs *fs;

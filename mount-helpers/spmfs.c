@@ -27,7 +27,8 @@ static void usage(FILE *out)
 		"        node:LIST[:SIZE]    memory of NUMA nodes ('spmctl devices' lists them)\n\n"
 		"  -f          stay in the foreground (as mount.fuse.spmfs: check only, as mount -f)\n"
 		"  -o LIST     options, separated by commas\n"
-		"  -s -n -v    accepted, as mount(8) passes them\n"
+		"  -s          pass over unknown options\n"
+		"  -n -v       accepted, as mount(8) passes them\n"
 		"  -h, --help  -V, --version\n\noptions:\n");
 	spm_options_help(out);
 	fputs("  and the generic ones of mount(8): ro nodev nosuid noexec noatime nofail x-* ...\n", out);
@@ -58,6 +59,8 @@ static int enter_namespace(const char *ns, struct spm_error *e)
 	return 0;
 }
 
+#define FLAGS "fsnvhVN:o:t:"
+
 static int parse_flags(struct command *c, int argc, char **argv, struct spm_error *e)
 {
 	static const struct option longs[] = { { "help", no_argument, NULL, 'h' },
@@ -66,7 +69,11 @@ static int parse_flags(struct command *c, int argc, char **argv, struct spm_erro
 	int opt, rc = 0;
 
 	opterr = 0;
-	while (!rc && (opt = getopt_long(argc, argv, "fsnvhVN:o:t:", longs, NULL)) != -1) {
+	/* -s counts wherever it stands, also behind the options that it is about */
+	while ((opt = getopt_long(argc, argv, FLAGS, longs, NULL)) != -1)
+		c->o.sloppy |= opt == 's';
+	optind = 1;
+	while (!rc && (opt = getopt_long(argc, argv, FLAGS, longs, NULL)) != -1) {
 		switch (opt) {
 		case 'f':
 			if (c->helper)
@@ -225,7 +232,7 @@ static int await_report(int fd)
 	return text[0] == '+' ? 0 : SPM_EXIT_FAILED;
 }
 
-static int run(const struct spm_options *o)
+static int run(struct spm_options *o)
 {
 	struct reporter rep = { .fd = -1, .null = -1 };
 	int p[2];
@@ -258,6 +265,23 @@ static int run(const struct spm_options *o)
 	return spm_keeper_main(o, report, &rep);
 }
 
+/* Everything that can be told before anything is made. */
+static int check_options(struct spm_options *o, struct spm_error *e, int *status)
+{
+	int rc;
+
+	*status = SPM_EXIT_USAGE;
+	rc = spm_options_finish(o, e);
+	if (rc || spm_keeper_kept(o->name))
+		return rc;
+	*status = SPM_EXIT_FAILED;
+	rc = spm_source_check(&o->source, o->source_text, e);
+	if (rc)
+		return rc;
+	*status = SPM_EXIT_USAGE;
+	return spm_options_fit(o, e);
+}
+
 int main(int argc, char **argv)
 {
 	struct command c = { .status = -1 };
@@ -285,11 +309,7 @@ int main(int argc, char **argv)
 		status = SPM_EXIT_FAILED;
 		rc = check_rights(&e);
 		if (!rc)
-			rc = spm_source_check(&c.o.source, c.o.source_text, &e);
-		if (!rc) {
-			rc = spm_options_finish(&c.o, &e);
-			status = SPM_EXIT_USAGE;
-		}
+			rc = check_options(&c.o, &e, &status);
 	}
 	if (rc)
 		status = complain(status, e.text[0] ? e.text : strerror(-rc));

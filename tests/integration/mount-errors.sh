@@ -59,6 +59,8 @@ refused 1 "" "too many arguments" mem:64M "$d" "$d.more"
 refused 1 "Z" "an unknown flag" -Z mem:64M "$d"
 refused 1 "bogus" "an unknown option" mem:64M "$d" -o bogus
 refused 1 "bogus" "an unknown option with a value" mem:64M "$d" -o size=1M,bogus=1
+ok "mount -s passes over an unknown option" "$SPMFS" mem:64M "$d" -o bogus -s
+ok "which mounts" umount "$d"
 refused 1 "" "-o without its list" mem:64M "$d" -o
 
 # Sources.

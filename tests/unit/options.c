@@ -101,7 +101,7 @@ START_TEST(size_against_device)
 	o.mountpoint = strdup("/spm");
 	o.source_text = strdup("mem:1G");
 	o.source.bytes = 1u << 30;
-	ck_assert_int_eq(spm_options_finish(&o, &e), -EINVAL);
+	ck_assert_int_eq(spm_options_fit(&o, &e), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(e.text, "mem:1G"));
 	spm_options_free(&o);
 }
