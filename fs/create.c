@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "fs/attr.h"
 #include "fs/control.h"
+#include "fs/entry.h"
 #include "fs/open.h"
 #include "fs/ops.h"
 #include "fs/thread.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/attr.h"
 #include "fs/control.h"
+#include "fs/entry.h"
 #include "fs/open.h"
 #include "fs/ops.h"
 
@@ -33,22 +34,6 @@ void spm_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	} else {
 		spm_entry_reply(req, &e);
 	}
-}
-
-void spm_forget(struct spm_fs *fs, uint64_t nodeid, uint64_t n)
-{
-	struct spm_inode last;
-	struct spm_slice *s;
-
-	if (spm_control_is(nodeid) || !spm_itable_forget(&fs->itable, nodeid, n, &last))
-		return;
-	s = spm_slice_of(fs, &last);
-	spm_fd_drop(&fs->fds, nodeid);
-	spm_names_forget(fs, nodeid);
-	if (last.backing_id)
-		spm_wire_backing_close(fs->dev_fd, last.backing_id);
-	if (last.flags & SPM_INODE_ORPHAN && spm_slice_orphan_remove(s, last.ino, false) == -EISDIR)
-		spm_slice_orphan_remove(s, last.ino, true);
 }
 
 void spm_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)

@@ -4,8 +4,8 @@
  * Linux 6.6 stay with their names, so a listing goes on where it was whoever creates and deletes meanwhile,
  * and whichever worker answers.
  */
-#include "fs/attr.h"
 #include "fs/control.h"
+#include "fs/entry.h"
 #include "fs/ops.h"
 
 #include <dirent.h>

@@ -7,7 +7,6 @@
  * would die. FORGET removes it for good. The move is one atomic rename: at no instant is the file without a
  * name. The client's kernel holds the locks of both directories and of the victim over all of this.
  */
-#include "fs/attr.h"
 #include "fs/control.h"
 #include "fs/ops.h"
 #include "fs/thread.h"
