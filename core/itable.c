@@ -248,7 +248,14 @@ static uint64_t nodeid_of(const struct spm_itable *t, uint32_t idx)
 
 static void fill(struct spm_inode *r, uint32_t seq, uint16_t slice, uint64_t ino, const struct spm_handle *h)
 {
-	*r = (struct spm_inode){ .ino = ino, .seq = seq, .slice = slice, .handle = *h };
+	r->ino = ino;
+	r->slice = slice;
+	r->flags = 0;
+	r->backing_id = 0;
+	r->open_plain = r->open_served = r->open_mirror = 0;
+	r->handle = *h;
+	/* a stale id may be looked up at any time: it must see either nothing or another seq */
+	__atomic_store_n(&r->seq, seq, __ATOMIC_RELEASE);
 	/* the count goes last: a record without one is free to whoever attaches */
 	__atomic_store_n(&r->nlookup, 1, __ATOMIC_RELEASE);
 }
@@ -273,7 +280,7 @@ struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64
 	idx = t->index[slot];
 	if (idx) {
 		r = &t->records[idx];
-		r->nlookup++;
+		__atomic_add_fetch(&r->nlookup, 1, __ATOMIC_RELAXED);
 		goto out;
 	}
 	if (t->live * 2 >= t->index_mask) {
@@ -336,7 +343,7 @@ bool spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, struct
 	if (!r || idx == ROOT_INDEX)
 		goto out;
 	if (r->nlookup > n) {
-		r->nlookup -= n;
+		__atomic_sub_fetch(&r->nlookup, n, __ATOMIC_RELAXED);
 		goto out;
 	}
 	*last = *r;

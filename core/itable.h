@@ -54,6 +54,22 @@ struct spm_itable_chunk {
 	uint32_t count;
 };
 
+/* The flags are read without the inode's lock as well, hence always by these. */
+static inline bool spm_inode_is(const struct spm_inode *rec, unsigned int flags)
+{
+	return __atomic_load_n(&rec->flags, __ATOMIC_RELAXED) & flags;
+}
+
+static inline void spm_inode_set(struct spm_inode *rec, unsigned int flags)
+{
+	__atomic_or_fetch(&rec->flags, (uint16_t)flags, __ATOMIC_RELAXED);
+}
+
+static inline void spm_inode_clear(struct spm_inode *rec, unsigned int flags)
+{
+	__atomic_and_fetch(&rec->flags, (uint16_t)~flags, __ATOMIC_RELAXED);
+}
+
 struct spm_itable_header;
 
 struct spm_itable {

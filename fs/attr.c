@@ -21,21 +21,20 @@
 void spm_attr_show(struct spm_inode *rec, struct stat *st)
 {
 	st->st_ino = spm_slice_ino(rec->slice, st->st_ino);
-	if (__atomic_load_n(&rec->flags, __ATOMIC_RELAXED) & SPM_INODE_ORPHAN)
+	if (spm_inode_is(rec, SPM_INODE_ORPHAN))
 		st->st_nlink = S_ISDIR(st->st_mode) || !st->st_nlink ? 0 : st->st_nlink - 1;
 	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
-		__atomic_or_fetch(&rec->flags, SPM_INODE_PRIV, __ATOMIC_RELAXED);
+		spm_inode_set(rec, SPM_INODE_PRIV);
 }
 
 double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st)
 {
-	uint16_t flags = __atomic_load_n(&rec->flags, __ATOMIC_RELAXED);
-
 	if (!S_ISREG(st->st_mode))
 		return SPM_TIMEOUT_LONG;
 	if (st->st_mode & (S_ISUID | S_ISGID))
 		return 0;
-	if (flags & SPM_INODE_WRMAPPED || (flags & SPM_INODE_MAPPED && spm_commit_missing(st)))
+	if (spm_inode_is(rec, SPM_INODE_WRMAPPED) ||
+	    (spm_inode_is(rec, SPM_INODE_MAPPED) && spm_commit_missing(st)))
 		return 0;
 	return SPM_TIMEOUT_LONG;
 }
@@ -51,7 +50,7 @@ int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
 	rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd);
 	if (rc)
 		return rc;
-	if (__atomic_load_n(&rec->flags, __ATOMIC_RELAXED) & SPM_INODE_DIR)
+	if (spm_inode_is(rec, SPM_INODE_DIR))
 		spm_fresh_shown(fs, nodeid);
 	if (fstat(fd.fd, st))
 		return -errno;

@@ -97,7 +97,7 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 	if (!rc)
 		rc = spm_entry_make(fs, dir->slice, fd, "", &st, &e, &rec);
 	if (!rc && spm_self->wire.tmpfile) {
-		__atomic_or_fetch(&rec->flags, SPM_INODE_ORPHAN, __ATOMIC_RELAXED);
+		spm_inode_set(rec, SPM_INODE_ORPHAN);
 		e.attr.st_nlink = 0;
 	}
 	if (!rc) {
@@ -193,11 +193,11 @@ static int link_in(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, in
 		return rc;
 	if (fstat(fd.fd, &st))
 		return -errno;
-	if (rec->flags & SPM_INODE_ORPHAN && st.st_nlink == 1) {
+	if (spm_inode_is(rec, SPM_INODE_ORPHAN) && st.st_nlink == 1) {
 		spm_slice_orphan_name(rec->ino, orphan);
 		if (renameat2(s->orphans_fd, orphan, dirfd, name, RENAME_NOREPLACE))
 			return -errno;
-		__atomic_and_fetch(&rec->flags, (uint16_t)~SPM_INODE_ORPHAN, __ATOMIC_RELAXED);
+		spm_inode_clear(rec, SPM_INODE_ORPHAN);
 		return 0;
 	}
 	return link_fd(fd.fd, dirfd, name);

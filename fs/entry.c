@@ -25,7 +25,7 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 	if (!rec)
 		return -ENOMEM;
 	if (S_ISDIR(st->st_mode)) {
-		__atomic_or_fetch(&rec->flags, SPM_INODE_DIR, __ATOMIC_RELAXED);
+		spm_inode_set(rec, SPM_INODE_DIR);
 		/* again, since others may change a directory at any time: what is shown was read after this was noted */
 		spm_fresh_shown(fs, nodeid);
 		if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) {

@@ -120,10 +120,10 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 	}
 	rc = data_fd(spm_fs_of(req), ino, &rec, &fd);
 	if (!rc) {
-		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && rec->flags & SPM_INODE_PRIV);
+		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
 
 		(void)keep;
-		if (rec->flags & SPM_INODE_PRIV)
+		if (spm_inode_is(rec, SPM_INODE_PRIV))
 			spm_as_self();
 		n = pwrite(fd.fd, buf, size, off);
 		rc = n < 0 ? -errno : 0;
@@ -144,7 +144,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 	(void)fi;
 	if (!rc) {
 		/* the client's kernel has taken suid away already if its caller loses it */
-		spm_keep_suid bool keep = spm_fsetid(rec->flags & SPM_INODE_PRIV);
+		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec, SPM_INODE_PRIV));
 
 		(void)keep;
 		spm_session_blocking();
@@ -190,7 +190,7 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 	if (!rc)
 		rc = data_fd(fs, out, &rec, &to);
 	if (!rc) {
-		spm_keep_suid bool keep = spm_fsetid(rec->flags & SPM_INODE_PRIV);
+		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec, SPM_INODE_PRIV));
 
 		(void)keep;
 		spm_session_blocking();

@@ -2,7 +2,6 @@
 #include "fs/attr.h"
 #include "fs/control.h"
 #include "fs/entry.h"
-#include "fs/open.h"
 #include "fs/ops.h"
 
 #include <errno.h>

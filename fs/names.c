@@ -114,7 +114,7 @@ static int open_named(struct spm_fs *fs, const struct spm_inode *rec, uint64_t n
 	uint64_t parent;
 	struct stat st;
 
-	if (rec->flags & SPM_INODE_ORPHAN) {
+	if (spm_inode_is(rec, SPM_INODE_ORPHAN)) {
 		spm_slice_orphan_name(rec->ino, name);
 		fd = openat(s->orphans_fd, name, flags | O_NOFOLLOW | O_CLOEXEC);
 		return fd < 0 ? -errno : spm_steal_fd(&fd);
@@ -135,7 +135,7 @@ static int open_named(struct spm_fs *fs, const struct spm_inode *rec, uint64_t n
 
 int spm_inode_open(struct spm_fs *fs, const struct spm_inode *rec, uint64_t nodeid, int flags)
 {
-	bool dir = rec->flags & SPM_INODE_DIR;
+	bool dir = spm_inode_is(rec, SPM_INODE_DIR);
 
 	if (fs->names.on && !dir)
 		return open_named(fs, rec, nodeid, flags);

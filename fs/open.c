@@ -76,7 +76,7 @@ static bool still_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t node
 	spm_auto_close int fd = -1;
 	enum spm_lease l;
 
-	if (!(rec->flags & SPM_INODE_MAPPED))
+	if (!spm_inode_is(rec, SPM_INODE_MAPPED))
 		return false;
 	if (!fs->leases.on)
 		return true;
@@ -91,7 +91,7 @@ static bool still_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t node
 	}
 	if (l != SPM_LEASE_FREE)
 		return true;
-	__atomic_and_fetch(&rec->flags, (uint16_t)~(SPM_INODE_MAPPED | SPM_INODE_WRMAPPED), __ATOMIC_RELAXED);
+	spm_inode_clear(rec, SPM_INODE_MAPPED | SPM_INODE_WRMAPPED);
 	return false;
 }
 
@@ -99,7 +99,7 @@ void spm_open_recheck_mapped(struct spm_fs *fs, uint64_t nodeid)
 {
 	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
 
-	if (!rec || !(__atomic_load_n(&rec->flags, __ATOMIC_RELAXED) & SPM_INODE_MAPPED))
+	if (!rec || !spm_inode_is(rec, SPM_INODE_MAPPED))
 		return;
 	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
 	(void)lock;
@@ -199,14 +199,14 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	if (rc)
 		return rc;
 	/* a plain write takes suid away whoever writes; served, root's writes leave it as on tmpfs */
-	served = writes && (fs->served_writes || rec->flags & SPM_INODE_PRIV);
+	served = writes && (fs->served_writes || spm_inode_is(rec, SPM_INODE_PRIV));
 	if (served)
 		rec->open_served++;
 	else
 		rec->open_plain++;
-	rec->flags &= (uint16_t)~SPM_INODE_CACHED;
+	spm_inode_clear(rec, SPM_INODE_CACHED);
 	if ((flags & O_ACCMODE) != O_WRONLY) /* without reading there is no mapping */
-		rec->flags |= SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0);
+		spm_inode_set(rec, SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0));
 	atomic_fetch_add_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
 	*out = (struct spm_wire_open_out){ .fh = served ? SPM_OPEN_SERVED : SPM_OPEN_PLAIN,
 					   .open_flags = SPM_FOPEN_PASSTHROUGH, .backing_id = rec->backing_id };
@@ -222,11 +222,11 @@ static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, int flags, str
 	*out = (struct spm_wire_open_out){ .fh = SPM_OPEN_MIRROR };
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		out->fh |= SPM_FH_WRITES;
-	if (rec->flags & SPM_INODE_CACHED)
+	if (spm_inode_is(rec, SPM_INODE_CACHED))
 		out->open_flags |= FOPEN_KEEP_CACHE;
-	rec->flags |= SPM_INODE_CACHED;
+	spm_inode_set(rec, SPM_INODE_CACHED);
 	if ((flags & O_ACCMODE) == O_RDWR) /* what a mapping writes sets times when it is written back */
-		rec->flags |= SPM_INODE_WRMAPPED;
+		spm_inode_set(rec, SPM_INODE_WRMAPPED);
 	rec->open_mirror++;
 	atomic_fetch_add_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
 }
@@ -234,14 +234,14 @@ static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, int flags, str
 static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, uint64_t size)
 {
 	/* the client's kernel says whether its caller may keep the bits; by itself a thread here may not */
-	spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && rec->flags & SPM_INODE_PRIV);
+	spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
 	bool commit = !fs->opts->commit_lazy && !rec->open_mirror && fs->passthrough.on;
 	struct stat st = { .st_size = 0 };
 	int rc;
 
 	(void)keep;
-	if (rec->flags & SPM_INODE_PRIV)
+	if (spm_inode_is(rec, SPM_INODE_PRIV))
 		spm_as_self();
 	if (fd < 0) {
 		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
@@ -349,8 +349,8 @@ static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 		--*count;
 	if (count == &rec->open_mirror) {
 		/* a mirror's RELEASE comes after its last mapping, and its pages have been written */
-		if (!rec->open_mirror && !(rec->flags & SPM_INODE_MAPPED))
-			rec->flags &= (uint16_t)~SPM_INODE_WRMAPPED;
+		if (!rec->open_mirror && !spm_inode_is(rec, SPM_INODE_MAPPED))
+			spm_inode_clear(rec, SPM_INODE_WRMAPPED);
 		atomic_fetch_sub_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
 		return false;
 	}

@@ -44,7 +44,7 @@ static void mark_orphan(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodei
 {
 	pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
 
-	__atomic_or_fetch(&rec->flags, SPM_INODE_ORPHAN, __ATOMIC_RELAXED);
+	spm_inode_set(rec, SPM_INODE_ORPHAN);
 	pthread_mutex_unlock(lock);
 }
 
@@ -97,7 +97,7 @@ static bool keeps_a_name(struct spm_fs *fs, const struct spm_inode *dir, const s
 	if (!fs->names.on)
 		return true;
 	rec = spm_itable_find(&fs->itable, dir->slice, st->st_ino, &nodeid);
-	return !rec || rec->flags & SPM_INODE_ORPHAN;
+	return !rec || spm_inode_is(rec, SPM_INODE_ORPHAN);
 }
 
 void spm_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)

@@ -25,7 +25,7 @@ static void collect_pinned(struct spm_inode *rec, void *arg)
 {
 	struct pinned_list *l = arg;
 
-	if (l->rc || !(rec->open_plain || rec->open_served || rec->flags & SPM_INODE_MAPPED))
+	if (l->rc || !spm_inode_is(rec, SPM_INODE_MAPPED))
 		return;
 	if (l->count == l->room) {
 		size_t room = l->room ? l->room * 2 : 64;

@@ -84,8 +84,20 @@ changes_of_mode()
 	says "$1: mapped" a ok map m f rw shared 0 4M
 	says "$1: it is there too" a "ok mirrored" get m 16384 8
 	says "$1: and the rest is unharmed, after three modes" a ok mverify m 1M 3M 1
+	says "$1: A writes once more" a ok put m 16384 directly
 	tell a unmap m
 	tell a close f
+	ok "$1: idle for the last time" becomes_idle "$f"
+	set_map mirror "$f"
+	says "$1: a mirror again" b ok open f rw "$f"
+	is "$1: by its status, too" "$(file_mode "$f")" mirror
+	says "$1: it does not show what the first mirror had" b "ok directly" read f 16384 8
+	says "$1: nor when mapped" b ok map m f r shared 0 4M
+	says "$1: but what is in the file" b "ok directly" get m 16384 8
+	says "$1: all of it" b ok mverify m 1M 3M 1
+	tell b unmap m
+	tell b close f
+	ok "$1: and idle" becomes_idle "$f"
 }
 
 many_opens()

@@ -167,6 +167,28 @@ is "the file is what it was" "$(cat "$MNT/f")" secret
 "$SPMT" setxattr "$MNT/f" trusted.test root-only
 fails "trusted. attributes are root's" as "$USER_A" "$SPMT" getxattr "$MNT/f" trusted.test
 
+# What needs CAP_FSETID for a moment, on every thread: the bit must be gone again afterwards.
+fsetid_work()
+{
+	local i
+	for i in {1..50}; do
+		mkdir -m 2775 "$MNT/sgid.$1"
+		echo x >"$MNT/sgid.$1/f"
+		chmod 6755 "$MNT/sgid.$1/f"
+		chown "$USER_A:$GROUP" "$MNT/sgid.$1/f"
+		chmod 6755 "$MNT/sgid.$1/f"
+		echo more >>"$MNT/sgid.$1/f"
+		truncate -s 2 "$MNT/sgid.$1/f"
+		rm -r "$MNT/sgid.$1"
+	done
+}
+workers=()
+for i in {1..8}; do
+	fsetid_work "$i" &
+	workers+=($!)
+done
+ok "suid and sgid files come and go" wait "${workers[@]}"
+
 # Capabilities of every thread. More than the expected ones are those that HACKING.md explains.
 declare -A BIT=([chown]=0 [dac_override]=1 [dac_read_search]=2 [fowner]=3 [fsetid]=4 [kill]=5 [setgid]=6
 	[setuid]=7 [sys_admin]=21 [sys_resource]=24 [sys_nice]=23 [linux_immutable]=9 [sys_chroot]=18
