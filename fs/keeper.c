@@ -297,7 +297,7 @@ static int start_worker(struct keeper *k, char note[static 512])
 		return spm_fail(&k->err, -errno, "cannot start the worker: %m");
 	if (!k->worker) {
 		close(p[0]);
-		_exit(run_worker(k, p[1]));
+		exit(run_worker(k, p[1]));
 	}
 	close(p[1]);
 	/* the connection is the worker's alone: when it dies, clients are told instead of left waiting */
@@ -401,7 +401,9 @@ static void own_process(struct keeper *k)
 	sigaddset(&k->signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &k->signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+#ifndef __SANITIZE_ADDRESS__
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
 }
 
 int spm_keeper_main(struct spm_options *o, spm_report_fn report, void *arg)

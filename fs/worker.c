@@ -199,6 +199,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	if (fcntl(fs->dev_fd, F_SETFL, O_NONBLOCK))
 		return -errno;
 	fs->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
+	fuse_opt_free_args(&args); /* a copy that the parser made */
 	if (!fs->se)
 		return -ENOMEM;
 	return fuse_session_custom_io(fs->se, &io, fs->dev_fd);
@@ -217,7 +218,9 @@ static void own_process(void)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	/* nobody but root looks into /proc/PID, and no core file shows the device */
+#ifndef __SANITIZE_ADDRESS__ /* the leak check at the end has to look */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
 	prctl(PR_SET_NAME, "spmfs-worker", 0, 0, 0);
 	/* broken leases send SIGIO; terminal signals are the keeper's */
 	sigfillset(&all);

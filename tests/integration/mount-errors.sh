@@ -95,14 +95,14 @@ refused 32 "in use" "a kept region that is in use" mem:16M "$d" -o "keep,name=$N
 refused 32 "in use" "the same without keep" mem:16M "$d" -o "name=$NAMES"
 spm_umount
 before=$(traces)
-refused "1|32" "mem:16M" "a kept region of another source" mem:32M "$d" -o "keep,name=$NAMES"
+refused 32 "mem:16M" "a kept region of another source" mem:32M "$d" -o "keep,name=$NAMES"
 "$SPMFS" mem:16M "$d" -o "name=$NAMES" && umount "$d"
 ok "the kept region is given up" wait_until 5 spm_no_servers
 before=$(traces)
 
 # Nobody but root, and no user namespace around it.
 RUN=(setpriv --reuid "$USER_A" --regid "$USER_A" --clear-groups --)
-refused "1|32" "" "not root" mem:64M "$d"
+refused 32 "" "not root" mem:64M "$d"
 
 # A /dev without fuse, for the commands that follow only.
 mkdir "$SPM_TMP/dev"
