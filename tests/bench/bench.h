@@ -132,6 +132,7 @@ extern const struct probe inode_probe, small_probe;		    /* memory.c */
 
 enum { RANDOM_READ, RANDOM_WRITE };
 enum { TOUCH_ONLY, TOUCH_ALL };
+enum { MIRROR_SMALL, MIRROR_HUGE };
 enum { IO_READ_1M, IO_WRITE_1M, IO_PREAD_4K, IO_PWRITE_4K };
 enum { NAME_CREATE, NAME_OPEN, NAME_RENAME, NAME_MKDIR };
 enum { CPU_SERVER, CPU_PER_OP, CPU_OPS };

@@ -21,7 +21,9 @@ const struct figure bench_figures[] = {
 	{ "commit-touch", "create, commit, map and touch a file", "us/MiB", SEEN, .probe = &touch_probe,
 	  .what = TOUCH_ALL },
 	{ "mirror-read", "mirror: sequential mmap read, nothing cached", "MiB/s", RATIO(0.5),
-	  .more_is_better = true, .probe = &mirror_probe },
+	  .more_is_better = true, .probe = &mirror_probe, .what = MIRROR_SMALL },
+	{ "mirror-read-huge", "the same, tmpfs with huge pages", "MiB/s", SEEN, .more_is_better = true,
+	  .probe = &mirror_probe, .what = MIRROR_HUGE },
 
 	/* read and write */
 	{ "plain-read-1m", "plain open: read 1 MiB", "us", RATIO(0.90), .probe = &io_probe,

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -172,8 +174,30 @@ static int mirror_open(struct bench *b, enum side side)
 	return bench_need_mode(b, side, m->path, "mirror");
 }
 
+/* A mirror's pages are small ones of the page cache, whatever the region has: the pair of equal pages. */
+static int tmpfs_huge(struct bench *b, const char *huge)
+{
+	char data[64];
+
+	snprintf(data, sizeof(data), "huge=%s", huge);
+	if (mount(NULL, bench_dir(b, SIDE_TMPFS), NULL, MS_REMOUNT, data))
+		return bench_fail(b, -errno, "cannot remount the tmpfs with %s", data);
+	return 0;
+}
+
+static void mirror_teardown(struct bench *b)
+{
+	mapped_close_all(b);
+	if (b->fig->what == MIRROR_SMALL)
+		(void)tmpfs_huge(b, "within_size");
+}
+
 static int mirror_setup(struct bench *b)
 {
+	int ready = b->fig->what == MIRROR_SMALL ? tmpfs_huge(b, "never") : 0;
+
+	if (ready)
+		return ready;
 	for (int side = 0; side < SIDES; side++) {
 		int rc = mirror_open(b, (enum side)side);
 
@@ -236,5 +260,5 @@ static int mirror_sample(struct bench *b, enum side side, double *value)
 const struct probe mirror_probe = {
 	.setup = mirror_setup,
 	.sample = mirror_sample,
-	.teardown = mapped_close_all,
+	.teardown = mirror_teardown,
 };
