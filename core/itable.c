@@ -292,7 +292,7 @@ struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64
 	if (!idx)
 		goto unlock;
 	r = &t->records[idx];
-	if (!t->header->next_seq)
+	if (!t->header->next_seq || t->header->next_seq > SPM_ITABLE_SEQ_MAX)
 		t->header->next_seq = 1; /* 0 is the root's */
 	fill(r, t->header->next_seq++, slice, ino, h);
 	t->index[slot] = idx;

@@ -28,9 +28,9 @@ enum spm_inode_flags {
 	SPM_INODE_ORPHAN = 1 << 0,  /* lives in the orphan directory: show nlink one lower, remove at forget */
 	SPM_INODE_MAPPED = 1 << 1,  /* was open directly, so somebody may still map it: only a lease test tells */
 	SPM_INODE_WRMAPPED = 1 << 2,/* somebody may have a mapping of it, in either mode, and write */
-	SPM_INODE_CACHED = 1 << 3,  /* the kernel's page cache of it (mirror) is still what the region holds */
-	SPM_INODE_PRIV = 1 << 4,    /* had suid or sgid when last looked at */
-	SPM_INODE_DIR = 1 << 5,
+	SPM_INODE_PRIV = 1 << 3,    /* had suid or sgid when last looked at */
+	SPM_INODE_LARGE = 1 << 5,   /* had more than SPM_LARGE bytes when last looked at */
+	SPM_INODE_DIR = 1 << 4,
 };
 
 struct spm_inode {
@@ -46,6 +46,11 @@ struct spm_inode {
 	struct spm_handle handle;
 };
 _Static_assert(sizeof(struct spm_inode) == 64, "a record is one cache line");
+
+/* seq stays below 2^30, so the upper two bits of a node id are the caller's, for ids of its own. */
+#define SPM_ITABLE_SEQ_MAX ((UINT32_C(1) << 30) - 1)
+
+#define SPM_LARGE (32 << 20)
 
 #define SPM_ITABLE_CHUNK 512u /* records that are given back together: 32 KiB */
 

@@ -23,6 +23,8 @@ void spm_attr_show(struct spm_inode *rec, struct stat *st)
 	st->st_ino = spm_slice_ino(rec->slice, st->st_ino);
 	if (spm_inode_is(rec, SPM_INODE_ORPHAN))
 		st->st_nlink = S_ISDIR(st->st_mode) || !st->st_nlink ? 0 : st->st_nlink - 1;
+	if (st->st_size > SPM_LARGE)
+		spm_inode_set(rec, SPM_INODE_LARGE);
 	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
 		spm_inode_set(rec, SPM_INODE_PRIV);
 }
@@ -74,6 +76,8 @@ static void reply_statx(fuse_req_t req, uint64_t nodeid)
 	struct stat st;
 	int rc = rec ? spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd) : SPM_STALE;
 
+	if (!rc && spm_inode_is(rec, SPM_INODE_DIR))
+		spm_fresh_shown(fs, nodeid);
 	if (!rc && statx(fd.fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &sx))
 		rc = -errno;
 	if (rc) {
@@ -178,6 +182,7 @@ static int set_owner(int fd, uid_t uid, gid_t gid)
 	spm_keep_suid bool keep = spm_fsetid(chown_keeps_sgid(fd));
 
 	(void)keep;
+	spm_as_self();
 	return fchownat(fd, "", uid, gid, AT_EMPTY_PATH) ? -errno : 0;
 }
 

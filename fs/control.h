@@ -6,8 +6,7 @@
 
 /*
  * The control files, MOUNT/.spm/: made up by the server, reachable by name, in no listing of the mount.
- * Their node ids have bit 62 set, which no id of the inode table has (seq is in the upper half, but wraps
- * long before). Each read makes the text anew; who may read or write is their mode, as for any file.
+ * Their node ids have bit 62 set, which no id of the inode table has (SPM_ITABLE_SEQ_MAX). Each read makes the text anew; who may read or write is their mode, as for any file.
  */
 #define SPM_CONTROL_DIR ".spm"
 #define SPM_CONTROL_BIT (UINT64_C(1) << 62)

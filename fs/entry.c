@@ -24,6 +24,9 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, &nodeid);
 	if (!rec)
 		return -ENOMEM;
+	/* mappings outlive a mount: in a kept region any file may have one until a lease test says no */
+	if (fs->reopened && S_ISREG(st->st_mode) && rec->nlookup == 1)
+		spm_inode_set(rec, SPM_INODE_MAPPED);
 	if (S_ISDIR(st->st_mode)) {
 		spm_inode_set(rec, SPM_INODE_DIR);
 		/* again, since others may change a directory at any time: what is shown was read after this was noted */
@@ -80,6 +83,8 @@ void spm_forget(struct spm_fs *fs, uint64_t nodeid, uint64_t n)
 	spm_names_forget(fs, nodeid);
 	if (last.backing_id)
 		spm_wire_backing_close(fs->dev_fd, last.backing_id);
+	if (last.flags & SPM_INODE_ORPHAN && last.flags & SPM_INODE_LARGE)
+		spm_session_blocking(); /* giving gigabytes back takes its time */
 	if (last.flags & SPM_INODE_ORPHAN && spm_slice_orphan_remove(s, last.ino, false) == -EISDIR)
 		spm_slice_orphan_remove(s, last.ino, true);
 }

@@ -22,7 +22,7 @@ void spm_fresh_shown(struct spm_fs *fs, uint64_t nodeid)
 	uint32_t tid = spm_self->wire.pid;
 
 	pthread_mutex_lock(&fs->fresh.lock);
-	if (s->nodeid != nodeid)
+	if (s->nodeid != nodeid || !tid) /* no id: a client outside of this pid namespace */
 		*s = (struct spm_fresh_slot){ .nodeid = nodeid, .tid = tid, .several = true };
 	else if (!s->tid)
 		s->tid = tid;

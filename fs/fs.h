@@ -65,7 +65,7 @@ struct spm_fs {
 		uint64_t nodeid[SPM_IDLE_BACKINGS];
 		unsigned int at;
 	} idle_backings;
-	bool served_writes;       /* opens for writing are served (design: limits below the device, node sources) */
+	atomic_bool served_writes;       /* opens for writing are served (design: limits below the device, node sources) */
 	atomic_bool map_xattrs;   /* some file or directory may carry user.spm.map */
 	atomic_uint foreign_pages;
 	struct {
@@ -75,6 +75,7 @@ struct spm_fs {
 		bool running, stop;
 	} sampler;
 	pid_t keeper_pid;
+	bool reopened;            /* the region is a kept one */
 	int ready_fd;             /* told once INIT is done; -1 afterwards */
 	struct spm_counters count;
 };

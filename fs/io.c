@@ -147,6 +147,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec, SPM_INODE_PRIV));
 
 		(void)keep;
+		spm_as_self();
 		spm_session_blocking();
 		if (!(mode & ~FALLOC_FL_KEEP_SIZE) && spm_slice_of(fs, rec)->bind)
 			rc = spm_commit_range(spm_slice_of(fs, rec), fd.fd, (uint64_t)off, (uint64_t)(off + len));
@@ -193,6 +194,7 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec, SPM_INODE_PRIV));
 
 		(void)keep;
+		spm_as_self();
 		spm_session_blocking();
 		n = copy_file_range(from.fd, &off_in, to.fd, &off_out, len, (unsigned int)flags);
 		rc = n < 0 ? -errno : 0;

@@ -9,18 +9,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/statfs.h>
 #include <sys/sysinfo.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define READ_AHEAD_KB "4096" /* mirror reads: large requests keep the round trips few */
 #define NAMESPACE_TRIES 512
-#define END_WAIT_SEC  3      /* for the worker to see that the mount is gone, before it is told */
+#define END_TRIES     300    /* of 10 ms, for the worker to see that the mount is gone, before it is told */
 
 struct keeper {
 	struct spm_options *o;
@@ -173,11 +176,17 @@ static int still_kept(struct keeper *k, const char *path, const struct stat *pin
 static int enter_kept(struct keeper *k, const char *path)
 {
 	spm_auto_close int pin = open(path, O_RDONLY | O_CLOEXEC);
+	struct statfs sf;
 	struct stat st;
 	int rc;
 
 	if (pin < 0)
 		return -ENOENT;
+	if (fstatfs(pin, &sf) || sf.f_type != NSFS_MAGIC) {
+		/* left by a keeper that was killed before it could bind the namespace here */
+		unlink(path);
+		return -ENOENT;
+	}
 	if (fstat(pin, &st))
 		return spm_fail(&k->err, -errno, "%s: %m", path);
 	if (setns(pin, CLONE_NEWNS))
@@ -271,7 +280,7 @@ static int mount_on_host(struct keeper *k)
 static int run_worker(struct keeper *k, int ready_fd)
 {
 	struct spm_worker_args a = { .opts = k->o, .root = k->root, .dev_fd = k->fuse_fd, .ready_fd = ready_fd,
-				     .keeper_pid = getppid() };
+				     .keeper_pid = getppid(), .reopened = k->reopened };
 	int rc = spm_cgroup_join(&k->cgroup);
 
 	k->report(SPM_REPORT_CHILD, "", k->report_arg);
@@ -336,16 +345,19 @@ static int reap(struct keeper *k)
 /* Asked to end: the mount goes away under its users, lazily, then the worker. */
 static int end(struct keeper *k)
 {
-	struct timespec wait = { .tv_sec = END_WAIT_SEC };
-	sigset_t child;
+	static const struct timespec pause = { .tv_nsec = 10000000 };
 
-	spm_mounts_remove_all(k->dev, k->o->source_text, k->home_ns);
+	spm_mounts_remove_all(k->dev, k->o->source_text, k->worker, k->home_ns);
 	k->mounted = false;
-	sigemptyset(&child);
-	sigaddset(&child, SIGCHLD);
-	/* still open files keep the connection alive: their users get ENOTCONN, mappings stay */
-	if (sigtimedwait(&child, NULL, &wait) < 0)
-		kill(k->worker, SIGTERM);
+	/* still open files keep the connection alive: their users get ENOTCONN then, mappings stay */
+	for (int i = 0; i < END_TRIES; i++) {
+		siginfo_t si = { .si_pid = 0 };
+
+		if (!waitid(P_PID, (id_t)k->worker, &si, WEXITED | WNOHANG | WNOWAIT) && si.si_pid)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	kill(k->worker, SIGTERM);
 	reap(k);
 	return 0;
 }
@@ -355,10 +367,10 @@ static int watch(struct keeper *k)
 	for (;;) {
 		int sig = sigwaitinfo(&k->signals, NULL);
 
-		if (sig == SIGTERM || sig == SIGINT)
-			return end(k);
 		if (sig == SIGCHLD)
 			return reap(k);
+		if (sig > 0)
+			return end(k);
 	}
 }
 
@@ -370,9 +382,9 @@ static void clean_up(struct keeper *k)
 	}
 	close_fd(&k->fuse_fd);
 	if (k->mounted && k->home_ns >= 0)
-		spm_mounts_remove_all(k->dev, k->o->source_text, k->home_ns);
+		spm_mounts_remove_all(k->dev, k->o->source_text, 0, k->home_ns);
 	/* kept, but for a region that never came to be one */
-	if (k->pinned && (!k->o->keep || (!k->settled && !k->reopened)))
+	if (k->pinned && (k->settled ? !k->o->keep : !k->reopened))
 		spm_mounts_unpin(k->o->name, k->home_ns);
 	spm_cgroup_remove(&k->cgroup);
 }
@@ -398,6 +410,8 @@ static void own_process(struct keeper *k)
 	sigemptyset(&k->signals);
 	sigaddset(&k->signals, SIGTERM);
 	sigaddset(&k->signals, SIGINT);
+	sigaddset(&k->signals, SIGHUP);
+	sigaddset(&k->signals, SIGQUIT);
 	sigaddset(&k->signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &k->signals, NULL);
 	signal(SIGPIPE, SIG_IGN);

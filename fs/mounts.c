@@ -7,14 +7,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #define ROUNDS_MAX  1000 /* unmounts in one namespace; a bound, not an expectation */
 #define STACKED_MAX 16
+#define SYNC_TRIES  1000 /* of 10 ms */
 
 static int set_string(int fs, const char *key, const char *value)
 {
@@ -133,6 +139,7 @@ static void unescape(char *s)
 struct wanted {
 	dev_t dev;
 	const char *source;
+	pid_t worker;
 	const char *path;
 };
 
@@ -148,17 +155,15 @@ static bool is_ours(const char *rest, const char *source)
 	return !strncmp(dash, source, n) && dash[n] == ' ';
 }
 
-/* The last such mount that process @pid sees, into @path. */
-static bool find_mount(const char *pid, const struct wanted *w, char *path, size_t len)
+/* The last such mount that a process sees, into @path. @proc is its directory in /proc. */
+static bool find_mount(int proc, const struct wanted *w, char *path, size_t len)
 {
-	spm_auto_fclose FILE *f = NULL;
+	int fd = openat(proc, "mountinfo", O_RDONLY | O_CLOEXEC);
+	spm_auto_fclose FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 	spm_auto_free char *line = NULL;
 	bool found = false;
 	size_t room = 0;
-	char name[NAME_MAX + 32];
 
-	snprintf(name, sizeof(name), "/proc/%s/mountinfo", pid);
-	f = fopen(name, "re");
 	while (f && getline(&line, &room, f) > 0) {
 		unsigned int major, minor;
 		int at = 0, end = 0;
@@ -178,64 +183,127 @@ static bool find_mount(const char *pid, const struct wanted *w, char *path, size
 	return found;
 }
 
-/* Goes to where process @pid lives: its namespace and its root (a chroot has paths of its own). */
-static int visit(const char *pid)
+/*
+ * Goes to where a process lives: its namespace and its root (a chroot has paths of its own). By a descriptor of
+ * its directory: once the process has died there is nothing below it, whoever gets its number.
+ */
+static int visit(int proc)
 {
-	spm_auto_close int ns = -1, root = -1;
-	char name[NAME_MAX + 32];
+	spm_auto_close int ns = openat(proc, "ns/mnt", O_RDONLY | O_CLOEXEC), root = -1;
 
-	snprintf(name, sizeof(name), "/proc/%s/ns/mnt", pid);
-	ns = open(name, O_RDONLY | O_CLOEXEC);
-	snprintf(name, sizeof(name), "/proc/%s/root", pid);
-	root = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	root = openat(proc, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (ns < 0 || root < 0 || setns(ns, CLONE_NEWNS) || fchdir(root) || chroot("."))
 		return -errno;
 	return 0;
 }
 
+/* Whether @path, seen from here, is still what was found in mountinfo. */
+static bool still_there(const struct wanted *w, const char *path)
+{
+	struct statfs sf;
+	struct statx sx;
+
+	if (!w->dev)
+		return !statfs(path, &sf) && sf.f_type == NSFS_MAGIC;
+	return !statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, 0, &sx) &&
+	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == w->dev;
+}
+
 typedef void (*visit_fn)(const char *path, void *arg);
+
+struct unmounting {
+	bool sync;
+	int count;
+};
+
+/* Writes back what mirror mappings have made dirty; for a while, since the worker may be stuck. */
+static void sync_mount(const char *path)
+{
+	static const struct timespec pause = { .tv_nsec = 10000000 };
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return;
+	if (!pid) {
+		int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		_exit(fd < 0 || syncfs(fd));
+	}
+	for (int i = 0; i < SYNC_TRIES; i++) {
+		if (waitpid(pid, NULL, WNOHANG))
+			return;
+		nanosleep(&pause, NULL);
+	}
+	spm_log(SPM_LOG_WARNING, "%s: not everything could be written back in time", path);
+	kill(pid, SIGKILL);
+}
 
 static void unmount_here(const char *path, void *arg)
 {
+	struct unmounting *u = arg;
+
+	if (u->sync)
+		sync_mount(path);
+	u->sync = false; /* once is enough: it is one filesystem */
 	if (!umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
-		++*(int *)arg;
+		u->count++;
+}
+
+/* Whether the worker that serves the mount has ended, and with it the right to the mount's device number. */
+static bool is_over(const struct wanted *w)
+{
+	siginfo_t si = { .si_pid = 0 };
+
+	return w->worker && !waitid(P_PID, (id_t)w->worker, &si, WEXITED | WNOHANG | WNOWAIT) && si.si_pid;
+}
+
+static void visit_mounts(int proc, const struct wanted *w, int home_ns, visit_fn fn, void *arg)
+{
+	char path[4096], last[4096] = "";
+
+	for (int i = 0; i < ROUNDS_MAX && find_mount(proc, w, path, sizeof(path)) && !is_over(w); i++) {
+		int rc;
+
+		/* not gone, though it was tried: stacked mounts go one by one, others stay */
+		if (!strcmp(path, last) && i > STACKED_MAX)
+			break;
+		strcpy(last, path);
+		rc = visit(proc);
+		if (!rc && still_there(w, path))
+			fn(path, arg);
+		if (setns(home_ns, CLONE_NEWNS))
+			spm_log(SPM_LOG_ERR, "cannot return to the region's namespace: %m");
+		if (rc)
+			break;
+	}
 }
 
 /* Calls @fn in the namespace and root of each process that sees such a mount, for each such mount. */
 static void for_each_mount(const struct wanted *w, int home_ns, visit_fn fn, void *arg)
 {
 	DIR *proc = opendir("/proc");
-	char path[4096], last[4096];
 	struct dirent *d;
 
-	while (proc && (d = readdir(proc))) {
+	while (proc && !is_over(w) && (d = readdir(proc))) {
+		spm_auto_close int fd = -1;
+
 		if (!isdigit((unsigned char)d->d_name[0]))
 			continue;
-		*last = '\0';
-		for (int i = 0; i < ROUNDS_MAX && find_mount(d->d_name, w, path, sizeof(path)); i++) {
-			/* not gone, though it was tried: stacked mounts go one by one, others stay */
-			if (!strcmp(path, last) && i > STACKED_MAX)
-				break;
-			strcpy(last, path);
-			if (!visit(d->d_name))
-				fn(path, arg);
-			else
-				i = ROUNDS_MAX;
-			if (setns(home_ns, CLONE_NEWNS))
-				spm_log(SPM_LOG_ERR, "cannot return to the region's namespace: %m");
-		}
+		fd = openat(dirfd(proc), d->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd >= 0)
+			visit_mounts(fd, w, home_ns, fn, arg);
 	}
 	if (proc)
 		closedir(proc);
 }
 
-int spm_mounts_remove_all(dev_t dev, const char *source, int home_ns)
+int spm_mounts_remove_all(dev_t dev, const char *source, pid_t worker, int home_ns)
 {
-	struct wanted w = { .dev = dev, .source = source };
-	int count = 0;
+	struct wanted w = { .dev = dev, .source = source, .worker = worker };
+	struct unmounting u = { .sync = worker };
 
-	for_each_mount(&w, home_ns, unmount_here, &count);
-	return count;
+	for_each_mount(&w, home_ns, unmount_here, &u);
+	return u.count;
 }
 
 void spm_mounts_pin_path(const char *name, char *buf, size_t len)

@@ -19,8 +19,9 @@ int spm_mounts_attach(int mount_fd, int where_fd, struct spm_error *e) SPM_MUST_
 
 /* Unmounts, lazily, every mount of the spmfs with device number @dev and that source, in every namespace that
  * can be seen; @home_ns is returned to. Only while the mount is known to live: its number is given to another
- * filesystem as soon as it does not. Returns how many. */
-int spm_mounts_remove_all(dev_t dev, const char *source, int home_ns);
+ * filesystem as soon as it does not. With a @worker (a child of the caller, or 0), dirty pages are written
+ * back first, and the end of that process ends the search. Returns how many. */
+int spm_mounts_remove_all(dev_t dev, const char *source, pid_t worker, int home_ns);
 
 /* The file that keeps the region of a mount called @name: a bind of its namespace. */
 #define SPM_RUN_DIR "/run/spmfs"

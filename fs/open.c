@@ -138,16 +138,33 @@ static bool choose_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	return true;
 }
 
-/* commit=eager: what is mapped writable must not be able to run out of memory later. */
-static int commit_file(struct spm_fs *fs, struct spm_inode *rec, int fd)
+/*
+ * commit=eager: what is mapped writable must not be able to run out of memory later.
+ * Without the inode's lock, since it may take long: a client that writes to the file holds up any allocation
+ * in it for as long as it likes, and the lock is shared with other inodes. What is punched afterwards is the
+ * puncher's doing, before or after the open.
+ */
+static int commit_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd)
 {
+	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct stat st;
+	int rc;
 
-	if (fs->opts->commit_lazy)
+	if (fs->opts->commit_lazy || !fs->passthrough.on || __atomic_load_n(&rec->open_mirror, __ATOMIC_RELAXED))
 		return 0;
+	if (fd < 0) {
+		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
+		if (rc)
+			return rc;
+		fd = cached.fd;
+	}
 	if (fstat(fd, &st))
 		return -errno;
-	if (!spm_commit_missing(&st))
+	/* more than the size needs: blocks behind its end, which may stand for holes before it */
+	if ((uint64_t)st.st_blocks * 512 == (((uint64_t)st.st_size + page - 1) & ~(page - 1)))
+		return 0;
+	if (!spm_inode_is(rec, SPM_INODE_MAPPED) && spm_open_preference(fs, rec, nodeid) == SPM_MAP_MIRROR)
 		return 0;
 	spm_session_blocking();
 	return spm_commit_range(spm_slice_of(fs, rec), fd, 0, (uint64_t)st.st_size);
@@ -188,12 +205,10 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
 	int rc = 0;
 
-	if (fd < 0 && (writes || !rec->backing_id)) {
+	if (fd < 0 && !rec->backing_id) {
 		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
 		fd = cached.fd;
 	}
-	if (!rc && writes)
-		rc = commit_file(fs, rec, fd);
 	if (!rc)
 		rc = ensure_backing(fs, rec, fd);
 	if (rc)
@@ -204,7 +219,6 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 		rec->open_served++;
 	else
 		rec->open_plain++;
-	spm_inode_clear(rec, SPM_INODE_CACHED);
 	if ((flags & O_ACCMODE) != O_WRONLY) /* without reading there is no mapping */
 		spm_inode_set(rec, SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0));
 	atomic_fetch_add_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
@@ -219,12 +233,14 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 
 static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, int flags, struct spm_wire_open_out *out)
 {
-	*out = (struct spm_wire_open_out){ .fh = SPM_OPEN_MIRROR };
+	/*
+	 * Always: the cache holds what the region holds. Each direct open has the kernel drop it before the
+	 * opener can write, and nothing fills it while the mode is direct. Without the flag the kernel would
+	 * drop it some time after this reply, under the writes of whoever opened the file meanwhile.
+	 */
+	*out = (struct spm_wire_open_out){ .fh = SPM_OPEN_MIRROR, .open_flags = FOPEN_KEEP_CACHE };
 	if ((flags & O_ACCMODE) != O_RDONLY)
 		out->fh |= SPM_FH_WRITES;
-	if (spm_inode_is(rec, SPM_INODE_CACHED))
-		out->open_flags |= FOPEN_KEEP_CACHE;
-	spm_inode_set(rec, SPM_INODE_CACHED);
 	if ((flags & O_ACCMODE) == O_RDWR) /* what a mapping writes sets times when it is written back */
 		spm_inode_set(rec, SPM_INODE_WRMAPPED);
 	rec->open_mirror++;
@@ -251,6 +267,8 @@ static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t no
 	}
 	if (fstat(fd, &st))
 		return -errno;
+	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
+		spm_session_blocking();
 	if (ftruncate(fd, (off_t)size))
 		return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
 	if (!commit || size <= (uint64_t)st.st_size ||
@@ -274,12 +292,13 @@ int spm_open_truncate(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid,
 int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
 		  struct spm_wire_open_out *out)
 {
+	bool writes = (flags & O_ACCMODE) != O_RDONLY, must;
+	/* what O_TRUNC is about to drop needs no memory */
+	int committed = writes && !(flags & O_TRUNC) ? commit_file(fs, rec, nodeid, fd) : 0, rc = 0;
 	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
-	bool must;
-	int rc = 0;
 
 	(void)lock;
-	if ((flags & O_ACCMODE) != O_RDONLY && fd < 0) {
+	if (writes && fd < 0) {
 		rc = check_writable(fs, rec, nodeid, flags);
 		if (rc)
 			return rc;
@@ -293,7 +312,7 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 		open_mirror(fs, rec, flags, out);
 		return 0;
 	}
-	rc = open_direct(fs, rec, nodeid, fd, flags, out);
+	rc = committed ? committed : open_direct(fs, rec, nodeid, fd, flags, out);
 	if (!rc || opened_direct(rec) || (must && rc == -ENOSPC))
 		return rc;
 	/* auto, or a file that cannot be passed through: the mirror serves it, unless somebody may map it */

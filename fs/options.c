@@ -364,6 +364,14 @@ static int default_name(struct spm_options *o)
 			at += (size_t)snprintf(name + at, sizeof(name) - at, "_%02x", c);
 	}
 	name[at] = '\0';
+	if (*p) {
+		/* cut off: the whole path's hash (FNV-1a) keeps the names of two mount points apart */
+		uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+		for (p = o->mountpoint; *p; p++)
+			h = (h ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+		snprintf(name + 40, sizeof(name) - 40, "-%016llx", (unsigned long long)h);
+	}
 	return replace(&o->name, at ? name : "root");
 }
 

@@ -18,9 +18,10 @@
 #define COOL_DOWN_NS   20000000
 #define TRUST_MAX      8      /* failed looks halve it, good ones add one; at 0 every 16th request tries again */
 #define PROBE_EVERY    16
-#define BACKLOG_RUN    8      /* requests found waiting in a row before a helper is called */
+#define BACKLOG_RUN    32     /* requests found waiting in a row before a helper is called */
 #define THREADS_MIN    8 /* slow requests (commit of many gigabytes) must not take all of them */
 #define THREADS_MAX    32
+#define THREADS_LIMIT  512 /* as many as ever wait for slow things at once */
 
 struct pool {
 	struct spm_fs *fs;
@@ -28,6 +29,9 @@ struct pool {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t wake;
 	bool has_leader;
+	pthread_cond_t gone;
+	unsigned int threads;     /* all that live */
+	unsigned int base;        /* so many stay, however idle */
 	unsigned int parked;
 	unsigned int helpers;     /* awake without the lead, reading */
 	unsigned int helpers_max;
@@ -46,7 +50,6 @@ struct patience {
 struct serving {
 	struct spm_thread thread; /* first: spm_self points here */
 	struct pool *pool;
-	pthread_t id;
 	enum role role;
 	unsigned int run; /* requests in a row that were waiting already */
 	struct patience patience;
@@ -65,6 +68,31 @@ static struct serving *serving_self(void)
 	return (struct serving *)spm_self;
 }
 
+static void *serve(void *arg);
+
+/* With the lock: one more thread. -errno of pthread_create(3), -ENOMEM. */
+static int add_thread(struct pool *p)
+{
+	struct serving *s = calloc(1, sizeof(*s));
+	pthread_attr_t attr;
+	pthread_t id;
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->pool = p;
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	rc = pthread_create(&id, &attr, serve, s);
+	pthread_attr_destroy(&attr);
+	if (rc) {
+		free(s);
+		return -rc;
+	}
+	p->threads++;
+	return 0;
+}
+
 static void leave_role(struct serving *s)
 {
 	struct pool *p = s->pool;
@@ -74,8 +102,14 @@ static void leave_role(struct serving *s)
 	pthread_mutex_lock(&p->lock);
 	if (s->role == ROLE_LEADER) {
 		p->has_leader = false;
+		/*
+		 * Somebody must read on: what this thread is about to wait for may be a client that waits for
+		 * an answer of ours (a write whose buffer is a mapping of another file of the mount).
+		 */
 		if (p->parked)
 			pthread_cond_signal(&p->wake);
+		else if (p->threads < THREADS_LIMIT)
+			(void)add_thread(p);
 	} else {
 		p->helpers--;
 	}
@@ -110,12 +144,14 @@ static bool find_role(struct serving *s)
 			s->role = ROLE_HELPER;
 			break;
 		}
+		if (p->parked >= p->base)
+			break; /* enough of them wait */
 		p->parked++;
 		pthread_cond_wait(&p->wake, &p->lock);
 		p->parked--;
 	}
 	pthread_mutex_unlock(&p->lock);
-	return !atomic_load_explicit(&p->exiting, memory_order_relaxed);
+	return s->role != ROLE_NONE;
 }
 
 static void call_helper(struct pool *p)
@@ -228,18 +264,27 @@ static ssize_t serve_role(struct serving *s)
 	return n;
 }
 
+static void end_thread(struct serving *s)
+{
+	struct pool *p = s->pool;
+
+	spm_thread_destroy(&s->thread);
+	free(s);
+	pthread_mutex_lock(&p->lock);
+	p->threads--;
+	pthread_cond_signal(&p->gone);
+	pthread_mutex_unlock(&p->lock);
+}
+
 static void *serve(void *arg)
 {
 	struct serving *s = arg;
 	struct pool *p = s->pool;
 	int rc = spm_thread_init(&s->thread);
 
-	if (rc) {
+	if (rc)
 		spm_log(SPM_LOG_ERR, "a serving thread cannot start: %s", strerror(-rc));
-		stop_all(p);
-		return NULL;
-	}
-	while (find_role(s)) {
+	while (!rc && find_role(s)) {
 		ssize_t n = serve_role(s);
 
 		leave_role(s);
@@ -249,45 +294,32 @@ static void *serve(void *arg)
 			stop_all(p);
 		}
 	}
-	spm_thread_destroy(&s->thread);
+	end_thread(s);
 	return NULL;
-}
-
-static unsigned int thread_count(void)
-{
-	int n = get_nprocs();
-
-	return n < THREADS_MIN ? THREADS_MIN : n > THREADS_MAX ? THREADS_MAX : (unsigned int)n;
 }
 
 int spm_session_run(struct spm_fs *fs)
 {
 	struct pool p = { .fs = fs };
-	unsigned int want = thread_count(), n = 0;
-	struct serving *all = calloc(want, sizeof(*all));
-	int rc = 0;
+	int cpus = get_nprocs(), rc = 0;
 
-	if (!all)
-		return -ENOMEM;
+	p.base = cpus < THREADS_MIN ? THREADS_MIN : cpus > THREADS_MAX ? THREADS_MAX : (unsigned int)cpus;
+	p.helpers_max = cpus > 3 ? (unsigned int)cpus / 2 : 1;
 	pthread_mutex_init(&p.lock, NULL);
 	pthread_cond_init(&p.wake, NULL);
-	p.helpers_max = want > 2 ? (unsigned int)get_nprocs() / 2 : 1;
-	if (p.helpers_max == 0)
-		p.helpers_max = 1;
-	while (n < want && !rc) {
-		all[n].pool = &p;
-		rc = -pthread_create(&all[n].id, NULL, serve, &all[n]);
-		if (!rc)
-			n++;
-	}
-	if (rc && n) /* fewer will do */
-		rc = 0;
-	if (!rc)
+	pthread_cond_init(&p.gone, NULL);
+	pthread_mutex_lock(&p.lock);
+	while (p.threads < p.base && !rc)
+		rc = add_thread(&p);
+	pthread_mutex_unlock(&p.lock);
+	if (p.threads) /* fewer will do */
 		rc = spm_thread_confine();
-	for (unsigned int i = 0; i < n; i++)
-		pthread_join(all[i].id, NULL);
+	pthread_mutex_lock(&p.lock);
+	while (p.threads)
+		pthread_cond_wait(&p.gone, &p.lock);
+	pthread_mutex_unlock(&p.lock);
+	pthread_cond_destroy(&p.gone);
 	pthread_cond_destroy(&p.wake);
 	pthread_mutex_destroy(&p.lock);
-	free(all);
 	return rc;
 }

@@ -10,7 +10,8 @@
  * At any time at most one thread waits for requests: the leader. It answers short requests itself and reads
  * on; waking a second thread for each would cost more than the request. A thread that is about to do
  * something slow says so (spm_session_blocking), and another one takes the lead meanwhile. When requests
- * queue up faster than the leader answers, helpers are woken, which go back to sleep at an empty queue.
+ * queue up faster than the leader answers, helpers are woken, which go back to sleep at an empty queue. When
+ * all threads are busy with slow things another one is made: somebody always reads.
  *
  * Waiting. Most of the time of a round trip is the wake-up of a sleeping server. So after a request the
  * leader looks for the next one for a moment (SPIN_NS), giving the processor away at each turn

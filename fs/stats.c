@@ -46,6 +46,7 @@ static int count_pinned(struct spm_fs *fs, uint64_t *bytes)
 	struct pinned_list l = { .t = &fs->itable };
 
 	*bytes = 0;
+	spm_session_blocking();
 	spm_itable_each(&fs->itable, collect_pinned, &l);
 	for (size_t i = 0; i < l.count; i++) {
 		struct spm_inode *rec = spm_itable_get(&fs->itable, l.ids[i]);
@@ -217,6 +218,7 @@ int spm_stats_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, FI
 		return rc;
 	if (!S_ISREG(st.st_mode))
 		return -ENODATA;
+	spm_session_blocking();
 	mode = spm_open_mode(fs, rec, nodeid);
 	/* of its own, not the cached one: it is closed again before anyone could test the lease */
 	fd = spm_inode_open(fs, rec, nodeid, O_RDONLY);

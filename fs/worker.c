@@ -171,6 +171,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->dev_fd = a->dev_fd;
 	fs->ready_fd = a->ready_fd;
 	fs->keeper_pid = a->keeper_pid;
+	fs->reopened = a->reopened;
 	if (a->opts->source.kind == SPM_SOURCE_NODE)
 		fs->root.bind = &a->opts->source.nodes;
 	fs->served_writes = a->opts->source.kind == SPM_SOURCE_NODE ||

@@ -14,6 +14,7 @@ struct spm_worker_args {
 	int dev_fd;            /* likewise */
 	int ready_fd;          /* gets "ok", or the reason why not; closed then */
 	pid_t keeper_pid;
+	bool reopened;         /* the region is a kept one */
 };
 
 /* Serves until the mount is gone. Returns the exit status of the process. */

@@ -129,7 +129,7 @@ void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const cha
 		if (acl)
 			spm_as_self();
 		rc = setxattr(p.path, name, value, size, flags) ? -errno : 0;
-		if (acl && !rc) /* it may have changed the mode */
+		if (!rc) /* ctime has changed, and with an ACL perhaps the mode */
 			spm_fresh_void(fs, ino);
 	}
 	spm_reply_rc(req, rc);
@@ -148,7 +148,7 @@ void spm_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 		if (is_acl(name))
 			spm_as_self();
 		rc = removexattr(p.path, name) ? -errno : 0;
-		if (is_acl(name) && !rc)
+		if (!rc)
 			spm_fresh_void(spm_fs_of(req), ino);
 	}
 	spm_reply_rc(req, rc);

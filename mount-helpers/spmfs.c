@@ -158,12 +158,15 @@ static int resize(const struct spm_options *o, struct spm_error *e)
 /* ro, nodev and the like are the kernel's; statvfs(3) shows them by the numbers of mount(2). */
 static int change_flags(const struct spm_options *o, struct spm_error *e)
 {
-	const unsigned long known = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_NOATIME | MS_NODIRATIME;
+	const unsigned long known = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_NOATIME | MS_NODIRATIME | 256;
 	unsigned long flags;
 	struct statvfs sv;
 
 	if (statvfs(o->mountpoint, &sv))
 		return spm_fail(e, -errno, "%s: %m", o->mountpoint);
+	/* the one flag with a number of its own in statvfs(3) */
+	if (sv.f_flag & 0x2000 /* ST_NOSYMFOLLOW */)
+		sv.f_flag |= 256 /* MS_NOSYMFOLLOW */;
 	flags = ((sv.f_flag & known) & ~o->flags_cleared) | o->mount_flags;
 	if (flags != (sv.f_flag & known) && mount(NULL, o->mountpoint, NULL, MS_REMOUNT | flags, NULL))
 		return spm_fail(e, -errno, "%s: cannot remount: %m", o->mountpoint);
