@@ -171,4 +171,16 @@ tell a close f
 says "lazy: opened again, larger than the device" a ok open f rw "$MNT/f"
 tell a close f
 
+# Blocks behind the end of a file do not hide the holes before it.
+spm_need_mount mem:16M
+truncate -s 4M "$MNT/f"
+fallocate -p -o 0 -l 4M "$MNT/f"
+fallocate -n -o 4M -l 4M "$MNT/f"
+tell a open f rw "$MNT/f"
+tell a map m f rw shared 0 4M
+head -c 16M /dev/zero >"$MNT/rest" 2>/dev/null
+says "a hole with blocks behind the end of the file is committed at open" a ok mfill m 0 4M 3
+tell a unmap m
+tell a close f
+
 spm_done

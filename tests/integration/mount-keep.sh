@@ -93,4 +93,39 @@ for a in "${cpus[@]:0:3}"; do
 	done
 done
 
+# A mount that fails leaves a kept region as it was.
+spm_need_mount mem:64M keep,name=fails
+echo precious >"$MNT/f"
+spm_umount
+mkdir "$SPM_TMP/fails"
+fails "a mount of it without room to start" bash -c 'ulimit -v 1500000; exec "$0" mem:64M "$1" -o name=fails' \
+	"$SPMFS" "$SPM_TMP/fails"
+spm_need_mount mem:64M name=fails
+is "leaves its files alone" "$(cat "$MNT/f")" precious
+spm_umount
+
+# SIGTERM takes the mount from under its users: what they wrote through mirror mappings is kept.
+d=$SPM_TMP/flush
+mkdir "$d"
+ok "a kept mirror" "$SPMFS" mem:64M "$d" -o keep,name=flush,map=mirror
+truncate -s 4096 "$d/f"
+actor a
+tell a open f rw "$d/f"
+tell a map m f rw shared 0 4096
+says "is written through a mapping" a ok mfill m 0 4096 7
+kill -TERM "$(sed -n 's/^keeper_pid //p' "$d/.spm/features")"
+gone()
+{
+	! mountpoint -q "$d"
+}
+ok "SIGTERM ends the mount" wait_until 10 gone
+actor_end a
+ok "mounted again" "$SPMFS" mem:64M "$d" -o name=flush
+actor b
+tell b open f rw "$d/f"
+says "what was written is there" b ok verify f 0 4096 7
+actor_end b
+ok "and unmounted" umount "$d"
+ok "the servers ended" wait_until 10 spm_no_servers
+
 spm_done

@@ -72,6 +72,25 @@ START_TEST(stale_ids_are_found_out)
 }
 END_TEST
 
+/* The upper two bits of a node id belong to ids that are not the table's (the control files'). */
+START_TEST(seq_wraps_in_time)
+{
+	struct spm_itable t;
+	uint32_t start = SPM_ITABLE_SEQ_MAX - 1;
+	uint64_t id = 0;
+
+	new_table(&t, 1024);
+	ck_assert_int_eq(pwrite(t.fd, &start, sizeof(start), 16), sizeof(start));
+	for (uint64_t i = 0; i < 4; i++) {
+		id = intern(&t, 0, 100 + i);
+		ck_assert_uint_eq(id >> 62, 0);
+		ck_assert_uint_ne(id >> 32, 0);
+	}
+	ck_assert_uint_eq(id >> 32, 2);
+	spm_itable_destroy(&t);
+}
+END_TEST
+
 START_TEST(lookups_are_counted)
 {
 	struct spm_itable t;
@@ -280,6 +299,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, root_is_node_1);
 	tcase_add_test(t, stale_ids_are_found_out);
+	tcase_add_test(t, seq_wraps_in_time);
 	tcase_add_test(t, lookups_are_counted);
 	tcase_add_test(t, full_table);
 	tcase_add_loop_test(t, against_a_model, 0, 3);

@@ -92,6 +92,39 @@ START_TEST(default_names)
 }
 END_TEST
 
+static char *name_of(const char *mountpoint)
+{
+	struct spm_options o;
+	struct spm_error e = { "" };
+	char *name;
+
+	spm_options_init(&o);
+	o.mountpoint = strdup(mountpoint);
+	ck_assert_int_eq(spm_options_finish(&o, &e), 0);
+	name = strdup(o.name);
+	spm_options_free(&o);
+	return name;
+}
+
+/* A name that is cut off must not be another mount point's: kept files would be found by the wrong one. */
+START_TEST(long_names_differ)
+{
+	char a[256], b[256], *na, *nb;
+
+	memset(a, 'x', sizeof(a));
+	a[0] = '/';
+	a[200] = '\0';
+	strcpy(b, a);
+	b[199] = 'y';
+	na = name_of(a);
+	nb = name_of(b);
+	ck_assert_str_ne(na, nb);
+	ck_assert_uint_le(strlen(na), 64);
+	free(na);
+	free(nb);
+}
+END_TEST
+
 START_TEST(size_against_device)
 {
 	struct spm_options o;
@@ -116,6 +149,7 @@ int main(void)
 	tcase_add_loop_test(t, bad_options, 0, (int)SPM_ARRAY_SIZE(bad));
 	tcase_add_test(t, later_wins_and_escapes);
 	tcase_add_loop_test(t, default_names, 0, (int)SPM_ARRAY_SIZE(names));
+	tcase_add_test(t, long_names_differ);
 	tcase_add_test(t, size_against_device);
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);
