@@ -246,11 +246,12 @@ static uint64_t nodeid_of(const struct spm_itable *t, uint32_t idx)
 	return (uint64_t)t->records[idx].seq << 32 | idx;
 }
 
-static void fill(struct spm_inode *r, uint32_t seq, uint16_t slice, uint64_t ino, const struct spm_handle *h)
+static void fill(struct spm_inode *r, uint32_t seq, uint16_t slice, uint64_t ino, const struct spm_handle *h,
+		 unsigned int flags)
 {
 	r->ino = ino;
 	r->slice = slice;
-	r->flags = 0;
+	__atomic_store_n(&r->flags, (uint16_t)flags, __ATOMIC_RELAXED);
 	r->backing_id = 0;
 	r->open_plain = r->open_served = r->open_mirror = 0;
 	r->handle = *h;
@@ -263,14 +264,14 @@ static void fill(struct spm_inode *r, uint32_t seq, uint16_t slice, uint64_t ino
 void spm_itable_set_root(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h)
 {
 	pthread_mutex_lock(&t->lock);
-	fill(&t->records[ROOT_INDEX], 0, slice, ino, h);
+	fill(&t->records[ROOT_INDEX], 0, slice, ino, h, SPM_INODE_DIR);
 	t->index[index_slot(t, slice, ino)] = ROOT_INDEX;
 	t->live++;
 	pthread_mutex_unlock(&t->lock);
 }
 
 struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
-				    uint64_t *nodeid)
+				    unsigned int flags, uint64_t *nodeid)
 {
 	struct spm_inode *r = NULL;
 	uint32_t slot, idx;
@@ -294,7 +295,7 @@ struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64
 	r = &t->records[idx];
 	if (!t->header->next_seq || t->header->next_seq > SPM_ITABLE_SEQ_MAX)
 		t->header->next_seq = 1; /* 0 is the root's */
-	fill(r, t->header->next_seq++, slice, ino, h);
+	fill(r, t->header->next_seq++, slice, ino, h, flags);
 	t->index[slot] = idx;
 	t->live++;
 out:

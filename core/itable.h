@@ -98,9 +98,10 @@ int spm_itable_init(struct spm_itable *t, uint32_t max) SPM_MUST_CHECK;
 int spm_itable_attach(struct spm_itable *t, int fd) SPM_MUST_CHECK;
 void spm_itable_destroy(struct spm_itable *t);
 
-/* Finds or makes the record of an inode and counts one lookup. Returns it and its @nodeid; NULL: table full. */
+/* Finds or makes the record of an inode and counts one lookup. A record that is made has @flags from the start, so
+ * that nobody finds it without. Returns it and its @nodeid; NULL: table full. */
 struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
-				    uint64_t *nodeid) SPM_MUST_CHECK;
+				    unsigned int flags, uint64_t *nodeid) SPM_MUST_CHECK;
 /* Sets up the root's record (node id 1), which is never forgotten. */
 void spm_itable_set_root(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h);
 /* The record of a node id, or NULL if it is stale. Stable while the caller knows that nlookup > 0. */

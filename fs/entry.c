@@ -9,6 +9,7 @@
 int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct stat *st,
 		   struct fuse_entry_param *e, struct spm_inode **rec_out)
 {
+	unsigned int flags = 0;
 	struct spm_handle h;
 	struct spm_inode *rec;
 	uint64_t nodeid;
@@ -21,14 +22,15 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 	rc = spm_handle_at(dirfd, name, &h);
 	if (rc)
 		return rc;
-	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, &nodeid);
+	if (S_ISDIR(st->st_mode))
+		flags = SPM_INODE_DIR;
+	else if (S_ISREG(st->st_mode) && fs->reopened)
+		/* mappings outlive a mount: in a kept region any file may have one until a lease test says no */
+		flags = SPM_INODE_MAPPED;
+	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, flags, &nodeid);
 	if (!rec)
 		return -ENOMEM;
-	/* mappings outlive a mount: in a kept region any file may have one until a lease test says no */
-	if (fs->reopened && S_ISREG(st->st_mode) && rec->nlookup == 1)
-		spm_inode_set(rec, SPM_INODE_MAPPED);
 	if (S_ISDIR(st->st_mode)) {
-		spm_inode_set(rec, SPM_INODE_DIR);
 		/* again, since others may change a directory at any time: what is shown was read after this was noted */
 		spm_fresh_shown(fs, nodeid);
 		if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) {

@@ -194,7 +194,6 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	if (rc)
 		return rc;
 	spm_itable_set_root(&fs->itable, fs->root.id, st.st_ino, &h);
-	spm_inode_set(spm_itable_get(&fs->itable, FUSE_ROOT_ID), SPM_INODE_DIR);
 
 	/* the wait for the next request is in session.c, so reading must not sleep */
 	if (fcntl(fs->dev_fd, F_SETFL, O_NONBLOCK))

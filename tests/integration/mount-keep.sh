@@ -129,4 +129,30 @@ actor_end b
 ok "and unmounted" umount "$d"
 ok "the servers ended" wait_until 10 spm_no_servers
 
+# A direct mapping outlives its mount, so the next mount must not give the file a second, cached view.
+ok "a kept mount" "$SPMFS" mem:64M "$d" -o keep,name=outlives
+truncate -s 4096 "$d/f"
+actor c
+tell c open f rw "$d/f"
+tell c map m f rw shared 0 4096
+says "a file of it is mapped directly" c ok mfill m 0 4096 1
+tell c close f
+kill -TERM "$(sed -n 's/^keeper_pid //p' "$d/.spm/features")"
+ok "the mount ends, the mapping stays" wait_until 10 gone
+# the mapping refers to the mount, so the server is told to end only after a moment
+ok "its server ends" wait_until 10 spm_no_servers
+ok "mounted again while it is mapped" "$SPMFS" mem:64M "$d" -o name=outlives
+"$SPMT" setxattr "$d/f" user.spm.map mirror
+is "the file is still direct" "$(file_mode "$d/f")" direct
+actor e
+tell e open f rw "$d/f"
+is "though mirror is asked for" "$(file_mode "$d/f")" direct
+says "a store through the old mapping" c ok mfill m 0 4096 5
+says "is seen by who opens it now" e ok verify f 0 4096 5
+tell e close f
+actor_end c e
+is "when nobody maps it, it is idle" "$(file_mode "$d/f")" idle
+ok "unmounted for good" umount "$d"
+ok "and the servers ended" wait_until 10 spm_no_servers
+
 spm_done

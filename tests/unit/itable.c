@@ -20,7 +20,7 @@ static uint64_t intern(struct spm_itable *t, uint16_t slice, uint64_t ino)
 	struct spm_handle h = handle_of(ino);
 	uint64_t id = 0;
 
-	ck_assert_ptr_nonnull(spm_itable_intern(t, slice, ino, &h, &id));
+	ck_assert_ptr_nonnull(spm_itable_intern(t, slice, ino, &h, 0, &id));
 	return id;
 }
 
@@ -119,9 +119,9 @@ START_TEST(full_table)
 	new_table(&t, 1024);
 	for (uint64_t i = 0; i < 1022; i++)
 		some = intern(&t, 0, 1000 + i);
-	ck_assert_ptr_null(spm_itable_intern(&t, 0, 5000, &h, &id));
+	ck_assert_ptr_null(spm_itable_intern(&t, 0, 5000, &h, 0, &id));
 	ck_assert(spm_itable_forget(&t, some, 1, &last));
-	ck_assert_ptr_nonnull(spm_itable_intern(&t, 0, 5000, &h, &id));
+	ck_assert_ptr_nonnull(spm_itable_intern(&t, 0, 5000, &h, 0, &id));
 	spm_itable_destroy(&t);
 }
 END_TEST
@@ -263,7 +263,7 @@ static void *race(void *arg)
 		uint64_t ino = 10 + (uint64_t)rand_r(&r->seed) % 64, id = 0;
 		struct spm_handle h = handle_of(ino);
 
-		if (!spm_itable_intern(r->t, 0, ino, &h, &id) || spm_itable_get(r->t, id)->ino != ino)
+		if (!spm_itable_intern(r->t, 0, ino, &h, 0, &id) || spm_itable_get(r->t, id)->ino != ino)
 			return arg;
 		spm_itable_forget(r->t, id, 1, &last);
 	}
