@@ -11,6 +11,7 @@
 #include "fs/fdcache.h"
 #include "fs/fresh.h"
 #include "fs/names.h"
+#include "fs/nohalt.h"
 #include "fs/options.h"
 #include "fs/wire.h"
 
@@ -55,6 +56,7 @@ struct spm_fs {
 	struct spm_wire_init init;
 	struct spm_feature passthrough;
 	struct spm_feature leases;
+	struct spm_nohalt nohalt; /* used by the thread with the lead, see session.c */
 	/*
 	 * Inodes whose last close left the backing id open for the next open, newest last. Whoever wants an
 	 * inode to itself (lease test, mirror, forget) closes its id, so an entry only means "look whether

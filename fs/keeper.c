@@ -38,6 +38,7 @@ struct keeper {
 	int host_ns;
 	int home_ns;   /* the region's */
 	int bdi_fd;
+	struct spm_nohalt nohalt;
 	dev_t dev;
 	bool settled;  /* the mount has been in use */
 	bool mounted;  /* as far as is known: the kernel may not have told yet that it is not */
@@ -77,6 +78,7 @@ static int open_host(struct keeper *k)
 	if (k->where_fd < 0)
 		return spm_fail(&k->err, -errno, "%s: %m", k->o->mountpoint);
 	k->bdi_fd = open("/sys/class/bdi", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	spm_nohalt_open(&k->nohalt, k->o->nohalt);
 	if (spm_cgroup_make(&k->cgroup, k->o->name))
 		spm_log(SPM_LOG_DEBUG, "no memory cgroup of its own for the worker: %m");
 	rc = open_ns(k, &k->host_ns);
@@ -280,7 +282,7 @@ static int mount_on_host(struct keeper *k)
 static int run_worker(struct keeper *k, int ready_fd)
 {
 	struct spm_worker_args a = { .opts = k->o, .root = k->root, .dev_fd = k->fuse_fd, .ready_fd = ready_fd,
-				     .keeper_pid = getppid(), .reopened = k->reopened };
+				     .keeper_pid = getppid(), .reopened = k->reopened, .nohalt = k->nohalt };
 	int rc = spm_cgroup_join(&k->cgroup);
 
 	k->report(SPM_REPORT_CHILD, "", k->report_arg);
@@ -311,6 +313,7 @@ static int start_worker(struct keeper *k, char note[static 512])
 	close(p[1]);
 	/* the connection is the worker's alone: when it dies, clients are told instead of left waiting */
 	close_fd(&k->fuse_fd);
+	spm_nohalt_close(&k->nohalt);
 	spm_slice_close(&k->root);
 	while (at < 511 && ((n = read(p[0], note + at, 511 - at)) > 0 || (n < 0 && errno == EINTR)))
 		at += n > 0 ? (size_t)n : 0;
@@ -381,6 +384,7 @@ static void clean_up(struct keeper *k)
 		reap(k);
 	}
 	close_fd(&k->fuse_fd);
+	spm_nohalt_close(&k->nohalt);
 	if (k->mounted && k->home_ns >= 0)
 		spm_mounts_remove_all(k->dev, k->o->source_text, 0, k->home_ns);
 	/* kept, but for a region that never came to be one */
@@ -423,7 +427,7 @@ static void own_process(struct keeper *k)
 int spm_keeper_main(struct spm_options *o, spm_report_fn report, void *arg)
 {
 	struct keeper k = { .o = o, .report = report, .report_arg = arg, .fuse_fd = -1, .where_fd = -1, .mount_fd = -1, .host_ns = -1, .home_ns = -1,
-			    .bdi_fd = -1, .cgroup = { .base_fd = -1 },
+			    .bdi_fd = -1, .nohalt = { .fd = -1 }, .cgroup = { .base_fd = -1 },
 			    .root = { .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 } };
 	char note[512];
 	int rc;

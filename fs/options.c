@@ -160,6 +160,19 @@ static int set_name(struct spm_options *o, const char *v, struct spm_error *e)
 	return replace(&o->name, v);
 }
 
+static int set_nohalt(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	static const char *const values[] = { [SPM_NOHALT_AUTO] = "auto", [SPM_NOHALT_ON] = "on", [SPM_NOHALT_OFF] = "off" };
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(values); i++) {
+		if (!strcmp(v, values[i])) {
+			o->nohalt = (enum spm_nohalt_when)i;
+			return 0;
+		}
+	}
+	return bad(e, "nohalt", v, "auto, on or off");
+}
+
 static int set_keep(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	(void)v;
@@ -201,6 +214,7 @@ static const struct option_row {
 	{ "commit", true, set_commit, "eager or lazy (default: eager)" },
 	{ "name", true, set_name, "name of the mount (default: from the mount point)" },
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
+	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "nopassthrough", false, set_nopassthrough, "act as on a kernel without passthrough" },
 	{ "remount", false, set_remount, "with size=: change the size of a live mount" },
 };

@@ -5,6 +5,7 @@
 #include "core/log.h"
 #include "core/source.h"
 
+enum spm_nohalt_when { SPM_NOHALT_AUTO, SPM_NOHALT_ON, SPM_NOHALT_OFF };
 enum spm_map { SPM_MAP_AUTO, SPM_MAP_DIRECT, SPM_MAP_MIRROR };
 
 /* The names that map= and the xattr user.spm.map take; false: not one of them (@len bytes of @s). */
@@ -28,6 +29,7 @@ struct spm_options {
 	unsigned long mount_flags, flags_cleared; /* MS_* that options set, and took back */
 	enum spm_map map;
 	bool commit_lazy;
+	enum spm_nohalt_when nohalt;
 	bool keep;
 	bool no_passthrough;
 	bool remount;

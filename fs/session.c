@@ -15,7 +15,8 @@
 
 #define SPIN_NS        50000  /* about three round trips of a client that has nothing else to do */
 #define CONTENDED_NS   150000 /* a sched_yield that takes longer gave the processor to somebody */
-#define COOL_DOWN_NS   20000000
+#define COOL_DOWN_MIN_NS 1000000 /* one such may be the hypervisor's doing; */
+#define COOL_DOWN_MAX_NS 32000000 /* again and again is a busy machine */
 #define TRUST_MAX      8      /* failed looks halve it, good ones add one; at 0 every 16th request tries again */
 #define PROBE_EVERY    16
 #define BACKLOG_RUN    32     /* requests found waiting in a row before a helper is called */
@@ -45,6 +46,7 @@ struct patience {
 	unsigned int trust;
 	unsigned int since_probe;
 	uint64_t cold_until_ns;
+	uint64_t cool_down_ns; /* how long that was */
 };
 
 struct serving {
@@ -184,6 +186,16 @@ static ssize_t receive(struct serving *s)
 	return n < 0 ? -errno : n;
 }
 
+/* Others want this processor. Twice as long as last time, unless that was long ago. */
+static void cool_down(struct patience *pt, uint64_t now)
+{
+	if (now > pt->cold_until_ns + 8 * pt->cool_down_ns)
+		pt->cool_down_ns = COOL_DOWN_MIN_NS;
+	else if (pt->cool_down_ns < COOL_DOWN_MAX_NS)
+		pt->cool_down_ns *= 2;
+	pt->cold_until_ns = now + pt->cool_down_ns;
+}
+
 /* Looks for a request without sleeping; -EAGAIN when it is time to sleep. */
 static ssize_t look(struct serving *s)
 {
@@ -204,7 +216,7 @@ static ssize_t look(struct serving *s)
 			break;
 		}
 		if (now - last > CONTENDED_NS) {
-			pt->cold_until_ns = now + COOL_DOWN_NS;
+			cool_down(pt, now);
 			break;
 		}
 		last = now;
@@ -229,6 +241,10 @@ static ssize_t await_request(struct serving *s)
 	}
 	s->run = 0;
 	n = look(s);
+	if (n > 0 && s->patience.trust == TRUST_MAX)
+		spm_nohalt_hold(&s->pool->fs->nohalt);
+	if (n == -EAGAIN)
+		spm_nohalt_release(&s->pool->fs->nohalt);
 	while (n == -EAGAIN && !atomic_load_explicit(&s->pool->exiting, memory_order_relaxed)) {
 		poll(&pfd, 1, -1);
 		n = receive(s);

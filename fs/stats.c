@@ -170,6 +170,10 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 	fputs("isolation soft\n", out);
 	put_feature(out, "passthrough", &fs->passthrough);
 	put_feature(out, "leases", &fs->leases);
+	if (fs->nohalt.fd >= 0)
+		fputs("nohalt on\n", out);
+	else
+		fprintf(out, "nohalt off: %s\n", fs->nohalt.why);
 	fprintf(out, "noswap %s\n", fs->root.features.noswap ? "on" :
 		"off: the kernel may swap this memory (noswap needs Linux 6.4 and root)");
 	if (fs->root.features.huge)

@@ -22,7 +22,8 @@ struct spm_thread {
 	uid_t fsuid;
 	gid_t fsgid;
 	mode_t umask;
-	void *buf;      /* SPM_WIRE_BUFSIZE: the request */
+	void *mem;      /* holds buf */
+	void *buf;      /* SPM_WIRE_BUFSIZE: the request, so that the data of a WRITE begins on a page */
 	void *io_buf;   /* SPM_WIRE_MAX_WRITE: data of a READ, on first use */
 	int pipe[2];    /* for replies that are spliced, empty between requests; -1: none */
 };

@@ -172,6 +172,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->ready_fd = a->ready_fd;
 	fs->keeper_pid = a->keeper_pid;
 	fs->reopened = a->reopened;
+	fs->nohalt = a->nohalt;
 	if (a->opts->source.kind == SPM_SOURCE_NODE)
 		fs->root.bind = &a->opts->source.nodes;
 	fs->served_writes = a->opts->source.kind == SPM_SOURCE_NODE ||
@@ -246,6 +247,7 @@ int spm_worker_main(struct spm_worker_args *a)
 	if (rc)
 		spm_log(SPM_LOG_ERR, "cannot serve: %s", strerror(-rc));
 	spm_sampler_stop(fs);
+	spm_nohalt_close(&fs->nohalt);
 	fuse_session_destroy(fs->se); /* closes dev_fd */
 	spm_fdcache_destroy(&fs->fds);
 	spm_names_destroy(&fs->names);

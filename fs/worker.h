@@ -15,6 +15,7 @@ struct spm_worker_args {
 	int ready_fd;          /* gets "ok", or the reason why not; closed then */
 	pid_t keeper_pid;
 	bool reopened;         /* the region is a kept one */
+	struct spm_nohalt nohalt; /* owned by the worker */
 };
 
 /* Serves until the mount is gone. Returns the exit status of the process. */
