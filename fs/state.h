@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_STATE_H
+#define SPM_FS_STATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * What outlives a worker, in shared memory: a memfd that the mount's set-up makes and the keeper holds, sealed
+ * against a change of size. The keeper includes this file, so it is plain C without libfuse, and the keeper
+ * maps only the first SPM_STATE_HEAD_BYTES.
+ *
+ *	head	(keeper and worker)  what the mount negotiated, who runs, counters, one struct spm_hold per slot
+ *	desks	(worker)             one struct spm_desk (fs/desk.h) per slot: how far its request has got
+ *	buffers	(worker, a memfd of its own)  one receive buffer per slot
+ *	inodes	(worker, a memfd of its own)  the inode table, core/itable.h
+ *
+ * Who writes what: each field says it. A worker's thread writes only to the slot that it owns; a slot whose
+ * owner has died (stage other than FREE, generation not the running one) is the next worker's to settle,
+ * before that one serves anything. Whatever is read here after a crash is checked before it is used: an index
+ * against its table, a stage against the enum, a length against its room.
+ *
+ * Order of stores is what a crash can see: a process that dies leaves its stores behind in program order, so
+ * between a record and the effect that it announces there is a compiler barrier (spm_state_barrier), no more.
+ */
+#define SPM_STATE_MAGIC   UINT64_C(0x6174736d666d7073) /* "spmfmsta" */
+#define SPM_STATE_VERSION 1u /* of all four parts; a worker of another one refuses to take over */
+#define SPM_SLOTS         1024u
+
+#define spm_state_barrier() atomic_signal_fence(memory_order_seq_cst)
+
+enum spm_stage {
+	SPM_STAGE_FREE,
+	SPM_STAGE_READING,   /* owned; the buffer gets the next request, or has just got it */
+	SPM_STAGE_HELD,      /* the request in the buffer is being worked on */
+	SPM_STAGE_WAITING,   /* resent by the kernel after a crash, not yet worked on again */
+};
+
+enum spm_hold_flags {
+	SPM_HOLD_SLOW = 1 << 0, /* may wait for I/O or for another's lock: says nothing about the worker's health */
+};
+
+/* One per slot: what the keeper may want to know of a request in hand. */
+struct spm_hold {
+	uint32_t stage;
+	uint32_t opcode;   /* FUSE_* */
+	uint64_t since_ns; /* CLOCK_MONOTONIC, when it became HELD */
+	uint32_t flags;
+	uint32_t generation; /* of the worker that owns it */
+};
+
+/* A fault point that a test has set, see fs/fault.h. */
+#define SPM_FAULTS 8u
+struct spm_fault_point {
+	char at[40];      /* "mkdir:effect"; empty: unused */
+	uint32_t action;  /* enum spm_fault_action */
+	uint32_t left;    /* passes until it acts; 0: it has */
+};
+
+#define SPM_INIT_ROOM 256u
+
+struct spm_state {
+	/* set-up */
+	uint64_t magic;
+	uint32_t version;
+	uint32_t bytes; /* of this memfd */
+
+	/* the keeper, while no worker runs */
+	uint32_t generation;      /* of the worker that runs or is about to; the first is 1 */
+	uint32_t restarts;        /* workers started because one had died; upgrades do not count */
+	uint32_t death_signal;    /* of the last worker; 0: it ended in order (upgrade) */
+	uint32_t death_hung;      /* 1: the keeper killed it because it answered nothing */
+	uint64_t death_ns;        /* when it was seen, CLOCK_MONOTONIC */
+
+	/* the worker */
+	uint32_t init_request_len, init_reply_len; /* the reply's is set last; 0: INIT is not answered yet */
+	uint8_t init_request[SPM_INIT_ROOM];       /* as the kernel sent it */
+	uint8_t init_reply[SPM_INIT_ROOM];         /* as it was answered, with its header */
+	_Atomic uint64_t received;                 /* requests that were read, by all workers */
+	_Atomic uint64_t answered;                 /* and worked through to the end */
+	uint32_t resend;                           /* 1: the kernel gives unanswered requests to the next worker */
+	uint32_t slots_blocked;                    /* reserved, 0 */
+	uint64_t backing_opening;                  /* node id for which a backing id is being made, else 0 */
+	int32_t backing_last;                      /* the newest id that was recorded */
+	uint32_t map_xattrs;                       /* some file or directory may carry user.spm.map */
+	uint32_t faults_on;
+	uint32_t reserved[9];
+	_Atomic uint64_t mode_held, wakeups;       /* counters of struct spm_counters that go on over restarts */
+	struct spm_fault_point fault[SPM_FAULTS];
+
+	struct spm_hold hold[SPM_SLOTS];
+};
+#define SPM_STATE_HEAD_BYTES ((sizeof(struct spm_state) + 4095) & ~(size_t)4095)
+_Static_assert(sizeof(struct spm_state) < 64 * 1024, "the keeper locks this in memory");
+
+#endif
