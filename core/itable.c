@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/itable.h"
+#include "core/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +13,12 @@
 #endif
 
 #define ITABLE_MAGIC   UINT64_C(0x73706d6974626c31) /* "spmitbl1" */
-#define ITABLE_VERSION 1
+#define ITABLE_VERSION 2
 #define INDEX_MIN      1024u
 #define ROOT_INDEX     1u
+#define NLOOKUP_MAX    (UINT64_C(1) << 56) /* more than any kernel has counted */
+#define OPENS_MAX      (1u << 30)
+#define LOGGED_MAX     16u
 
 struct spm_itable_header {
 	uint64_t magic;
@@ -149,29 +153,81 @@ static int map_table(struct spm_itable *t)
 	return index_resize(t, INDEX_MIN);
 }
 
-int spm_itable_init(struct spm_itable *t, uint32_t max)
+int spm_itable_create(uint32_t max)
 {
-	int rc;
+	struct spm_itable_header h = { .magic = ITABLE_MAGIC, .version = ITABLE_VERSION, .next_seq = 1 };
+	spm_auto_close int fd = -1;
 
-	memset(t, 0, sizeof(*t));
-	t->max = (max + SPM_ITABLE_CHUNK - 1) / SPM_ITABLE_CHUNK * SPM_ITABLE_CHUNK;
-	t->fd = memfd_create("spmfs-inodes", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-	if (t->fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-		t->fd = memfd_create("spmfs-inodes", MFD_CLOEXEC);
-	if (t->fd < 0)
+	h.max = (max + SPM_ITABLE_CHUNK - 1) / SPM_ITABLE_CHUNK * SPM_ITABLE_CHUNK;
+	fd = memfd_create("spmfs-inodes", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create("spmfs-inodes", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
 		return -errno;
-	rc = ftruncate(t->fd, (off_t)t->max * (off_t)sizeof(struct spm_inode)) ? -errno : map_table(t);
-	if (rc) {
-		spm_itable_destroy(t);
-		return rc;
-	}
-	*t->header = (struct spm_itable_header){
-		.magic = ITABLE_MAGIC, .version = ITABLE_VERSION, .max = t->max, .next_seq = 1
-	};
-	return 0;
+	if (ftruncate(fd, (off_t)h.max * (off_t)sizeof(struct spm_inode)) || pwrite(fd, &h, sizeof(h), 0) != sizeof(h) ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
+		return -errno;
+	return spm_steal_fd(&fd);
 }
 
-static int reindex(struct spm_itable *t)
+static uint16_t check_of(const struct spm_inode *r)
+{
+	uint64_t w[5] = { r->ino, (uint64_t)r->seq << 32 | r->slice }, x = ITABLE_MAGIC;
+
+	_Static_assert(sizeof(r->handle) <= 3 * sizeof(w[0]), "the handle's words");
+	memcpy(&w[2], &r->handle, sizeof(r->handle));
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(w); i++) {
+		/* the finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit changes about half of the output's */
+		x ^= w[i];
+		x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+		x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+		x ^= x >> 31;
+	}
+	return (uint16_t)x;
+}
+
+static bool plausible(const struct spm_itable *t, const struct spm_inode *r)
+{
+	return r->check == check_of(r) && r->nlookup < NLOOKUP_MAX && r->seq <= SPM_ITABLE_SEQ_MAX &&
+	       !(r->flags & ~SPM_INODE_FLAGS) && r->backing_id >= 0 && r->handle.len <= SPM_HANDLE_BYTES &&
+	       r->open_plain < OPENS_MAX && r->open_served < OPENS_MAX && r->open_mirror < OPENS_MAX &&
+	       ((uint32_t)(r - t->records) == ROOT_INDEX) == !r->seq;
+}
+
+/* Its place stays taken, since the kernel may go on naming it; nothing finds it any more. */
+static void set_aside(struct spm_itable *t, struct spm_inode *r, const char *why)
+{
+	uint32_t i = (uint32_t)(r - t->records);
+
+	if (t->damaged++ < LOGGED_MAX)
+		spm_log(SPM_LOG_ERR, "inode record %u (inode %llu): %s; it was set aside, open files of it give ESTALE, "
+			"its names are looked up anew", i, (unsigned long long)r->ino, why);
+	spm_inode_set(r, SPM_INODE_DAMAGED);
+	if (i != ROOT_INDEX)
+		mark_used(t, i);
+}
+
+/* -ENOMEM */
+static int index_record(struct spm_itable *t, struct spm_inode *r)
+{
+	uint32_t i = (uint32_t)(r - t->records), slot;
+
+	if (spm_inode_is(r, SPM_INODE_DAMAGED) || !plausible(t, r)) {
+		set_aside(t, r, "it does not fit its checksum or holds impossible numbers");
+		return 0;
+	}
+	slot = index_slot(t, r->slice, r->ino);
+	if (t->index[slot]) {
+		set_aside(t, r, "another record has the same inode");
+		return 0;
+	}
+	if (i != ROOT_INDEX)
+		mark_used(t, i);
+	t->index[slot] = i;
+	return ++t->live * 2 > t->index_mask ? index_resize(t, (t->index_mask + 1) * 2) : 0;
+}
+
+int spm_itable_scan(struct spm_itable *t)
 {
 	for (uint32_t i = ROOT_INDEX; i < t->max;) {
 		struct spm_inode *r = &t->records[i];
@@ -187,17 +243,8 @@ static int reindex(struct spm_itable *t)
 				continue;
 			}
 		}
-		if (r->nlookup) {
-			uint32_t slot = index_slot(t, r->slice, r->ino);
-
-			if (t->index[slot])
-				return -EBADMSG;
-			if (i != ROOT_INDEX)
-				mark_used(t, i);
-			t->index[slot] = i;
-			if (++t->live * 2 > t->index_mask && index_resize(t, (t->index_mask + 1) * 2))
-				return -ENOMEM;
-		}
+		if (r->nlookup && index_record(t, r))
+			return -ENOMEM;
 		i++;
 	}
 	return 0;
@@ -213,14 +260,13 @@ int spm_itable_attach(struct spm_itable *t, int fd)
 	t->fd = fd;
 	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || fstat(fd, &st))
 		rc = -EPROTO;
+	/* (next_seq may be anything: it is looked at where it is used) */
 	else if (h.magic != ITABLE_MAGIC || h.version != ITABLE_VERSION || !h.max || h.max % SPM_ITABLE_CHUNK ||
 		 (uint64_t)st.st_size != (uint64_t)h.max * sizeof(struct spm_inode))
 		rc = -EPROTO;
 	else {
 		t->max = h.max;
 		rc = map_table(t);
-		if (!rc)
-			rc = reindex(t);
 	}
 	if (rc)
 		spm_itable_destroy(t);
@@ -246,6 +292,7 @@ static uint64_t nodeid_of(const struct spm_itable *t, uint32_t idx)
 	return (uint64_t)t->records[idx].seq << 32 | idx;
 }
 
+/* All of a new record but its count: a record without one is free to whoever attaches. */
 static void fill(struct spm_inode *r, uint32_t seq, uint16_t slice, uint64_t ino, const struct spm_handle *h,
 		 unsigned int flags)
 {
@@ -257,50 +304,126 @@ static void fill(struct spm_inode *r, uint32_t seq, uint16_t slice, uint64_t ino
 	r->handle = *h;
 	/* a stale id may be looked up at any time: it must see either nothing or another seq */
 	__atomic_store_n(&r->seq, seq, __ATOMIC_RELEASE);
-	/* the count goes last: a record without one is free to whoever attaches */
-	__atomic_store_n(&r->nlookup, 1, __ATOMIC_RELEASE);
+	r->check = check_of(r);
+	spm_ledger_barrier();
+}
+
+static void store_count(struct spm_inode *r, uint32_t which, uint64_t value)
+{
+	switch (which) {
+	case SPM_COUNT_LOOKUP:
+		__atomic_store_n(&r->nlookup, value, __ATOMIC_RELEASE);
+		break;
+	case SPM_COUNT_PLAIN:
+		__atomic_store_n(&r->open_plain, (uint32_t)value, __ATOMIC_RELAXED);
+		break;
+	case SPM_COUNT_SERVED:
+		__atomic_store_n(&r->open_served, (uint32_t)value, __ATOMIC_RELAXED);
+		break;
+	default:
+		__atomic_store_n(&r->open_mirror, (uint32_t)value, __ATOMIC_RELAXED);
+	}
+}
+
+static void make_change(struct spm_itable *t, struct spm_ledger *l)
+{
+	store_count(&t->records[l->redo.index], l->redo.count, l->redo.value);
+	l->entry[l->redo.entry] = l->redo.mark;
+	spm_ledger_barrier();
+	l->redo.armed = 0;
+	spm_ledger_barrier();
+}
+
+/* With the lock that guards the count. */
+static void change(struct spm_itable *t, struct spm_inode *r, enum spm_count which, uint64_t value,
+		   const struct spm_book *b, enum spm_entry entry, uint32_t mark)
+{
+	struct spm_ledger *l = b ? b->ledger : NULL;
+
+	if (!l) {
+		store_count(r, which, value);
+		return;
+	}
+	l->redo.index = (uint32_t)(r - t->records);
+	l->redo.count = which;
+	l->redo.value = value;
+	l->redo.entry = entry;
+	l->redo.mark = mark;
+	spm_ledger_barrier();
+	l->redo.armed = 1;
+	spm_ledger_barrier();
+	make_change(t, l);
+}
+
+int spm_itable_settle(struct spm_itable *t, struct spm_ledger *l)
+{
+	bool sane = l->redo.index >= ROOT_INDEX && l->redo.index < t->max && l->redo.count < SPM_COUNTS &&
+		    l->redo.entry < SPM_ENTRIES && l->redo.value < NLOOKUP_MAX;
+
+	if (!l->redo.armed)
+		return 0;
+	if (sane)
+		make_change(t, l);
+	l->redo.armed = 0;
+	return sane ? 0 : -EBADMSG;
 }
 
 void spm_itable_set_root(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h)
 {
 	pthread_mutex_lock(&t->lock);
 	fill(&t->records[ROOT_INDEX], 0, slice, ino, h, SPM_INODE_DIR);
+	store_count(&t->records[ROOT_INDEX], SPM_COUNT_LOOKUP, 1);
 	t->index[index_slot(t, slice, ino)] = ROOT_INDEX;
 	t->live++;
 	pthread_mutex_unlock(&t->lock);
 }
 
-struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
-				    unsigned int flags, uint64_t *nodeid)
+/* With the lock: one more lookup of @r, noted in the book. */
+static void count_lookup(struct spm_itable *t, struct spm_inode *r, uint64_t nodeid, const struct spm_book *b)
 {
-	struct spm_inode *r = NULL;
-	uint32_t slot, idx;
+	uint32_t n = b ? b->ledger->entry[SPM_ENTRY_LOOKUPS] : 0;
 
-	pthread_mutex_lock(&t->lock);
-	slot = index_slot(t, slice, ino);
-	idx = t->index[slot];
-	if (idx) {
-		r = &t->records[idx];
-		__atomic_add_fetch(&r->nlookup, 1, __ATOMIC_RELAXED);
-		goto out;
-	}
-	if (t->live * 2 >= t->index_mask) {
-		if (index_resize(t, (t->index_mask + 1) * 2))
-			goto unlock;
-		slot = index_slot(t, slice, ino);
-	}
+	if (b)
+		b->ids[n] = nodeid;
+	change(t, r, SPM_COUNT_LOOKUP, r->nlookup + 1, b, SPM_ENTRY_LOOKUPS, n + 1);
+}
+
+/* With the lock: a record for an inode that has none, or NULL. */
+static struct spm_inode *make_record(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
+				     unsigned int flags)
+{
+	struct spm_inode *r;
+	uint32_t idx;
+
+	if (t->live * 2 >= t->index_mask && index_resize(t, (t->index_mask + 1) * 2))
+		return NULL;
 	idx = alloc_index(t);
 	if (!idx)
-		goto unlock;
+		return NULL;
 	r = &t->records[idx];
 	if (!t->header->next_seq || t->header->next_seq > SPM_ITABLE_SEQ_MAX)
 		t->header->next_seq = 1; /* 0 is the root's */
 	fill(r, t->header->next_seq++, slice, ino, h, flags);
-	t->index[slot] = idx;
+	t->index[index_slot(t, slice, ino)] = idx;
 	t->live++;
-out:
-	*nodeid = nodeid_of(t, idx);
-unlock:
+	return r;
+}
+
+struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
+				    unsigned int flags, const struct spm_book *b, uint64_t *nodeid)
+{
+	struct spm_inode *r = NULL;
+	uint32_t idx;
+
+	if (b && b->ledger->entry[SPM_ENTRY_LOOKUPS] >= b->ids_max)
+		return NULL;
+	pthread_mutex_lock(&t->lock);
+	idx = t->index[index_slot(t, slice, ino)];
+	r = idx ? &t->records[idx] : make_record(t, slice, ino, h, flags);
+	if (r) {
+		*nodeid = nodeid_of(t, (uint32_t)(r - t->records));
+		count_lookup(t, r, *nodeid, b);
+	}
 	pthread_mutex_unlock(&t->lock);
 	return r;
 }
@@ -313,7 +436,8 @@ struct spm_inode *spm_itable_get(struct spm_itable *t, uint64_t nodeid)
 	if (idx < ROOT_INDEX || idx >= t->max)
 		return NULL;
 	r = &t->records[idx];
-	if (__atomic_load_n(&r->seq, __ATOMIC_RELAXED) != seq || !__atomic_load_n(&r->nlookup, __ATOMIC_ACQUIRE))
+	if (__atomic_load_n(&r->seq, __ATOMIC_RELAXED) != seq || !__atomic_load_n(&r->nlookup, __ATOMIC_ACQUIRE) ||
+	    spm_inode_is(r, SPM_INODE_DAMAGED))
 		return NULL;
 	return r;
 }
@@ -333,31 +457,50 @@ struct spm_inode *spm_itable_find(struct spm_itable *t, uint16_t slice, uint64_t
 	return r;
 }
 
-bool spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, struct spm_inode *last)
+/* With the lock: the record of a node id is free from now on. */
+static void drop_record(struct spm_itable *t, uint32_t idx, const struct spm_book *b, enum spm_entry entry, uint32_t mark)
 {
-	uint32_t idx = (uint32_t)nodeid;
-	struct spm_inode *r;
-	bool dead = false;
+	struct spm_inode *r = &t->records[idx];
 
-	pthread_mutex_lock(&t->lock);
-	r = spm_itable_get(t, nodeid);
-	if (!r || idx == ROOT_INDEX)
-		goto out;
-	if (r->nlookup > n) {
-		__atomic_sub_fetch(&r->nlookup, n, __ATOMIC_RELAXED);
-		goto out;
-	}
-	*last = *r;
 	index_remove(t, r->slice, r->ino);
-	__atomic_store_n(&r->nlookup, 0, __ATOMIC_RELEASE);
+	change(t, r, SPM_COUNT_LOOKUP, 0, b, entry, mark);
 	free_index(t, idx);
 	t->live--;
 	if (t->index_mask + 1 > INDEX_MIN && t->live * 8 < t->index_mask)
 		(void)index_resize(t, (t->index_mask + 1) / 4 > INDEX_MIN ? (t->index_mask + 1) / 4 : INDEX_MIN);
-	dead = true;
-out:
+}
+
+enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, bool sure, const struct spm_book *b,
+				  enum spm_entry entry, uint32_t mark)
+{
+	enum spm_forgot rc = SPM_FORGOT_SOME;
+	uint32_t idx = (uint32_t)nodeid;
+	struct spm_inode *r;
+
+	pthread_mutex_lock(&t->lock);
+	r = spm_itable_get(t, nodeid);
+	if (!r || idx == ROOT_INDEX) {
+		if (b)
+			b->ledger->entry[entry] = mark;
+	} else if (r->nlookup > n) {
+		change(t, r, SPM_COUNT_LOOKUP, r->nlookup - n, b, entry, mark);
+	} else if (!sure) {
+		rc = SPM_FORGOT_LAST;
+	} else {
+		drop_record(t, idx, b, entry, mark);
+		rc = SPM_FORGOT_ALL;
+	}
 	pthread_mutex_unlock(&t->lock);
-	return dead;
+	return rc;
+}
+
+void spm_itable_count(struct spm_itable *t, struct spm_inode *rec, enum spm_count which, int by, const struct spm_book *b,
+		      enum spm_entry entry, uint32_t mark)
+{
+	uint32_t old = which == SPM_COUNT_PLAIN ? rec->open_plain : which == SPM_COUNT_SERVED ? rec->open_served :
+		       rec->open_mirror;
+
+	change(t, rec, which, by < 0 && old < (uint32_t)-by ? 0 : old + (uint32_t)by, b, entry, mark);
 }
 
 void spm_itable_each(struct spm_itable *t, void (*fn)(struct spm_inode *rec, void *arg), void *arg)

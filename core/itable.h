@@ -5,13 +5,15 @@
 #include <pthread.h>
 #include <stdint.h>
 #include "core/handle.h"
+#include "core/ledger.h"
 
 /*
  * The inode table: what the kernel remembers of a mount, one 64-byte record per inode.
  *
  * The records are shared memory (a memfd) that outlives the process: node ids, lookup counts and open state
  * mean the same to whichever process maps it next. Everything else here (the index by inode number, the
- * free map) is derived from the records and rebuilt by spm_itable_attach().
+ * free map) is derived from the records and rebuilt by spm_itable_scan(). Counts change through the ledger of
+ * the request at hand (core/ledger.h).
  *
  * A node id is `seq << 32 | index`: seq differs each time an index is used again, so a stale id is found out.
  * Index 0 is the header, index 1 is the root (seq 0: node id 1, as FUSE fixes it).
@@ -31,6 +33,8 @@ enum spm_inode_flags {
 	SPM_INODE_PRIV = 1 << 3,    /* had suid or sgid when last looked at */
 	SPM_INODE_LARGE = 1 << 5,   /* had more than SPM_LARGE bytes when last looked at */
 	SPM_INODE_DIR = 1 << 4,
+	SPM_INODE_DAMAGED = 1 << 6, /* contradicts itself: never followed, its node id is stale for ever */
+	SPM_INODE_FLAGS = (1 << 7) - 1,
 };
 
 struct spm_inode {
@@ -44,6 +48,7 @@ struct spm_inode {
 	uint32_t open_served;
 	uint32_t open_mirror;
 	struct spm_handle handle;
+	uint16_t check; /* of what does not change as long as the record lives: ino, seq, slice, handle */
 };
 _Static_assert(sizeof(struct spm_inode) == 64, "a record is one cache line");
 
@@ -88,28 +93,49 @@ struct spm_itable {
 	uint32_t *index;    /* open addressing by (slice, ino), 0: empty */
 	uint32_t index_mask;
 	uint32_t live;
+	uint32_t damaged;   /* records set aside by spm_itable_scan() */
 };
 
-/* Makes an empty table for at most @max inodes (rounded up to chunks); memory is used as it fills.
- * -ENOMEM, or -errno of memfd_create(2). */
-int spm_itable_init(struct spm_itable *t, uint32_t max) SPM_MUST_CHECK;
-/* Takes over the table in @fd (owned by @t from then on), made by another process.
- * -EPROTO: not a table of this version; -EBADMSG: a record contradicts another. */
+/* Makes an empty table for at most @max inodes (rounded up to chunks); memory is used as it fills. Its size cannot be
+ * changed any more. The descriptor of the memfd, -ENOMEM, or -errno of memfd_create(2). */
+int spm_itable_create(uint32_t max) SPM_MUST_CHECK;
+/*
+ * Takes over the table in @fd (owned by @t from then on), just made or left by another process, in three steps:
+ *  attach  maps it. -EPROTO: not a table of this version.
+ *  settle  for each ledger that a process has left: makes its armed change. -EBADMSG: it makes no sense, and was
+ *          dropped.
+ *  scan    finds the records. One that contradicts itself or another is set aside: t->damaged counts them, the first
+ *          are logged. -ENOMEM.
+ */
 int spm_itable_attach(struct spm_itable *t, int fd) SPM_MUST_CHECK;
+int spm_itable_settle(struct spm_itable *t, struct spm_ledger *l);
+int spm_itable_scan(struct spm_itable *t) SPM_MUST_CHECK;
 void spm_itable_destroy(struct spm_itable *t);
 
-/* Finds or makes the record of an inode and counts one lookup. A record that is made has @flags from the start, so
- * that nobody finds it without. Returns it and its @nodeid; NULL: table full. */
+/* Finds or makes the record of an inode and counts one lookup, in @b as well (NULL: nobody else's request). A record
+ * that is made has @flags from the start, so that nobody finds it without. Returns it and its @nodeid; NULL: table
+ * or book full. */
 struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
-				    unsigned int flags, uint64_t *nodeid) SPM_MUST_CHECK;
+				    unsigned int flags, const struct spm_book *b, uint64_t *nodeid) SPM_MUST_CHECK;
 /* Sets up the root's record (node id 1), which is never forgotten. */
 void spm_itable_set_root(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h);
 /* The record of a node id, or NULL if it is stale. Stable while the caller knows that nlookup > 0. */
 struct spm_inode *spm_itable_get(struct spm_itable *t, uint64_t nodeid);
 /* The record of an inode if the kernel knows it, else NULL; counts nothing. */
 struct spm_inode *spm_itable_find(struct spm_itable *t, uint16_t slice, uint64_t ino, uint64_t *nodeid);
-/* Takes back @n lookups. True: that was the last one, the record is free and its last state is in @last. */
-bool spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, struct spm_inode *last);
+/* What spm_itable_forget() came to. */
+enum spm_forgot {
+	SPM_FORGOT_SOME, /* the record lives on, or there was none */
+	SPM_FORGOT_LAST, /* it would be gone: nothing was changed yet. Let go of what hangs on it, then call with @sure */
+	SPM_FORGOT_ALL,  /* the record is free */
+};
+/* Takes back @n lookups, and sets @entry of the ledger to @mark in the same step. */
+enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, bool sure, const struct spm_book *b,
+				  enum spm_entry entry, uint32_t mark);
+/* Changes a count of opens by @by (never below 0), and @entry of the ledger to @mark in the same step. With the
+ * inode's lock. */
+void spm_itable_count(struct spm_itable *t, struct spm_inode *rec, enum spm_count which, int by, const struct spm_book *b,
+		      enum spm_entry entry, uint32_t mark);
 /* Calls @fn for each live record under the table's lock. */
 void spm_itable_each(struct spm_itable *t, void (*fn)(struct spm_inode *rec, void *arg), void *arg);
 

@@ -3,6 +3,7 @@
 #include "core/commit.h"
 #include "fs/caller.h"
 #include "fs/control.h"
+#include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/ops.h"
 #include "fs/thread.h"
@@ -210,6 +211,7 @@ static int apply(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, cons
 		rc = spm_open_truncate(fs, rec, nodeid, (uint64_t)attr->st_size);
 	if (!rc && to_set & SET_TIMES)
 		rc = set_times(fd.fd, attr, to_set);
+	spm_fault("effect");
 	return rc;
 }
 

@@ -2,6 +2,7 @@
 #include "fs/control.h"
 #include "core/size.h"
 #include "fs/attr.h"
+#include "fs/fault.h"
 #include "fs/stats.h"
 
 #include <errno.h>
@@ -40,7 +41,13 @@ static const struct control_file files[] = {
 	{ "metrics", 0444, spm_stats_metrics, NULL },
 	{ "current", 0444, spm_stats_current, NULL },
 	{ "max", 0644, spm_stats_max, store_max },
+	{ SPM_FAULT_FILE, 0600, spm_fault_show, spm_fault_store }, /* for tests, see fault.h; the last one */
 };
+
+static size_t count_files(const struct spm_fs *fs)
+{
+	return SPM_ARRAY_SIZE(files) - !fs->desks.state->faults_on;
+}
 
 static const struct control_file *file_of(uint64_t nodeid)
 {
@@ -72,7 +79,7 @@ void spm_control_lookup(fuse_req_t req, uint64_t parent, const char *name)
 
 	if (spm_control_is(parent)) {
 		e.ino = 0;
-		for (size_t i = 0; i < SPM_ARRAY_SIZE(files); i++)
+		for (size_t i = 0; i < count_files(spm_fs_of(req)); i++)
 			if (!strcmp(files[i].name, name))
 				e.ino = SPM_CONTROL_BIT | (i + 1);
 	}
@@ -175,7 +182,7 @@ void spm_control_readdir(fuse_req_t req, size_t size, off_t off, bool plus)
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	for (size_t i = (size_t)off; i < SPM_ARRAY_SIZE(files) + 2; i++) {
+	for (size_t i = (size_t)off; i < count_files(spm_fs_of(req)) + 2; i++) {
 		uint64_t id = SPM_CONTROL_BIT | (i < 2 ? 0 : i - 1);
 		struct fuse_entry_param e = { .ino = i < 2 ? 0 : id, .attr = attr_of(id),
 					      .entry_timeout = SPM_TIMEOUT_LONG, .attr_timeout = SPM_TIMEOUT_LONG };

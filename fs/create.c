@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/control.h"
 #include "fs/entry.h"
+#include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/ops.h"
 #include "fs/thread.h"
@@ -49,6 +50,37 @@ static int link_orphan(struct spm_slice *s, int fd, const struct stat *st)
 	return link_fd(fd, s->orphans_fd, name);
 }
 
+/* A file made by O_TMPFILE gets a name among the orphans; what an earlier worker made for this request goes. */
+static int link_tmpfile(struct spm_slice *s, int fd, struct stat *st)
+{
+	uint64_t before;
+	int rc;
+
+	if (spm_again(&before, NULL) && before != st->st_ino)
+		(void)spm_slice_orphan_remove(s, before, false);
+	spm_self->desk->begun = 0;
+	spm_begin(st->st_ino, 0, 0);
+	rc = link_orphan(s, fd, st);
+	spm_fault("linked");
+	st->st_nlink = 1;
+	return rc;
+}
+
+/* A descriptor of the new file. */
+static int open_new(int dirfd, const char *name, mode_t mode, int flags)
+{
+	const int how = O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC | (flags & O_TRUNC);
+	bool again = spm_again(NULL, NULL);
+	int fd;
+
+	spm_begin(0, 0, 0);
+	fd = openat(dirfd, name, how | (flags & O_EXCL), mode);
+	if (fd < 0 && errno == EEXIST && again)
+		fd = openat(dirfd, name, how, mode);
+	spm_fault("effect");
+	return fd;
+}
+
 static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char *name, mode_t mode, int flags,
 		     struct stat *st)
 {
@@ -62,16 +94,13 @@ static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char 
 	if (tmpfile)
 		fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode & 07777);
 	else
-		fd = openat(dirfd, name, O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC | (flags & (O_EXCL | O_TRUNC)),
-			    mode & 07777);
+		fd = open_new(dirfd, name, mode & 07777, flags);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, st))
 		rc = -errno;
-	else if (tmpfile) {
-		rc = link_orphan(s, fd, st);
-		st->st_nlink = 1;
-	}
+	else if (tmpfile)
+		rc = link_tmpfile(s, fd, st);
 	if (rc) {
 		close(fd);
 		return rc;
@@ -106,15 +135,15 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 		if (!rc)
 			rc = spm_open_file(fs, rec, e.ino, fd, fi->flags & ~O_TRUNC, &open_out);
 		if (rc)
-			spm_forget(fs, e.ino, 1);
+			spm_uncount(fs, e.ino);
 	}
 	if (!rc && !spm_self->wire.tmpfile)
 		spm_fresh_changed(fs, parent);
 	if (rc)
 		spm_reply_rc(req, rc);
 	else if (spm_open_reply(req, &e, &open_out) == -ENOENT) {
-		spm_open_release(fs, e.ino, open_out.fh);
-		spm_forget(fs, e.ino, 1);
+		spm_open_undo(fs, e.ino, open_out.fh);
+		spm_uncount(fs, e.ino);
 	}
 }
 
@@ -133,6 +162,19 @@ static void reply_made(fuse_req_t req, uint64_t parent, int dirfd, const char *n
 		spm_entry_reply(req, &e);
 }
 
+/* After an attempt to make a name: whether it is there because this request made it before. */
+static int made(int rc, bool again, int dirfd, const char *name, mode_t type)
+{
+	int failed = rc ? -errno : 0;
+	struct stat st;
+
+	spm_fault("effect");
+	if (failed == -EEXIST && again && !fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) &&
+	    (st.st_mode & S_IFMT) == type)
+		return 0;
+	return failed;
+}
+
 void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	struct spm_inode *dir = NULL;
@@ -142,8 +184,11 @@ void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 
 	(void)keep;
 	if (!rc) {
+		bool again = spm_again(NULL, NULL);
+
 		become_client(req);
-		rc = mknodat(fd.fd, name, mode, rdev) ? -errno : 0;
+		spm_begin(0, 0, 0);
+		rc = made(mknodat(fd.fd, name, mode, rdev), again, fd.fd, name, mode & S_IFMT ? mode & S_IFMT : S_IFREG);
 	}
 	reply_made(req, parent, fd.fd, name, rc);
 }
@@ -155,8 +200,11 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
 
 	if (!rc) {
+		bool again = spm_again(NULL, NULL);
+
 		become_client(req);
-		rc = mkdirat(fd.fd, name, mode) ? -errno : 0;
+		spm_begin(0, 0, 0);
+		rc = made(mkdirat(fd.fd, name, mode), again, fd.fd, name, S_IFDIR);
 	}
 	reply_made(req, parent, fd.fd, name, rc);
 }
@@ -168,8 +216,11 @@ void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const
 	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
 
 	if (!rc) {
+		bool again = spm_again(NULL, NULL);
+
 		become_client(req);
-		rc = symlinkat(target, fd.fd, name) ? -errno : 0;
+		spm_begin(0, 0, 0);
+		rc = made(symlinkat(target, fd.fd, name), again, fd.fd, name, S_IFLNK);
 	}
 	reply_made(req, parent, fd.fd, name, rc);
 }
@@ -203,6 +254,21 @@ static int link_in(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, in
 	return link_fd(fd.fd, dirfd, name);
 }
 
+/* Whether the name is the inode's already. It may have been its first, taken from among the orphans. */
+static bool is_linked(struct spm_fs *fs, struct spm_inode *rec, int dirfd, const char *name)
+{
+	struct spm_slice *s = spm_slice_of(fs, rec);
+	char orphan[SPM_ORPHAN_NAME_LEN];
+	struct stat st;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) || st.st_ino != rec->ino)
+		return false;
+	spm_slice_orphan_name(rec->ino, orphan);
+	if (fstatat(s->orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW))
+		spm_inode_clear(rec, SPM_INODE_ORPHAN);
+	return true;
+}
+
 void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const char *newname)
 {
 	struct spm_fs *fs = spm_fs_of(req);
@@ -210,7 +276,14 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	int rc = spm_control_is(ino) ? -EPERM : rec ? parent_dir(fs, newparent, newname, &dir, &fd) : SPM_STALE;
 
-	if (!rc)
+	if (!rc) {
+		bool again = spm_again(NULL, NULL);
+
+		spm_begin(rec->ino, 0, ino);
 		rc = link_in(fs, rec, ino, fd.fd, newname);
+		spm_fault("effect");
+		if (rc && again)
+			rc = is_linked(fs, rec, fd.fd, newname) ? 0 : rc;
+	}
 	reply_made(req, newparent, fd.fd, newname, rc);
 }

@@ -2,6 +2,9 @@
 #include "fs/entry.h"
 #include "fs/attr.h"
 #include "fs/control.h"
+#include "fs/fault.h"
+#include "fs/open.h"
+#include "fs/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,14 +30,15 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 	else if (S_ISREG(st->st_mode) && fs->reopened)
 		/* mappings outlive a mount: in a kept region any file may have one until a lease test says no */
 		flags = SPM_INODE_MAPPED;
-	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, flags, &nodeid);
+	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, flags, spm_my_book(), &nodeid);
 	if (!rec)
 		return -ENOMEM;
+	spm_fault("counted");
 	if (S_ISDIR(st->st_mode)) {
 		/* again, since others may change a directory at any time: what is shown was read after this was noted */
 		spm_fresh_shown(fs, nodeid);
 		if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) {
-			spm_forget(fs, nodeid, 1);
+			spm_uncount(fs, nodeid);
 			return -errno;
 		}
 	}
@@ -61,7 +65,7 @@ int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *
 		return rc;
 	rc = spm_names_set(fs, e->ino, parent, name);
 	if (rc)
-		spm_forget(fs, e->ino, 1);
+		spm_uncount(fs, e->ino);
 	return rc;
 }
 
@@ -70,23 +74,55 @@ void spm_entry_reply(fuse_req_t req, const struct fuse_entry_param *e)
 	struct spm_fs *fs = spm_fs_of(req);
 
 	if (fuse_reply_entry(req, e) == -ENOENT)
-		spm_forget(fs, e->ino, 1);
+		spm_uncount(fs, e->ino);
 }
 
-void spm_forget(struct spm_fs *fs, uint64_t nodeid, uint64_t n)
+/* Nobody will refer to the inode any more: what hangs on its record goes, so that a crash leaves no record without. */
+static void let_go(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
 {
-	struct spm_inode last;
-	struct spm_slice *s;
+	struct spm_slice *s = spm_slice_of(fs, rec);
+	pthread_mutex_t *lock;
 
-	if (spm_control_is(nodeid) || !spm_itable_forget(&fs->itable, nodeid, n, &last))
+	lock = spm_lock_inode(fs, nodeid);
+	spm_open_close_backing(fs, rec);
+	pthread_mutex_unlock(lock);
+	if (!spm_inode_is(rec, SPM_INODE_ORPHAN))
 		return;
-	s = spm_slice_of(fs, &last);
+	if (spm_inode_is(rec, SPM_INODE_LARGE))
+		spm_session_blocking(); /* giving gigabytes back takes its time */
+	if (spm_slice_orphan_remove(s, rec->ino, false) == -EISDIR)
+		spm_slice_orphan_remove(s, rec->ino, true);
+	spm_fault("removed");
+}
+
+void spm_forget_noted(struct spm_fs *fs, uint64_t nodeid, uint64_t n, const struct spm_book *b, enum spm_entry entry,
+		      uint32_t mark)
+{
+	enum spm_forgot rc;
+	bool sure = false;
+
+	if (spm_control_is(nodeid)) {
+		if (b)
+			b->ledger->entry[entry] = mark;
+		return;
+	}
+	while ((rc = spm_itable_forget(&fs->itable, nodeid, n, sure, b, entry, mark)) == SPM_FORGOT_LAST) {
+		struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+
+		if (rec)
+			let_go(fs, rec, nodeid);
+		sure = true;
+	}
+	if (rc != SPM_FORGOT_ALL)
+		return;
 	spm_fd_drop(&fs->fds, nodeid);
 	spm_names_forget(fs, nodeid);
-	if (last.backing_id)
-		spm_wire_backing_close(fs->dev_fd, last.backing_id);
-	if (last.flags & SPM_INODE_ORPHAN && last.flags & SPM_INODE_LARGE)
-		spm_session_blocking(); /* giving gigabytes back takes its time */
-	if (last.flags & SPM_INODE_ORPHAN && spm_slice_orphan_remove(s, last.ino, false) == -EISDIR)
-		spm_slice_orphan_remove(s, last.ino, true);
+}
+
+void spm_uncount(struct spm_fs *fs, uint64_t nodeid)
+{
+	const struct spm_book *b = spm_my_book();
+	uint32_t n = b ? b->ledger->entry[SPM_ENTRY_LOOKUPS] : 0;
+
+	spm_forget_noted(fs, nodeid, 1, b, SPM_ENTRY_LOOKUPS, n ? n - 1 : 0);
 }

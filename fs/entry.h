@@ -19,7 +19,11 @@ int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *
 /* Replies with an entry; takes the lookup back if the kernel did not take the reply. */
 void spm_entry_reply(fuse_req_t req, const struct fuse_entry_param *e);
 
-/* Takes back @n lookups and, with the last, whatever the server still kept for the inode. */
-void spm_forget(struct spm_fs *fs, uint64_t nodeid, uint64_t n);
+/* Takes back @n lookups and, with the last, whatever the server still kept for the inode; in the same step @entry of
+ * the book (may be NULL) becomes @mark. */
+void spm_forget_noted(struct spm_fs *fs, uint64_t nodeid, uint64_t n, const struct spm_book *b, enum spm_entry entry,
+		      uint32_t mark);
+/* Takes back the last lookup that the request in hand has counted. */
+void spm_uncount(struct spm_fs *fs, uint64_t nodeid);
 
 #endif

@@ -8,23 +8,22 @@
 #include <stdatomic.h>
 #include "core/itable.h"
 #include "core/slice.h"
+#include "fs/desk.h"
 #include "fs/fdcache.h"
 #include "fs/fresh.h"
 #include "fs/names.h"
 #include "fs/nohalt.h"
 #include "fs/options.h"
+#include "fs/takeover.h"
 #include "fs/wire.h"
 
 #define SPM_INODE_LOCKS 256u
 #define SPM_NAME_MAX    255
 
-/* Counters; all only ever grow, but for the open_ ones. */
+/* What the records add up to; counters that only grow are in the shared state. */
 struct spm_counters {
-	atomic_ullong requests;
 	atomic_llong open_direct;
 	atomic_llong open_mirror;
-	atomic_ullong mode_held; /* mirror was asked for, a live mapping kept the file direct */
-	atomic_ullong wakeups;   /* times the server had gone to sleep before a request came */
 };
 
 /* A thing that may be off, and why. */
@@ -36,7 +35,7 @@ struct spm_feature {
 /*
  * The one context of a worker.
  *
- * Lock order: an inode lock, then fds' locks or the itable's lock (both leaves). Two inode locks are never
+ * Lock order: an inode lock, then backing_lock, fds' locks or the itable's lock (all leaves). Two inode locks are never
  * held at once. No lock is held over a reply.
  */
 #define SPM_IDLE_BACKINGS 256u
@@ -44,6 +43,8 @@ struct spm_feature {
 struct spm_fs {
 	const struct spm_options *opts;
 	struct spm_slice root;
+	struct spm_desks desks;
+	struct spm_takeover takeover;
 	struct spm_itable itable;
 	struct spm_fdcache fds;
 	struct spm_fresh fresh;
@@ -53,7 +54,9 @@ struct spm_fs {
 
 	struct fuse_session *se;
 	int dev_fd;
+	int signal_fd; /* SIGTERM */
 	struct spm_wire_init init;
+	bool init_differs; /* replayed for the second worker, it came out unlike the first time */
 	struct spm_feature passthrough;
 	struct spm_feature leases;
 	struct spm_nohalt nohalt; /* used by the thread with the lead, see session.c */
@@ -62,6 +65,8 @@ struct spm_fs {
 	 * inode to itself (lease test, mirror, forget) closes its id, so an entry only means "look whether
 	 * there is something to close".
 	 */
+	/* over making a backing id and recording it, so that after a crash at most one is unknown */
+	pthread_mutex_t backing_lock;
 	struct {
 		pthread_mutex_t lock; /* guards the ring; a leaf */
 		uint64_t nodeid[SPM_IDLE_BACKINGS];
@@ -76,7 +81,6 @@ struct spm_fs {
 		pthread_t thread;
 		bool running, stop;
 	} sampler;
-	pid_t keeper_pid;
 	bool reopened;            /* the region is a kept one */
 	int ready_fd;             /* told once INIT is done; -1 afterwards */
 	struct spm_counters count;

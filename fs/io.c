@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/commit.h"
 #include "fs/control.h"
+#include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/session.h"
 #include "fs/thread.h"
@@ -62,6 +63,7 @@ static int reply_splice(fuse_req_t req, int fd, size_t size, off_t off)
 		done += (size_t)n;
 		in_pipe += (size_t)n;
 	}
+	spm_fault("reply");
 	n = splice(t->pipe[0], NULL, spm_fs_of(req)->dev_fd, NULL, h.len, 0);
 	if (n == (ssize_t)h.len || (n < 0 && errno == ENOENT)) {
 		fuse_reply_none(req); /* the reply is out, or nobody waits for it: libfuse only lets go */
@@ -111,11 +113,19 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	struct spm_inode *rec;
 	ssize_t n = -1;
+	uint64_t done;
 	int rc;
 
 	(void)fi;
 	if (spm_control_is(ino)) {
 		spm_control_write(req, ino, buf, size);
+		return;
+	}
+	if (spm_was_done(&rc, &done)) {
+		if (rc)
+			spm_reply_rc(req, rc);
+		else
+			fuse_reply_write(req, (size_t)done);
 		return;
 	}
 	rc = data_fd(spm_fs_of(req), ino, &rec, &fd);
@@ -126,10 +136,12 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		if (spm_inode_is(rec, SPM_INODE_PRIV))
 			spm_as_self();
 		n = pwrite(fd.fd, buf, size, off);
-		rc = n < 0 ? -errno : 0;
+		rc = n >= 0 ? 0 : errno == EBADF ? -EPERM : -errno;
+		spm_fault("effect");
+		spm_done(rc, (uint64_t)n);
 	}
 	if (rc)
-		spm_reply_rc(req, rc == -EBADF ? -EPERM : rc);
+		spm_reply_rc(req, rc);
 	else
 		fuse_reply_write(req, (size_t)n);
 }
@@ -139,9 +151,14 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
-	int rc = data_fd(fs, ino, &rec, &fd);
+	int rc;
 
 	(void)fi;
+	if (spm_was_done(&rc, NULL)) {
+		spm_reply_rc(req, rc);
+		return;
+	}
+	rc = data_fd(fs, ino, &rec, &fd);
 	if (!rc) {
 		/* the client's kernel has taken suid away already if its caller loses it */
 		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec, SPM_INODE_PRIV));
@@ -153,6 +170,8 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 			rc = spm_commit_range(spm_slice_of(fs, rec), fd.fd, (uint64_t)off, (uint64_t)(off + len));
 		if (!rc && fallocate(fd.fd, mode, off, len))
 			rc = errno == EBADF ? -EPERM : -errno;
+		spm_fault("effect");
+		spm_done(rc, 0);
 	}
 	spm_reply_rc(req, rc);
 }
@@ -182,11 +201,19 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 	spm_auto_fd struct spm_fd from = SPM_FD_NONE, to = SPM_FD_NONE;
 	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
+	uint64_t done = 0;
 	ssize_t n = 0;
 	int rc;
 
 	(void)fi_in;
 	(void)fi_out;
+	if (spm_was_done(&rc, &done)) {
+		if (rc)
+			spm_reply_rc(req, rc);
+		else
+			fuse_reply_write(req, (size_t)done);
+		return;
+	}
 	rc = spm_control_is(in) || spm_control_is(out) ? -EOPNOTSUPP : data_fd(fs, in, &rec, &from);
 	if (!rc)
 		rc = data_fd(fs, out, &rec, &to);
@@ -198,6 +225,8 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		spm_session_blocking();
 		n = copy_file_range(from.fd, &off_in, to.fd, &off_out, len, (unsigned int)flags);
 		rc = n < 0 ? -errno : 0;
+		spm_fault("effect");
+		spm_done(rc, (uint64_t)n);
 	}
 	if (rc)
 		spm_reply_rc(req, rc);
@@ -228,6 +257,7 @@ void spm_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, s
 			memcpy(buf, in_buf, in_size);
 		if (ioctl(fd.fd, cmd, buf))
 			rc = -errno;
+		spm_fault("effect");
 		if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR) {
 			/* descriptors from before would still write; and ctime has changed */
 			spm_fd_drop(&spm_fs_of(req)->fds, ino);

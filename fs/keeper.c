@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/statfs.h>
@@ -38,6 +39,8 @@ struct keeper {
 	int host_ns;
 	int home_ns;   /* the region's */
 	int bdi_fd;
+	int state_fd, buffers_fd, inodes_fd;
+	struct spm_state *state;
 	struct spm_nohalt nohalt;
 	dev_t dev;
 	bool settled;  /* the mount has been in use */
@@ -282,7 +285,8 @@ static int mount_on_host(struct keeper *k)
 static int run_worker(struct keeper *k, int ready_fd)
 {
 	struct spm_worker_args a = { .opts = k->o, .root = k->root, .dev_fd = k->fuse_fd, .ready_fd = ready_fd,
-				     .keeper_pid = getppid(), .reopened = k->reopened, .nohalt = k->nohalt };
+				     .state_fd = k->state_fd, .buffers_fd = k->buffers_fd, .inodes_fd = k->inodes_fd,
+				     .reopened = k->reopened, .nohalt = k->nohalt };
 	int rc = spm_cgroup_join(&k->cgroup);
 
 	k->report(SPM_REPORT_CHILD, "", k->report_arg);
@@ -311,10 +315,6 @@ static int start_worker(struct keeper *k, char note[static 512])
 		exit(run_worker(k, p[1]));
 	}
 	close(p[1]);
-	/* the connection is the worker's alone: when it dies, clients are told instead of left waiting */
-	close_fd(&k->fuse_fd);
-	spm_nohalt_close(&k->nohalt);
-	spm_slice_close(&k->root);
 	while (at < 511 && ((n = read(p[0], note + at, 511 - at)) > 0 || (n < 0 && errno == EINTR)))
 		at += n > 0 ? (size_t)n : 0;
 	note[at] = '\0';
@@ -334,8 +334,9 @@ static int reap(struct keeper *k)
 		;
 	k->worker = 0;
 	if (WIFSIGNALED(status)) {
-		spm_log(SPM_LOG_ERR, "%s: the worker was killed by signal %d (%s); the mount is over",
+		spm_log(SPM_LOG_ERR, "%s: the worker was killed by signal %d (%s)",
 			k->o->mountpoint, WTERMSIG(status), strsignal(WTERMSIG(status)));
+		k->state->death_signal = (uint32_t)WTERMSIG(status);
 		rc = SPM_EXIT_FAILED;
 	} else if (WEXITSTATUS(status)) {
 		rc = SPM_EXIT_FAILED;
@@ -365,13 +366,23 @@ static int end(struct keeper *k)
 	return 0;
 }
 
+static int start_worker(struct keeper *k, char note[static 512]);
 static int watch(struct keeper *k)
 {
 	for (;;) {
-		int sig = sigwaitinfo(&k->signals, NULL);
+		int sig = sigwaitinfo(&k->signals, NULL), rc;
+		char note[512];
 
-		if (sig == SIGCHLD)
-			return reap(k);
+		if (sig == SIGCHLD) {
+			rc = reap(k);
+			if (rc != SPM_EXIT_FAILED || k->state->restarts >= 100000)
+				return rc;
+			do {
+				k->state->generation++;
+				k->state->restarts++;
+			} while (start_worker(k, note) && reap(k) == SPM_EXIT_FAILED);
+			continue;
+		}
 		if (sig > 0)
 			return end(k);
 	}
@@ -391,17 +402,6 @@ static void clean_up(struct keeper *k)
 	if (k->pinned && (k->settled ? !k->o->keep : !k->reopened))
 		spm_mounts_unpin(k->o->name, k->home_ns);
 	spm_cgroup_remove(&k->cgroup);
-}
-
-/* What ending a mount needs: entering namespaces, looking at processes, ending the worker. */
-static int confine(void)
-{
-	uint64_t keep = SPM_CAP(CAP_SYS_ADMIN) | SPM_CAP(CAP_SYS_CHROOT) | SPM_CAP(CAP_SYS_PTRACE) |
-			SPM_CAP(CAP_KILL) | SPM_CAP(CAP_DAC_OVERRIDE) | SPM_CAP(CAP_DAC_READ_SEARCH);
-	uint64_t have;
-	int rc = spm_caps_permitted(&have);
-
-	return rc ? rc : spm_caps_set(have & keep, have & keep);
 }
 
 static void own_process(struct keeper *k)
@@ -439,9 +439,14 @@ int spm_keeper_main(struct spm_options *o, spm_report_fn report, void *arg)
 	if (!rc)
 		rc = mount_on_host(&k);
 	if (!rc)
+		rc = spm_desks_create(&k.state_fd, &k.buffers_fd);
+	if (!rc) {
+		k.inodes_fd = spm_itable_create(32u << 20);
+		k.state = mmap(NULL, SPM_STATE_HEAD_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, k.state_fd, 0);
+		k.state->keeper_pid = (uint32_t)getpid();
+		k.state->generation = 1;
 		rc = start_worker(&k, note);
-	if (!rc)
-		rc = confine();
+	}
 	if (rc) {
 		clean_up(&k);
 		spm_fail(&k.err, rc, "%s", strerror(-rc));

@@ -37,14 +37,15 @@ void spm_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void spm_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	spm_forget(spm_fs_of(req), ino, nlookup);
+	spm_forget_noted(spm_fs_of(req), ino, nlookup, spm_my_book(), SPM_ENTRY_SETTLED, 1);
 	fuse_reply_none(req);
 }
 
 void spm_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
 	for (size_t i = 0; i < count; i++)
-		spm_forget(spm_fs_of(req), forgets[i].ino, forgets[i].nlookup);
+		spm_forget_noted(spm_fs_of(req), forgets[i].ino, forgets[i].nlookup, spm_my_book(), SPM_ENTRY_SETTLED,
+				 (uint32_t)i + 1);
 	fuse_reply_none(req);
 }
 

@@ -2,6 +2,7 @@
 #include "fs/names.h"
 #include "fs/fs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -29,6 +30,64 @@ int spm_names_init(struct spm_fs *fs)
 	n->bucket = calloc(SPM_NAMES_BUCKETS, sizeof(*n->bucket));
 	n->on = n->bucket;
 	return n->on ? 0 : -ENOMEM;
+}
+
+struct dirs {
+	uint64_t *ids;
+	size_t count, room;
+	const struct spm_itable *t;
+	int rc;
+};
+
+static void collect_dir(struct spm_inode *rec, void *arg)
+{
+	struct dirs *d = arg;
+	uint64_t *ids = d->ids;
+
+	if (!spm_inode_is(rec, SPM_INODE_DIR) || d->rc)
+		return;
+	if (d->count == d->room) {
+		d->room = d->room ? d->room * 2 : 64;
+		ids = realloc(d->ids, d->room * sizeof(*ids));
+		if (!ids) {
+			d->rc = -ENOMEM;
+			return;
+		}
+		d->ids = ids;
+	}
+	d->ids[d->count++] = (uint64_t)rec->seq << 32 | (uint64_t)(rec - d->t->records);
+}
+
+static int rebuild_dir(struct spm_fs *fs, uint64_t parent)
+{
+	const struct spm_inode *rec = spm_itable_get(&fs->itable, parent);
+	int fd = rec ? spm_inode_open(fs, rec, parent, O_RDONLY) : -1, rc = 0;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+	uint64_t nodeid;
+
+	if (!dir) { /* removed, and so empty */
+		spm_cleanup_close(&fd);
+		return 0;
+	}
+	while (!rc && (de = readdir(dir)))
+		if (de->d_type != DT_DIR && spm_itable_find(&fs->itable, rec->slice, de->d_ino, &nodeid))
+			rc = spm_names_set(fs, nodeid, parent, de->d_name);
+	closedir(dir);
+	return rc;
+}
+
+int spm_names_rebuild(struct spm_fs *fs)
+{
+	struct dirs d = { .t = &fs->itable };
+
+	if (!fs->names.on)
+		return 0;
+	spm_itable_each(&fs->itable, collect_dir, &d);
+	for (size_t i = 0; i < d.count && !d.rc; i++)
+		d.rc = rebuild_dir(fs, d.ids[i]);
+	free(d.ids);
+	return d.rc;
 }
 
 void spm_names_destroy(struct spm_names *n)

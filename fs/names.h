@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include "core/itable.h"
+#include "core/util.h"
 
 /*
  * How an inode of the region is opened: by its file handle, or, where the kernel allows that for directories
@@ -32,6 +33,8 @@ struct spm_fs;
 
 /* Finds out whether names are needed. -ENOMEM, or -errno of a region that allows neither. */
 int spm_names_init(struct spm_fs *fs);
+/* In a worker that takes over: finds the names of all inodes in the table again, from the directories in it. -ENOMEM. */
+int spm_names_rebuild(struct spm_fs *fs) SPM_MUST_CHECK;
 void spm_names_destroy(struct spm_names *n);
 
 /* Remembers a name of an inode; does nothing where handles will do. -ENOMEM. */

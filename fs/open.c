@@ -5,6 +5,7 @@
 #include "core/region.h"
 #include "fs/attr.h"
 #include "fs/control.h"
+#include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/session.h"
 #include "fs/thread.h"
@@ -62,11 +63,44 @@ enum spm_map spm_open_preference(struct spm_fs *fs, struct spm_inode *rec, uint6
 	return fs->opts->map;
 }
 
-static void close_backing(struct spm_fs *fs, struct spm_inode *rec)
+int spm_open_backing(struct spm_fs *fs, uint64_t nodeid, struct spm_inode *rec, int fd)
 {
-	if (rec->backing_id)
-		spm_wire_backing_close(fs->dev_fd, rec->backing_id);
+	struct spm_state *s = fs->desks.state;
+	int id;
+
+	pthread_mutex_lock(&fs->backing_lock);
+	s->backing_opening = nodeid;
+	spm_state_barrier();
+	id = spm_wire_backing_open(fs->dev_fd, fd);
+	if (id > 0) {
+		spm_fault("backing");
+		if (rec)
+			rec->backing_id = id;
+		spm_state_barrier();
+		s->backing_last = id;
+	}
+	spm_state_barrier();
+	s->backing_opening = 0;
+	pthread_mutex_unlock(&fs->backing_lock);
+	return id;
+}
+
+void spm_open_close_backing(struct spm_fs *fs, struct spm_inode *rec)
+{
+	struct spm_desk *desk = spm_self ? spm_self->desk : NULL;
+	int id = rec->backing_id;
+
+	if (!id)
+		return;
+	/* the record must never name an id that is closed, nor an id be open that nobody names */
+	if (desk)
+		desk->closing_id = id;
+	spm_state_barrier();
 	rec->backing_id = 0;
+	spm_state_barrier();
+	spm_wire_backing_close(fs->dev_fd, id);
+	if (desk)
+		desk->closing_id = 0;
 }
 
 /* With the inode's lock, and no live opens: does anyone map it? Forgets the question once it is answered no. */
@@ -80,7 +114,7 @@ static bool still_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t node
 		return false;
 	if (!fs->leases.on)
 		return true;
-	close_backing(fs, rec);
+	spm_open_close_backing(fs, rec);
 	spm_fd_drop(&fs->fds, nodeid);
 	fd = spm_inode_open(fs, rec, nodeid, O_RDWR | O_NONBLOCK);
 	if (fd < 0)
@@ -131,7 +165,7 @@ static bool choose_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	if (wish == SPM_MAP_MIRROR) {
 		if (!still_mapped(fs, rec, nodeid, LEASE_RETRIES))
 			return false;
-		atomic_fetch_add_explicit(&fs->count.mode_held, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&fs->desks.state->mode_held, 1, memory_order_relaxed);
 		return true;
 	}
 	*must = wish == SPM_MAP_DIRECT;
@@ -184,18 +218,23 @@ static int check_writable(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	return how & O_APPEND && (flags & (O_APPEND | O_TRUNC)) != O_APPEND ? -EPERM : 0;
 }
 
-static int ensure_backing(struct spm_fs *fs, struct spm_inode *rec, int fd)
+static int ensure_backing(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd)
 {
 	int id;
 
 	if (rec->backing_id)
 		return 0;
 	spm_as_self(); /* the kernel keeps these credentials for the file's reads and writes */
-	id = spm_wire_backing_open(fs->dev_fd, fd);
-	if (id < 0)
-		return id;
-	rec->backing_id = id;
-	return 0;
+	id = spm_open_backing(fs, nodeid, rec, fd);
+	return id < 0 ? id : 0;
+}
+
+/* With the inode's lock: one more open, in the ledger of the request as well. */
+static void count_open(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, enum spm_count which)
+{
+	spm_self->desk->ledger.opened_id = nodeid;
+	spm_itable_count(&fs->itable, rec, which, 1, spm_my_book(), SPM_ENTRY_OPENED, which + 1);
+	spm_fault("counted");
 }
 
 static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
@@ -210,15 +249,12 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 		fd = cached.fd;
 	}
 	if (!rc)
-		rc = ensure_backing(fs, rec, fd);
+		rc = ensure_backing(fs, rec, nodeid, fd);
 	if (rc)
 		return rc;
 	/* a plain write takes suid away whoever writes; served, root's writes leave it as on tmpfs */
 	served = writes && (fs->served_writes || spm_inode_is(rec, SPM_INODE_PRIV));
-	if (served)
-		rec->open_served++;
-	else
-		rec->open_plain++;
+	count_open(fs, rec, nodeid, served ? SPM_COUNT_SERVED : SPM_COUNT_PLAIN);
 	if ((flags & O_ACCMODE) != O_WRONLY) /* without reading there is no mapping */
 		spm_inode_set(rec, SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0));
 	atomic_fetch_add_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
@@ -231,7 +267,8 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	return 0;
 }
 
-static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, int flags, struct spm_wire_open_out *out)
+static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int flags,
+			struct spm_wire_open_out *out)
 {
 	/*
 	 * Always: the cache holds what the region holds. Each direct open has the kernel drop it before the
@@ -243,7 +280,7 @@ static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, int flags, str
 		out->fh |= SPM_FH_WRITES;
 	if ((flags & O_ACCMODE) == O_RDWR) /* what a mapping writes sets times when it is written back */
 		spm_inode_set(rec, SPM_INODE_WRMAPPED);
-	rec->open_mirror++;
+	count_open(fs, rec, nodeid, SPM_COUNT_MIRROR);
 	atomic_fetch_add_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
 }
 
@@ -254,6 +291,7 @@ static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t no
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
 	bool commit = !fs->opts->commit_lazy && !rec->open_mirror && fs->passthrough.on;
 	struct stat st = { .st_size = 0 };
+	uint64_t was;
 	int rc;
 
 	(void)keep;
@@ -267,16 +305,21 @@ static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t no
 	}
 	if (fstat(fd, &st))
 		return -errno;
+	/* a request that comes again finds the new size, but perhaps not all of its memory */
+	if (!spm_again(&was, NULL))
+		was = (uint64_t)st.st_size;
+	spm_begin(was, 0, 0);
 	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
 		spm_session_blocking();
 	if (ftruncate(fd, (off_t)size))
 		return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
-	if (!commit || size <= (uint64_t)st.st_size ||
+	spm_fault("truncated");
+	if (!commit || size <= was ||
 	    (!opened_direct(rec) && spm_open_preference(fs, rec, nodeid) == SPM_MAP_MIRROR))
 		return 0;
 	spm_session_blocking();
-	rc = spm_commit_range(spm_slice_of(fs, rec), fd, (uint64_t)st.st_size, size);
-	if (rc && ftruncate(fd, st.st_size))
+	rc = spm_commit_range(spm_slice_of(fs, rec), fd, was, size);
+	if (rc && ftruncate(fd, (off_t)was))
 		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back a truncate: %m", (unsigned long long)rec->ino);
 	return rc;
 }
@@ -309,7 +352,7 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 			return rc;
 	}
 	if (!choose_direct(fs, rec, nodeid, &must)) {
-		open_mirror(fs, rec, flags, out);
+		open_mirror(fs, rec, nodeid, flags, out);
 		return 0;
 	}
 	rc = committed ? committed : open_direct(fs, rec, nodeid, fd, flags, out);
@@ -318,8 +361,8 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 	/* auto, or a file that cannot be passed through: the mirror serves it, unless somebody may map it */
 	if (still_mapped(fs, rec, nodeid, LEASE_RETRIES))
 		return rc;
-	close_backing(fs, rec);
-	open_mirror(fs, rec, flags, out);
+	spm_open_close_backing(fs, rec);
+	open_mirror(fs, rec, nodeid, flags, out);
 	return 0;
 }
 
@@ -344,29 +387,21 @@ static void leave_idle(struct spm_fs *fs, uint64_t nodeid)
 	(void)lock;
 	/* looked up again: it may have been forgotten, and its record given to another inode */
 	if (spm_itable_get(&fs->itable, oldest) == rec && !opened_direct(rec))
-		close_backing(fs, rec);
+		spm_open_close_backing(fs, rec);
 }
 
 /* True: that was the last direct open, and its backing id is still there. */
-static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t fh)
+static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t fh, enum spm_entry entry,
+			  uint32_t mark)
 {
 	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
-	uint32_t *count;
+	enum spm_count which = (fh & SPM_FH_KIND_MASK) == SPM_OPEN_PLAIN ? SPM_COUNT_PLAIN :
+			       (fh & SPM_FH_KIND_MASK) == SPM_OPEN_SERVED ? SPM_COUNT_SERVED : SPM_COUNT_MIRROR;
 
 	(void)lock;
-	switch (fh & SPM_FH_KIND_MASK) {
-	case SPM_OPEN_PLAIN:
-		count = &rec->open_plain;
-		break;
-	case SPM_OPEN_SERVED:
-		count = &rec->open_served;
-		break;
-	default:
-		count = &rec->open_mirror;
-	}
-	if (*count)
-		--*count;
-	if (count == &rec->open_mirror) {
+	spm_itable_count(&fs->itable, rec, which, -1, spm_my_book(), entry, mark);
+	spm_fault("counted");
+	if (which == SPM_COUNT_MIRROR) {
 		/* a mirror's RELEASE comes after its last mapping, and its pages have been written */
 		if (!rec->open_mirror && !spm_inode_is(rec, SPM_INODE_MAPPED))
 			spm_inode_clear(rec, SPM_INODE_WRMAPPED);
@@ -377,12 +412,17 @@ static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	return !opened_direct(rec) && rec->backing_id;
 }
 
-void spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh)
+static void release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh, enum spm_entry entry, uint32_t mark)
 {
 	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
 
-	if (rec && count_release(fs, rec, nodeid, fh))
+	if (rec && count_release(fs, rec, nodeid, fh, entry, mark))
 		leave_idle(fs, nodeid);
+}
+
+void spm_open_undo(struct spm_fs *fs, uint64_t nodeid, uint64_t fh)
+{
+	release(fs, nodeid, fh, SPM_ENTRY_OPENED, 0);
 }
 
 int spm_open_reply(fuse_req_t req, const struct fuse_entry_param *e, const struct spm_wire_open_out *out)
@@ -415,12 +455,13 @@ void spm_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (rc)
 		spm_reply_rc(req, rc);
 	else if (spm_open_reply(req, NULL, &out) == -ENOENT)
-		spm_open_release(fs, ino, out.fh);
+		spm_open_undo(fs, ino, out.fh);
 }
 
 void spm_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	if (!spm_control_is(ino))
-		spm_open_release(spm_fs_of(req), ino, fi->fh);
+	/* in a request that comes again it may have been counted */
+	if (!spm_control_is(ino) && !spm_self->desk->ledger.entry[SPM_ENTRY_SETTLED])
+		release(spm_fs_of(req), ino, fi->fh, SPM_ENTRY_SETTLED, 1);
 	fuse_reply_err(req, 0);
 }

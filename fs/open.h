@@ -28,7 +28,8 @@ enum spm_open_kind { SPM_OPEN_PLAIN = 1, SPM_OPEN_SERVED = 2, SPM_OPEN_MIRROR = 
  */
 int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
 		  struct spm_wire_open_out *out) SPM_MUST_CHECK;
-void spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh);
+/* The kernel did not take the reply to an open of the request in hand. */
+void spm_open_undo(struct spm_fs *fs, uint64_t nodeid, uint64_t fh);
 /* The reply to OPEN, or with @e to CREATE; what fuse_reply_*() returns. */
 int spm_open_reply(fuse_req_t req, const struct fuse_entry_param *e, const struct spm_wire_open_out *out);
 
@@ -44,5 +45,10 @@ const char *spm_open_mode(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 /* The wish that counts for an inode that nobody has open. */
 enum spm_map spm_open_preference(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid);
 #define SPM_XATTR_MAP "user.spm.map"
+
+/* Makes a backing id for @fd and records it in @rec (NULL: in none). The id, or -errno. */
+int spm_open_backing(struct spm_fs *fs, uint64_t nodeid, struct spm_inode *rec, int fd) SPM_MUST_CHECK;
+/* With the inode's lock: closes its backing id, if it has one. */
+void spm_open_close_backing(struct spm_fs *fs, struct spm_inode *rec);
 
 #endif

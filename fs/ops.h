@@ -60,4 +60,8 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 void spm_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, struct fuse_file_info *fi,
 		  unsigned int flags, const void *in_buf, size_t in_size, size_t out_size);
 
+/* Inode @ino of the root slice (0: none) may have been moved among the orphans, or from there, by a worker that died
+ * before it could mark it so. */
+void spm_orphan_finish(struct spm_fs *fs, uint64_t ino);
+
 #endif

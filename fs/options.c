@@ -189,6 +189,14 @@ static int set_nopassthrough(struct spm_options *o, const char *v, struct spm_er
 	return 0;
 }
 
+static int set_noresend(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	(void)v;
+	(void)e;
+	o->no_resend = true;
+	return 0;
+}
+
 static int set_remount(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	(void)v;
@@ -216,6 +224,7 @@ static const struct option_row {
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "nopassthrough", false, set_nopassthrough, "act as on a kernel without passthrough" },
+	{ "noresend", false, set_noresend, "act as on a kernel that cannot send requests again (before 6.9)" },
 	{ "remount", false, set_remount, "with size=: change the size of a live mount" },
 };
 

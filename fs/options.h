@@ -32,6 +32,7 @@ struct spm_options {
 	enum spm_nohalt_when nohalt;
 	bool keep;
 	bool no_passthrough;
+	bool no_resend;
 	bool remount;
 	bool remount_seen; /* somewhere in the list at hand: options of the live mount are in it too */
 	bool foreground;

@@ -8,6 +8,7 @@
  * name. The client's kernel holds the locks of both directories and of the victim over all of this.
  */
 #include "fs/control.h"
+#include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/thread.h"
 
@@ -48,6 +49,29 @@ static void mark_orphan(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodei
 	pthread_mutex_unlock(lock);
 }
 
+void spm_orphan_finish(struct spm_fs *fs, uint64_t ino)
+{
+	char orphan[SPM_ORPHAN_NAME_LEN];
+	struct spm_inode *rec;
+	uint64_t nodeid;
+	struct stat st;
+
+	if (!ino)
+		return;
+	rec = spm_itable_find(&fs->itable, fs->root.id, ino, &nodeid);
+	spm_slice_orphan_name(ino, orphan);
+	/*
+	 * It may have kept other names (a rename that died before it replaced the victim): the mark is right then as
+	 * well, since the orphan name is shown as none.
+	 */
+	if (!rec)
+		return;
+	if (fstatat(fs->root.orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW))
+		spm_inode_clear(rec, SPM_INODE_ORPHAN);
+	else
+		mark_orphan(fs, rec, nodeid);
+}
+
 static int check_empty(int dirfd, const char *name)
 {
 	spm_auto_close int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NOATIME);
@@ -82,6 +106,7 @@ static int move_to_orphans(struct spm_fs *fs, const struct place *p, const struc
 	spm_slice_orphan_name(st->st_ino, orphan);
 	if (renameat2(p->fd.fd, p->name, s->orphans_fd, orphan, RENAME_NOREPLACE))
 		return -errno;
+	spm_fault("effect");
 	mark_orphan(fs, rec, nodeid);
 	return 0;
 }
@@ -100,6 +125,16 @@ static bool keeps_a_name(struct spm_fs *fs, const struct spm_inode *dir, const s
 	return !rec || spm_inode_is(rec, SPM_INODE_ORPHAN);
 }
 
+/* What is to be removed. 1: nothing, since an earlier worker has removed it for this request. */
+static int find_victim(const struct place *p, struct stat *st)
+{
+	if (!fstatat(p->fd.fd, p->name, st, AT_SYMLINK_NOFOLLOW)) {
+		spm_begin(st->st_ino, 0, 0);
+		return 0;
+	}
+	return errno == ENOENT && spm_again(NULL, NULL) ? 1 : -errno;
+}
+
 void spm_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct spm_fs *fs = spm_fs_of(req);
@@ -107,19 +142,19 @@ void spm_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct stat st;
 	int rc = place_get(fs, parent, name, &p);
 
-	if (!rc && fstatat(p.fd.fd, name, &st, AT_SYMLINK_NOFOLLOW))
-		rc = -errno;
+	if (!rc)
+		rc = find_victim(&p, &st);
 	if (!rc && S_ISDIR(st.st_mode))
 		rc = -EISDIR;
-	if (!rc) {
-		if (keeps_a_name(fs, p.dir, &st))
-			rc = unlinkat(p.fd.fd, name, 0) ? -errno : 0;
-		else
-			rc = move_to_orphans(fs, &p, &st);
+	if (!rc && keeps_a_name(fs, p.dir, &st)) {
+		rc = unlinkat(p.fd.fd, name, 0) ? -errno : 0;
+		spm_fault("effect");
+	} else if (!rc) {
+		rc = move_to_orphans(fs, &p, &st);
 	}
-	if (!rc)
+	if (rc >= 0)
 		spm_fresh_changed(fs, parent);
-	spm_reply_rc(req, rc);
+	spm_reply_rc(req, rc > 0 ? 0 : rc);
 }
 
 void spm_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
@@ -129,53 +164,63 @@ void spm_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct stat st;
 	int rc = place_get(fs, parent, name, &p);
 
-	if (!rc && fstatat(p.fd.fd, name, &st, AT_SYMLINK_NOFOLLOW))
-		rc = -errno;
+	if (!rc)
+		rc = find_victim(&p, &st);
 	if (!rc && !S_ISDIR(st.st_mode))
 		rc = -ENOTDIR;
 	if (!rc)
 		rc = check_empty(p.fd.fd, name);
 	if (!rc)
 		rc = move_to_orphans(fs, &p, &st);
-	if (!rc)
+	if (rc >= 0)
 		spm_fresh_changed(fs, parent);
-	spm_reply_rc(req, rc);
+	spm_reply_rc(req, rc > 0 ? 0 : rc);
 }
 
+/* A rename, with what its two names stood for when it began (ino 0: nothing). */
+struct move {
+	struct place from, to;
+	struct stat moved, victim;
+	unsigned int flags;
+	bool again;        /* an earlier worker may have come to its effect; then */
+	uint64_t was_from, was_to;
+};
+
 /* The two change places, and the victim leaves from where the other was. */
-static int trade_places(struct spm_fs *fs, const struct place *from, const struct place *to, const struct stat *victim,
-			unsigned int flags)
+static int trade_places(struct spm_fs *fs, const struct move *m, bool traded)
 {
 	int rc;
 
-	if (renameat2(from->fd.fd, from->name, to->fd.fd, to->name, RENAME_EXCHANGE))
+	if (!traded && renameat2(m->from.fd.fd, m->from.name, m->to.fd.fd, m->to.name, RENAME_EXCHANGE))
 		return -errno;
-	rc = move_to_orphans(fs, from, victim);
-	if (!rc && flags & RENAME_WHITEOUT && mknodat(from->fd.fd, from->name, S_IFCHR, makedev(0, 0)))
+	spm_fault("exchanged");
+	rc = move_to_orphans(fs, &m->from, &m->victim);
+	if (!rc && m->flags & RENAME_WHITEOUT && mknodat(m->from.fd.fd, m->from.name, S_IFCHR, makedev(0, 0)))
 		rc = -errno;
 	return rc;
 }
 
 /* A file gets its orphan name first, so that the rename that takes its last other name is one atomic step. */
-static int replace_file(struct spm_fs *fs, const struct place *from, const struct place *to, const struct stat *victim,
-			unsigned int flags)
+static int replace_file(struct spm_fs *fs, const struct move *m)
 {
-	struct spm_slice *s = spm_slice_of(fs, to->dir);
+	struct spm_slice *s = spm_slice_of(fs, m->to.dir);
 	char orphan[SPM_ORPHAN_NAME_LEN];
 	struct spm_inode *rec = NULL;
+	struct stat left;
 	uint64_t nodeid;
 	int rc = 0;
 
-	if (!keeps_a_name(fs, to->dir, victim))
-		rec = spm_itable_find(&fs->itable, s->id, victim->st_ino, &nodeid);
-	if (rec) {
-		spm_slice_orphan_name(victim->st_ino, orphan);
-		if (linkat(to->fd.fd, to->name, s->orphans_fd, orphan, 0))
-			/* a name costs an inode of nr_inodes, of which there is none left */
-			return errno == ENOSPC ? trade_places(fs, from, to, victim, flags) : -errno;
-	}
-	if (renameat2(from->fd.fd, from->name, to->fd.fd, to->name, flags))
+	spm_slice_orphan_name(m->victim.st_ino, orphan);
+	/* with an orphan name from before it only seems to have another one */
+	if (!keeps_a_name(fs, m->to.dir, &m->victim) || (m->again && !fstatat(s->orphans_fd, orphan, &left, AT_SYMLINK_NOFOLLOW)))
+		rec = spm_itable_find(&fs->itable, s->id, m->victim.st_ino, &nodeid);
+	if (rec && linkat(m->to.fd.fd, m->to.name, s->orphans_fd, orphan, 0) && !(errno == EEXIST && m->again))
+		/* a name costs an inode of nr_inodes, of which there is none left */
+		return errno == ENOSPC ? trade_places(fs, m, false) : -errno;
+	spm_fault("linked");
+	if (renameat2(m->from.fd.fd, m->from.name, m->to.fd.fd, m->to.name, m->flags))
 		rc = -errno;
+	spm_fault("effect");
 	if (rec && rc)
 		unlinkat(s->orphans_fd, orphan, 0);
 	else if (rec)
@@ -194,41 +239,113 @@ static int follow_name(struct spm_fs *fs, const struct spm_inode *dir, const str
 	return spm_names_set(fs, nodeid, parent, name);
 }
 
+static int stat_at(const struct place *p, struct stat *st)
+{
+	if (!fstatat(p->fd.fd, p->name, st, AT_SYMLINK_NOFOLLOW))
+		return 0;
+	*st = (struct stat){ .st_ino = 0 };
+	return errno == ENOENT ? 0 : -errno;
+}
+
+static bool is_whiteout(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && !st->st_rdev;
+}
+
+/*
+ * How far an earlier worker came, told by which inode is where now. Nothing but this request has changed the two
+ * names since it began.
+ */
+enum progress { NOT_BEGUN, TRADED, VICTIM_GONE, DONE };
+
+static enum progress how_far(const struct move *m)
+{
+	const uint64_t from = m->moved.st_ino, to = m->victim.st_ino;
+
+	if (!m->again || m->was_from == m->was_to || to != m->was_from)
+		return NOT_BEGUN;
+	if (m->flags & RENAME_EXCHANGE)
+		return from == m->was_to ? DONE : NOT_BEGUN;
+	if (m->was_to && from == m->was_to)
+		return TRADED;
+	if (m->flags & RENAME_WHITEOUT)
+		return is_whiteout(&m->moved) ? DONE : from ? NOT_BEGUN : VICTIM_GONE;
+	return from ? NOT_BEGUN : DONE;
+}
+
+static int resume(struct spm_fs *fs, struct move *m, enum progress p)
+{
+	if (p == TRADED) { /* the victim is where the other was */
+		m->victim = m->moved;
+		return trade_places(fs, m, true);
+	}
+	if (p == VICTIM_GONE && mknodat(m->from.fd.fd, m->from.name, S_IFCHR, makedev(0, 0)))
+		return -errno;
+	return 0;
+}
+
+static int move(struct spm_fs *fs, struct move *m)
+{
+	enum progress p = how_far(m);
+	int rc;
+
+	if (p != NOT_BEGUN)
+		return resume(fs, m, p);
+	if (m->flags & (RENAME_NOREPLACE | RENAME_EXCHANGE) || !m->victim.st_ino) {
+		rc = renameat2(m->from.fd.fd, m->from.name, m->to.fd.fd, m->to.name, m->flags) ? -errno : 0;
+		spm_fault("effect");
+		return rc;
+	}
+	if (!S_ISDIR(m->victim.st_mode))
+		return replace_file(fs, m);
+	/* directories cannot be linked */
+	rc = check_empty(m->to.fd.fd, m->to.name);
+	return rc ? rc : trade_places(fs, m, false);
+}
+
+/* In a user namespace, where inodes are found by name. */
+static int follow_names(struct spm_fs *fs, const struct move *m, uint64_t parent, uint64_t newparent)
+{
+	struct stat now;
+	int rc = fs->names.on ? stat_at(&m->to, &now) : 0;
+
+	if (!rc && fs->names.on && now.st_ino)
+		rc = follow_name(fs, m->to.dir, &now, newparent, m->to.name);
+	if (!rc && fs->names.on && m->flags & RENAME_EXCHANGE)
+		rc = stat_at(&m->from, &now);
+	if (!rc && fs->names.on && m->flags & RENAME_EXCHANGE && now.st_ino)
+		rc = follow_name(fs, m->from.dir, &now, parent, m->from.name);
+	return rc;
+}
+
+static void move_put(struct move *m)
+{
+	place_put(&m->from);
+	place_put(&m->to);
+}
+
 void spm_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t newparent, const char *newname,
 		   unsigned int flags)
 {
 	struct spm_fs *fs = spm_fs_of(req);
-	auto_place struct place from, to = { .fd = SPM_FD_NONE };
-	struct stat victim, moved, other;
-	int rc = place_get(fs, parent, name, &from);
+	struct move m __attribute__((cleanup(move_put))) = { .from.fd = SPM_FD_NONE, .to.fd = SPM_FD_NONE, .flags = flags };
+	int rc = place_get(fs, parent, name, &m.from);
 
 	if (!rc)
-		rc = place_get(fs, newparent, newname, &to);
-	if (rc) {
-		spm_reply_rc(req, rc);
-		return;
+		rc = place_get(fs, newparent, newname, &m.to);
+	if (!rc)
+		rc = stat_at(&m.from, &m.moved);
+	if (!rc)
+		rc = stat_at(&m.to, &m.victim);
+	if (!rc) {
+		if (flags & RENAME_WHITEOUT) /* it makes an inode, which is the caller's */
+			spm_as_client(fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid, 0);
+		m.again = spm_again(&m.was_from, &m.was_to);
+		spm_begin(m.moved.st_ino, m.victim.st_ino, newparent);
+		rc = move(fs, &m);
 	}
-	if (flags & RENAME_WHITEOUT) /* it makes an inode, which is the caller's */
-		spm_as_client(fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid, 0);
-	if (fs->names.on && (fstatat(from.fd.fd, name, &moved, AT_SYMLINK_NOFOLLOW) ||
-			     (flags & RENAME_EXCHANGE && fstatat(to.fd.fd, newname, &other, AT_SYMLINK_NOFOLLOW))))
-		rc = -errno;
-	else if (flags & (RENAME_NOREPLACE | RENAME_EXCHANGE) ||
-	    fstatat(to.fd.fd, newname, &victim, AT_SYMLINK_NOFOLLOW))
-		rc = renameat2(from.fd.fd, name, to.fd.fd, newname, flags) ? -errno : 0;
-	else if (S_ISDIR(victim.st_mode)) {
-		/* directories cannot be linked */
-		rc = check_empty(to.fd.fd, newname);
-		if (!rc)
-			rc = trade_places(fs, &from, &to, &victim, flags);
-	}
-	else
-		rc = replace_file(fs, &from, &to, &victim, flags);
-	if (!rc && fs->names.on) {
-		rc = follow_name(fs, to.dir, &moved, newparent, newname);
-		if (!rc && flags & RENAME_EXCHANGE)
-			rc = follow_name(fs, from.dir, &other, parent, name);
-	}
+	if (!rc)
+		rc = follow_names(fs, &m, parent, newparent);
 	if (!rc)
 		spm_fresh_changed(fs, parent);
 	if (!rc && newparent != parent)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/session.h"
+#include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/thread.h"
 #include "fs/worker.h"
@@ -20,6 +21,7 @@
 #define TRUST_MAX      8      /* failed looks halve it, good ones add one; at 0 every 16th request tries again */
 #define PROBE_EVERY    16
 #define BACKLOG_RUN    32     /* requests found waiting in a row before a helper is called */
+#define SIGNAL_EVERY   64     /* requests between two looks for SIGTERM while they come without a pause */
 #define THREADS_MIN    8 /* slow requests (commit of many gigabytes) must not take all of them */
 #define THREADS_MAX    32
 #define THREADS_LIMIT  512 /* as many as ever wait for slow things at once */
@@ -27,6 +29,7 @@
 struct pool {
 	struct spm_fs *fs;
 	atomic_bool exiting;
+	atomic_bool yields; /* to another worker */
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t wake;
 	bool has_leader;
@@ -54,6 +57,7 @@ struct serving {
 	struct pool *pool;
 	enum role role;
 	unsigned int run; /* requests in a row that were waiting already */
+	unsigned int since_signal; /* requests since SIGTERM was last looked for */
 	struct patience patience;
 };
 
@@ -122,7 +126,11 @@ static void leave_role(struct serving *s)
 void spm_session_blocking(void)
 {
 	/* the worker's other threads (sampler) have no role to give away */
-	if (spm_self)
+	if (!spm_self)
+		return;
+	spm_self->hold->flags |= SPM_HOLD_SLOW;
+	/* the thread that takes a mount over serves before there is a pool */
+	if (spm_self->pooled)
 		leave_role(serving_self());
 }
 
@@ -174,16 +182,28 @@ static void stop_all(struct pool *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
-/* One request, or -EAGAIN: none waits; -ENODEV: the mount is gone. */
-static ssize_t receive(struct serving *s)
+ssize_t spm_session_read(struct spm_fs *fs, struct spm_thread *t)
 {
 	ssize_t n;
 
+	spm_desk_reading(t);
 	do {
-		n = read(s->pool->fs->dev_fd, s->thread.buf, SPM_WIRE_BUFSIZE);
+		n = read(fs->dev_fd, t->buf, SPM_WIRE_BUFSIZE);
 		/* ENOENT: the request was interrupted before it was read */
 	} while (n < 0 && (errno == ENOENT || errno == EINTR));
-	return n < 0 ? -errno : n;
+	if (n < 0)
+		return -errno;
+	spm_desk_begin(t);
+	atomic_fetch_add_explicit(&fs->desks.state->received, 1, memory_order_relaxed);
+	return n;
+}
+
+/* One request, or -EAGAIN: none waits; -ENODEV: the mount is gone. */
+static ssize_t receive(struct serving *s)
+{
+	ssize_t n = spm_takeover_next(s->pool->fs, &s->thread);
+
+	return n ? n : spm_session_read(s->pool->fs, &s->thread);
 }
 
 /* Others want this processor. Twice as long as last time, unless that was long ago. */
@@ -226,12 +246,31 @@ static ssize_t look(struct serving *s)
 	return n;
 }
 
+/* Sleeps until there is a request or SIGTERM; or, with no time to wait, only looks for the latter. */
+static void sleep_or_yield(struct serving *s, int timeout)
+{
+	struct pollfd pfd[2] = { { .fd = s->pool->fs->signal_fd, .events = POLLIN },
+				 { .fd = s->pool->fs->dev_fd, .events = POLLIN } };
+
+	s->since_signal = 0;
+	poll(pfd, timeout ? 2 : 1, timeout);
+	if (!(pfd[0].revents & POLLIN))
+		return;
+	atomic_store(&s->pool->yields, true);
+	stop_all(s->pool);
+}
+
 /* The leader's wait for the next request. */
 static ssize_t await_request(struct serving *s)
 {
-	struct pollfd pfd = { .fd = s->pool->fs->dev_fd, .events = POLLIN };
-	ssize_t n = receive(s);
+	ssize_t n;
 
+	if (++s->since_signal >= SIGNAL_EVERY) {
+		sleep_or_yield(s, 0);
+		if (atomic_load_explicit(&s->pool->exiting, memory_order_relaxed))
+			return -EAGAIN;
+	}
+	n = receive(s);
 	if (n != -EAGAIN) {
 		if (++s->run >= BACKLOG_RUN) {
 			s->run = 0;
@@ -246,21 +285,27 @@ static ssize_t await_request(struct serving *s)
 	if (n == -EAGAIN)
 		spm_nohalt_release(&s->pool->fs->nohalt);
 	while (n == -EAGAIN && !atomic_load_explicit(&s->pool->exiting, memory_order_relaxed)) {
-		poll(&pfd, 1, -1);
+		sleep_or_yield(s, -1);
+		if (atomic_load_explicit(&s->pool->exiting, memory_order_relaxed))
+			break;
 		n = receive(s);
-		atomic_fetch_add_explicit(&s->pool->fs->count.wakeups, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&s->pool->fs->desks.state->wakeups, 1, memory_order_relaxed);
 	}
 	return n;
 }
 
-static void answer(struct serving *s, size_t len)
+void spm_session_answer(struct spm_fs *fs, struct spm_thread *t, size_t len)
 {
-	struct spm_fs *fs = s->pool->fs;
-	struct fuse_buf buf = { .mem = s->thread.buf };
+	struct fuse_buf buf = { .mem = t->buf };
 
-	buf.size = spm_wire_request(s->thread.buf, len, &fs->init, &s->thread.wire);
+	spm_fault("request");
+	if (!fs->init.done)
+		spm_worker_keep_init(fs, t->buf, len);
+	buf.size = spm_wire_request(t->buf, len, &fs->init, &t->wire);
 	fuse_session_process_buf(fs->se, &buf);
-	atomic_fetch_add_explicit(&fs->count.requests, 1, memory_order_relaxed);
+	spm_fault("replied");
+	spm_desk_end(t);
+	atomic_fetch_add_explicit(&fs->desks.state->answered, 1, memory_order_relaxed);
 	if (fs->ready_fd >= 0 && fs->init.done)
 		spm_worker_ready(fs);
 }
@@ -274,7 +319,7 @@ static ssize_t serve_role(struct serving *s)
 		n = s->role == ROLE_LEADER ? await_request(s) : receive(s);
 		if (n <= 0)
 			break;
-		answer(s, (size_t)n);
+		spm_session_answer(s->pool->fs, &s->thread, (size_t)n);
 		n = -EAGAIN;
 	}
 	return n;
@@ -284,7 +329,7 @@ static void end_thread(struct serving *s)
 {
 	struct pool *p = s->pool;
 
-	spm_thread_destroy(&s->thread);
+	spm_thread_destroy(&s->thread, &p->fs->desks);
 	free(s);
 	pthread_mutex_lock(&p->lock);
 	p->threads--;
@@ -296,10 +341,11 @@ static void *serve(void *arg)
 {
 	struct serving *s = arg;
 	struct pool *p = s->pool;
-	int rc = spm_thread_init(&s->thread);
+	int rc = spm_thread_init(&s->thread, &p->fs->desks);
 
 	if (rc)
 		spm_log(SPM_LOG_ERR, "a serving thread cannot start: %s", strerror(-rc));
+	s->thread.pooled = true;
 	while (!rc && find_role(s)) {
 		ssize_t n = serve_role(s);
 
@@ -337,5 +383,5 @@ int spm_session_run(struct spm_fs *fs)
 	pthread_cond_destroy(&p.gone);
 	pthread_cond_destroy(&p.wake);
 	pthread_mutex_destroy(&p.lock);
-	return rc;
+	return rc ? rc : atomic_load(&p.yields);
 }

@@ -3,6 +3,7 @@
 #define SPM_FS_SESSION_H
 
 #include "fs/fs.h"
+#include "fs/thread.h"
 
 /*
  * The threads that answer requests.
@@ -19,8 +20,13 @@
  * another task turns out to want the processor it stops for a while. An idle mount sleeps in poll(2).
  */
 
-/* Serves until the mount ends. 0, or -errno of setting up. */
+/* Serves until the mount ends: 0, or until SIGTERM: 1, and nothing is in hand. -errno of setting up. */
 int spm_session_run(struct spm_fs *fs) SPM_MUST_CHECK;
+
+/* Reads one request at the thread's desk: its length, -EAGAIN: none waits, -ENODEV: the mount is gone. */
+ssize_t spm_session_read(struct spm_fs *fs, struct spm_thread *t);
+/* Answers it. */
+void spm_session_answer(struct spm_fs *fs, struct spm_thread *t, size_t len);
 
 /* The calling thread may be slow from here to the end of its request: lets another one lead. */
 void spm_session_blocking(void);

@@ -56,7 +56,9 @@ struct spm_hold {
 struct spm_fault_point {
 	char at[40];      /* "mkdir:effect"; empty: unused */
 	uint32_t action;  /* enum spm_fault_action */
-	uint32_t left;    /* passes until it acts; 0: it has */
+	uint32_t ms;      /* of SLOW */
+	uint32_t times;   /* it acts in the last so many passes */
+	uint32_t left;    /* passes; 0: done */
 };
 
 #define SPM_INIT_ROOM 256u
@@ -81,10 +83,10 @@ struct spm_state {
 	_Atomic uint64_t received;                 /* requests that were read, by all workers */
 	_Atomic uint64_t answered;                 /* and worked through to the end */
 	uint32_t resend;                           /* 1: the kernel gives unanswered requests to the next worker */
-	uint32_t slots_blocked;                    /* reserved, 0 */
+	uint32_t reserved_1;
 	uint64_t backing_opening;                  /* node id for which a backing id is being made, else 0 */
 	int32_t backing_last;                      /* the newest id that was recorded */
-	uint32_t map_xattrs;                       /* some file or directory may carry user.spm.map */
+	uint32_t keeper_pid;                       /* (the keeper writes it) */
 	uint32_t faults_on;
 	uint32_t reserved[9];
 	_Atomic uint64_t mode_held, wakeups;       /* counters of struct spm_counters that go on over restarts */

@@ -86,7 +86,7 @@ struct metric {
 /* Swap's numbers are 0 until there is swap: the keys are fixed, whoever reads them need not know the version. */
 static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_t *count)
 {
-	struct numbers n;
+	struct numbers n = { 0 };
 	int rc = gather(fs, &n);
 	const struct metric all[] = {
 		{ "device_bytes", false, n.device, "memory of the device" },
@@ -105,10 +105,10 @@ static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_
 		{ "inodes_known", false, n.inodes, "inodes that the kernel remembers" },
 		{ "open_direct", false, (uint64_t)atomic_load(&fs->count.open_direct), "open files, direct" },
 		{ "open_mirror", false, (uint64_t)atomic_load(&fs->count.open_mirror), "open files, mirror" },
-		{ "mode_held", true, atomic_load(&fs->count.mode_held),
+		{ "mode_held", true, atomic_load(&fs->desks.state->mode_held),
 		  "opens that asked for mirror while a mapping held the file direct" },
-		{ "requests", true, atomic_load(&fs->count.requests), "requests served" },
-		{ "wakeups", true, atomic_load(&fs->count.wakeups), "requests that found the server asleep" },
+		{ "requests", true, atomic_load(&fs->desks.state->answered), "requests served" },
+		{ "wakeups", true, atomic_load(&fs->desks.state->wakeups), "requests that found the server asleep" },
 	};
 	_Static_assert(SPM_ARRAY_SIZE(all) <= METRICS_MAX, "room");
 
@@ -160,11 +160,12 @@ static void put_feature(FILE *out, const char *key, const struct spm_feature *f)
 int spm_stats_features(struct spm_fs *fs, FILE *out)
 {
 	const struct spm_options *o = fs->opts;
+	const struct spm_state *st = fs->desks.state;
 	struct utsname u;
 
 	uname(&u);
 	fprintf(out, "source %s\nname %s\nversion %s\n", o->source_text, o->name, PACKAGE_VERSION);
-	fprintf(out, "keeper_pid %d\nworker_pid %d\nworker_restarts 0\n", fs->keeper_pid, getpid());
+	fprintf(out, "keeper_pid %d\nworker_pid %d\nworker_restarts %u\n", st->keeper_pid, getpid(), st->restarts);
 	fprintf(out, "direct_supported %d\n", fs->passthrough.on);
 	/* a tmpfs on a plain node shares it with whatever else the kernel puts there */
 	fputs("isolation soft\n", out);
@@ -182,6 +183,8 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 		fputs("huge off: the kernel has no transparent huge pages\n", out);
 	fprintf(out, "map %s\ncommit %s\n", spm_map_name(o->map), o->commit_lazy ? "lazy" : "eager");
 	fprintf(out, "writes %s\n", fs->served_writes ? "served" : "plain");
+	fprintf(out, "restart on%s\n", st->resend ? "" :
+		": but requests in hand when the server dies fail with EIO (to send them again needs Linux 6.9)");
 	fprintf(out, "keep %s\n", o->keep ? "on" : "off: umount gives the memory back");
 	fprintf(out, "libfuse %s\nkernel %s\nprotocol 7.%u\n", fuse_pkgversion(), u.release, fs->init.minor);
 	return 0;

@@ -10,9 +10,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define PAGE         4096u
-#define WRITE_HEADER (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
-
 __thread struct spm_thread *spm_self;
 
 /* No file's group, so that nothing is kept or allowed because the server happens to be a member. */
@@ -71,16 +68,17 @@ void spm_thread_pipe_drain(struct spm_thread *t, size_t len)
 	}
 }
 
-int spm_thread_init(struct spm_thread *t)
+int spm_thread_init(struct spm_thread *t, struct spm_desks *d)
 {
+	int rc;
+
 	memset(t, 0, sizeof(*t));
+	t->pipe[0] = t->pipe[1] = -1;
 	if (unshare(CLONE_FS))
 		return -errno;
-	t->mem = aligned_alloc(PAGE, SPM_WIRE_BUFSIZE + PAGE);
-	if (!t->mem)
-		return -ENOMEM;
-	/* or else each page of it would be copied in two parts, and in both copies out of step: twice the time */
-	t->buf = (char *)t->mem + PAGE - WRITE_HEADER;
+	rc = spm_desk_take(d, t);
+	if (rc)
+		return rc;
 	t->umask = (mode_t)-1;
 	make_pipe(t);
 	spm_self = t;
@@ -91,9 +89,9 @@ int spm_thread_init(struct spm_thread *t)
 	return spm_thread_confine();
 }
 
-void spm_thread_destroy(struct spm_thread *t)
+void spm_thread_destroy(struct spm_thread *t, struct spm_desks *d)
 {
-	free(t->mem);
+	spm_desk_leave(d, t);
 	free(t->io_buf);
 	close_pipe(t);
 	spm_self = NULL;

@@ -3,6 +3,7 @@
 #define SPM_FS_THREAD_H
 
 #include <sys/types.h>
+#include "fs/desk.h"
 #include "fs/wire.h"
 
 /*
@@ -22,8 +23,14 @@ struct spm_thread {
 	uid_t fsuid;
 	gid_t fsgid;
 	mode_t umask;
-	void *mem;      /* holds buf */
-	void *buf;      /* SPM_WIRE_BUFSIZE: the request, so that the data of a WRITE begins on a page */
+	/* its desk (spm_desk_take): shared memory that stays behind if the worker dies */
+	struct spm_desks *desks;
+	uint32_t slot;
+	struct spm_hold *hold;
+	struct spm_desk *desk;
+	struct spm_book book;
+	void *buf;      /* SPM_WIRE_BUFSIZE: the request */
+	bool pooled;    /* one of the session's threads */
 	void *io_buf;   /* SPM_WIRE_MAX_WRITE: data of a READ, on first use */
 	int pipe[2];    /* for replies that are spliced, empty between requests; -1: none */
 };
@@ -31,12 +38,12 @@ struct spm_thread {
 /* The calling thread's; set up by spm_thread_init(), NULL in threads that serve no requests. */
 extern __thread struct spm_thread *spm_self;
 
-/* Sets the thread up and drops every right that serving does not need. -ENOMEM, or -errno of unshare(2),
- * capset(2), prctl(2). */
-int spm_thread_init(struct spm_thread *t) SPM_MUST_CHECK;
+/* Sets the thread up at a desk and drops every right that serving does not need. -EMFILE: no desk is free;
+ * -errno of unshare(2), capset(2), prctl(2). */
+int spm_thread_init(struct spm_thread *t, struct spm_desks *d) SPM_MUST_CHECK;
 /* The latter alone, for threads that serve nothing. */
 int spm_thread_confine(void) SPM_MUST_CHECK;
-void spm_thread_destroy(struct spm_thread *t);
+void spm_thread_destroy(struct spm_thread *t, struct spm_desks *d);
 
 /* Empties the pipe of @len bytes of a reply that did not come about; closes it if that fails. */
 void spm_thread_pipe_drain(struct spm_thread *t, size_t len);

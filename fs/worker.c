@@ -2,31 +2,80 @@
 #include "fs/worker.h"
 #include "core/lease.h"
 #include "fs/attr.h"
+#include "fs/fault.h"
+#include "fs/open.h"
 #include "fs/ops.h"
 #include "fs/sampler.h"
 #include "fs/session.h"
+#include "fs/standby.h"
 #include "fs/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/xattr.h>
 
-#define ITABLE_MAX      (32u << 20) /* inodes that the kernel may remember at once; 2 GiB of address space */
 #define MARK_MAP_XATTRS "trusted.spm.map-xattrs"
 
 static const struct fuse_lowlevel_ops ops;
 
+void spm_worker_keep_init(struct spm_fs *fs, const void *buf, size_t len)
+{
+	struct spm_state *s = fs->desks.state;
+	const struct fuse_in_header *h = buf;
+
+	if (h->opcode != FUSE_INIT || len > sizeof(s->init_request))
+		return;
+	memcpy(s->init_request, buf, len);
+	s->init_request_len = (uint32_t)len;
+}
+
+/* The reply to INIT: the first is kept, and sent; the others must equal it, and are not. -errno */
+static int keep_or_compare(struct spm_fs *fs, const struct iovec *iov, int count)
+{
+	struct spm_state *s = fs->desks.state;
+	uint8_t reply[SPM_INIT_ROOM];
+	size_t len = 0;
+
+	for (int i = 0; i < count; i++) {
+		if (iov[i].iov_len > sizeof(reply) - len)
+			return -EPROTO;
+		memcpy(reply + len, iov[i].iov_base, iov[i].iov_len);
+		len += iov[i].iov_len;
+	}
+	if (s->init_reply_len) {
+		fs->init_differs = s->init_reply_len != len || memcmp(s->init_reply, reply, len);
+		return 1;
+	}
+	memcpy(s->init_reply, reply, len);
+	spm_state_barrier();
+	s->init_reply_len = (uint32_t)len;
+	return 0;
+}
+
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct spm_fs *fs = userdata;
+	size_t total = 0;
+	int rc;
 
-	if (!fs->init.done)
-		spm_wire_reply(iov, count, &fs->init, !fs->opts->no_passthrough);
-	return writev(fd, iov, count);
+	if (fs->init.done) {
+		spm_fault("reply");
+		return writev(fd, iov, count);
+	}
+	spm_wire_reply(iov, count, &fs->init, !fs->opts->no_passthrough);
+	rc = fs->init.done ? keep_or_compare(fs, iov, count) : 0;
+	if (!rc)
+		return writev(fd, iov, count);
+	for (int i = 0; rc > 0 && i < count; i++)
+		total += iov[i].iov_len;
+	errno = EPROTO;
+	return rc > 0 ? (ssize_t)total : -1;
 }
 
 static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
@@ -104,7 +153,7 @@ static void probe_passthrough(struct spm_fs *fs)
 		return;
 	}
 	fd = openat(fs->root.mount_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	id = fd < 0 ? -errno : spm_wire_backing_open(fs->dev_fd, fd);
+	id = fd < 0 ? -errno : spm_open_backing(fs, FUSE_ROOT_ID, NULL, fd);
 	if (id < 0) {
 		feature_off(&fs->passthrough, id == -EPERM ? "not permitted (needs CAP_SYS_ADMIN outside of user namespaces): %s" :
 			    "the kernel refuses a backing file: %s", strerror(-id));
@@ -128,11 +177,14 @@ static void probe_leases(struct spm_fs *fs)
 
 void spm_worker_ready(struct spm_fs *fs)
 {
+	bool first = fs->desks.generation == 1;
 	int fd = fs->ready_fd, rc;
 
 	fs->ready_fd = -1;
 	probe_passthrough(fs);
 	probe_leases(fs);
+	if (first)
+		fs->desks.state->resend = !fs->opts->no_resend && fs->init.agreed & SPM_FUSE_HAS_RESEND;
 	/* a restriction that the user did not ask for is told where the mount was asked for */
 	if (fs->passthrough.on || fs->opts->no_passthrough)
 		rc = dprintf(fd, "ok");
@@ -141,8 +193,9 @@ void spm_worker_ready(struct spm_fs *fs)
 	if (rc < 0)
 		spm_log(SPM_LOG_WARNING, "cannot tell the keeper that the mount is ready: %m");
 	close(fd);
-	spm_log(SPM_LOG_INFO, "%s mounted on %s, passthrough %s%s", fs->opts->source_text, fs->opts->mountpoint,
-		fs->passthrough.on ? "on" : "off: ", fs->passthrough.why);
+	if (first)
+		spm_log(SPM_LOG_INFO, "%s mounted on %s, passthrough %s%s", fs->opts->source_text, fs->opts->mountpoint,
+			fs->passthrough.on ? "on" : "off: ", fs->passthrough.why);
 }
 
 int spm_worker_note_map_xattr(struct spm_fs *fs)
@@ -156,54 +209,141 @@ int spm_worker_note_map_xattr(struct spm_fs *fs)
 	return 0;
 }
 
-static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
+/* The shared memory, and whatever the last worker left in it. */
+static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
+{
+	struct spm_handle h;
+	struct stat st;
+	int rc = spm_desks_attach(&fs->desks, a->state_fd, a->buffers_fd);
+
+	if (!rc)
+		rc = spm_itable_attach(&fs->itable, a->inodes_fd);
+	if (rc)
+		return rc;
+	if (spm_takeover_needed(fs->desks.state)) {
+		rc = spm_takeover_settle(fs);
+		/* whatever a record that was set aside said of mappings is not known any more */
+		fs->reopened |= fs->itable.damaged > 0;
+		if (rc)
+			return rc;
+	}
+	if (spm_itable_get(&fs->itable, FUSE_ROOT_ID))
+		return 0;
+	if (fstat(fs->root.data_fd, &st))
+		return -errno;
+	rc = spm_handle_at(fs->root.data_fd, "", &h);
+	if (!rc)
+		spm_itable_set_root(&fs->itable, fs->root.id, st.st_ino, &h);
+	return rc;
+}
+
+/* Blocked here and so in all threads; the one with the lead looks for it. */
+static int open_signals(void)
+{
+	sigset_t term;
+
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	return signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int open_session(struct spm_fs *fs)
 {
 	struct fuse_custom_io io = { .read = io_read, .writev = io_writev };
 	char arg0[] = "spmfs", *argv[] = { arg0, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
-	struct spm_handle h;
-	struct stat st;
+
+	fs->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
+	fuse_opt_free_args(&args); /* a copy that the parser made */
+	if (!fs->se)
+		return -ENOMEM;
+	return fuse_session_custom_io(fs->se, &io, fs->dev_fd);
+}
+
+int spm_worker_rehearse(const struct spm_options *o, int state_fd, struct spm_error *e)
+{
+	spm_auto_free struct spm_state *s = malloc(sizeof(*s));
+	spm_auto_free struct spm_fs *fs = calloc(1, sizeof(*fs));
+	struct fuse_buf buf = { .size = 0 };
+	struct spm_wire_request wire;
+	int rc;
+
+	if (!s || !fs)
+		return -ENOMEM;
+	if (pread(state_fd, s, sizeof(*s), 0) != sizeof(*s) || s->magic != SPM_STATE_MAGIC || s->version != SPM_STATE_VERSION ||
+	    s->bytes != spm_state_bytes() || s->init_request_len > SPM_INIT_ROOM || s->init_reply_len > SPM_INIT_ROOM)
+		return spm_fail(e, -EPROTO, "it keeps its state in another format (version %u); unmount and mount again",
+				SPM_STATE_VERSION);
+	fs->opts = o;
+	fs->desks.state = s;
+	/* nothing is written there: the reply is compared, not sent. libfuse only wants a descriptor to close */
+	fs->dev_fd = eventfd(0, EFD_CLOEXEC);
+	rc = fs->dev_fd < 0 ? -errno : open_session(fs);
+	if (!rc) {
+		buf.mem = s->init_request;
+		buf.size = spm_wire_request(s->init_request, s->init_request_len, &fs->init, &wire);
+		fuse_session_process_buf(fs->se, &buf);
+		fuse_session_destroy(fs->se);
+	}
+	if (!rc && (!fs->init.done || fs->init_differs))
+		rc = spm_fail(e, -EPROTO, "it would agree on something else with the kernel (INIT); unmount and mount again");
+	return rc;
+}
+
+/* Whether the slice is smaller than the device, as it was mounted or resized since. */
+static bool is_limited(const struct spm_fs *fs)
+{
+	struct statvfs sv;
+
+	return !spm_slice_statfs(&fs->root, &sv) && (uint64_t)sv.f_blocks * sv.f_frsize < fs->opts->source.bytes;
+}
+
+static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
+{
 	char mark;
 	int rc;
 
 	fs->opts = a->opts;
 	fs->root = a->root;
 	fs->dev_fd = a->dev_fd;
-	fs->ready_fd = a->ready_fd;
-	fs->keeper_pid = a->keeper_pid;
+	fs->ready_fd = -1;
 	fs->reopened = a->reopened;
 	fs->nohalt = a->nohalt;
 	if (a->opts->source.kind == SPM_SOURCE_NODE)
 		fs->root.bind = &a->opts->source.nodes;
-	fs->served_writes = a->opts->source.kind == SPM_SOURCE_NODE ||
-			    (a->opts->size_bytes && a->opts->size_bytes < a->opts->source.bytes);
+	fs->served_writes = a->opts->source.kind == SPM_SOURCE_NODE || is_limited(fs);
 	fs->map_xattrs = fgetxattr(fs->root.mount_fd, MARK_MAP_XATTRS, &mark, 1) >= 0;
 	spm_fdcache_init(&fs->fds);
 	spm_fresh_init(&fs->fresh);
+	spm_takeover_init(&fs->takeover);
 	for (unsigned int i = 0; i < SPM_INODE_LOCKS; i++)
 		pthread_mutex_init(&fs->inode_locks[i], NULL);
 	pthread_mutex_init(&fs->idle_backings.lock, NULL);
-	rc = spm_itable_init(&fs->itable, ITABLE_MAX);
-	if (rc)
-		return rc;
-	rc = spm_names_init(fs);
-	if (rc)
-		return rc;
-	if (fstat(fs->root.data_fd, &st))
+	pthread_mutex_init(&fs->backing_lock, NULL);
+	fs->signal_fd = open_signals();
+	if (fs->signal_fd < 0)
 		return -errno;
-	rc = spm_handle_at(fs->root.data_fd, "", &h);
+	rc = spm_names_init(fs);
+	if (!rc)
+		rc = attach(fs, a);
 	if (rc)
 		return rc;
-	spm_itable_set_root(&fs->itable, fs->root.id, st.st_ino, &h);
-
 	/* the wait for the next request is in session.c, so reading must not sleep */
 	if (fcntl(fs->dev_fd, F_SETFL, O_NONBLOCK))
 		return -errno;
-	fs->se = fuse_session_new(&args, &ops, sizeof(ops), fs);
-	fuse_opt_free_args(&args); /* a copy that the parser made */
-	if (!fs->se)
-		return -ENOMEM;
-	return fuse_session_custom_io(fs->se, &io, fs->dev_fd);
+	return open_session(fs);
+}
+
+/* The main thread takes over at a desk of its own, with the rights of any serving thread. */
+static int take_over(struct spm_fs *fs)
+{
+	struct spm_thread t;
+	int rc = spm_thread_init(&t, &fs->desks);
+
+	if (!rc)
+		rc = spm_takeover_run(fs);
+	spm_thread_destroy(&t, &fs->desks);
+	return rc;
 }
 
 /* A worker's limits are its own, not those of whoever called mount(8). */
@@ -225,9 +365,21 @@ static void own_process(void)
 	prctl(PR_SET_NAME, "spmfs-worker", 0, 0, 0);
 	/* broken leases send SIGIO; terminal signals are the keeper's */
 	sigfillset(&all);
-	sigdelset(&all, SIGTERM);
 	sigprocmask(SIG_SETMASK, &all, NULL);
-	signal(SIGTERM, SIG_DFL);
+}
+
+static void tear_down(struct spm_fs *fs)
+{
+	spm_nohalt_close(&fs->nohalt);
+	fuse_session_destroy(fs->se); /* closes dev_fd */
+	spm_fdcache_destroy(&fs->fds);
+	spm_names_destroy(&fs->names);
+	spm_takeover_destroy(&fs->takeover);
+	spm_itable_destroy(&fs->itable);
+	spm_desks_detach(&fs->desks);
+	spm_slice_close(&fs->root);
+	spm_cleanup_close(&fs->signal_fd);
+	free(fs);
 }
 
 int spm_worker_main(struct spm_worker_args *a)
@@ -237,22 +389,23 @@ int spm_worker_main(struct spm_worker_args *a)
 
 	own_process();
 	rc = fs ? setup(fs, a) : -ENOMEM;
+	if (!rc && fs->desks.generation > 1)
+		rc = take_over(fs);
 	if (rc) {
+		spm_log(SPM_LOG_ERR, "%s: the worker cannot %s: %s", a->opts->mountpoint,
+			fs && fs->desks.generation > 1 ? "take over" : "start", strerror(-rc));
 		dprintf(a->ready_fd, "cannot set up the server: %s", strerror(-rc));
 		return 1;
 	}
+	fs->ready_fd = a->ready_fd;
+	if (fs->init.done)
+		spm_worker_ready(fs);
 	rc = spm_sampler_start(fs);
 	if (!rc)
 		rc = spm_session_run(fs);
-	if (rc)
+	if (rc < 0)
 		spm_log(SPM_LOG_ERR, "cannot serve: %s", strerror(-rc));
 	spm_sampler_stop(fs);
-	spm_nohalt_close(&fs->nohalt);
-	fuse_session_destroy(fs->se); /* closes dev_fd */
-	spm_fdcache_destroy(&fs->fds);
-	spm_names_destroy(&fs->names);
-	spm_itable_destroy(&fs->itable);
-	spm_slice_close(&fs->root);
-	free(fs);
-	return rc ? 1 : 0;
+	tear_down(fs);
+	return rc < 0 ? 1 : rc ? SPM_WORKER_YIELDED : SPM_WORKER_UNMOUNTED;
 }

@@ -12,15 +12,22 @@ struct spm_worker_args {
 	const struct spm_options *opts;
 	struct spm_slice root; /* owned by the worker */
 	int dev_fd;            /* likewise */
+	int state_fd, buffers_fd; /* fs/desk.h */
+	int inodes_fd;         /* owned by the worker */
 	int ready_fd;          /* gets "ok", or the reason why not; closed then */
-	pid_t keeper_pid;
 	bool reopened;         /* the region is a kept one */
 	struct spm_nohalt nohalt; /* owned by the worker */
 };
 
-/* Serves until the mount is gone. Returns the exit status of the process. */
+/* Serves until the mount is gone. Returns the exit status of the process (fs/standby.h). */
 int spm_worker_main(struct spm_worker_args *a);
 
+/* Whether this program could go on with the mount in @state_fd: speaks its format, and comes to the same reply to
+ * INIT. -EPROTO with the reason in @e. */
+int spm_worker_rehearse(const struct spm_options *o, int state_fd, struct spm_error *e) SPM_MUST_CHECK;
+
+/* A request before INIT is answered: keeps INIT's, for the workers to come. */
+void spm_worker_keep_init(struct spm_fs *fs, const void *buf, size_t len);
 /* INIT is answered: finds out what the kernel can do, and tells the keeper. */
 void spm_worker_ready(struct spm_fs *fs);
 

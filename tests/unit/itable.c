@@ -4,8 +4,13 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 static struct spm_handle handle_of(uint64_t ino)
 {
@@ -20,29 +25,38 @@ static uint64_t intern(struct spm_itable *t, uint16_t slice, uint64_t ino)
 	struct spm_handle h = handle_of(ino);
 	uint64_t id = 0;
 
-	ck_assert_ptr_nonnull(spm_itable_intern(t, slice, ino, &h, 0, &id));
+	ck_assert_ptr_nonnull(spm_itable_intern(t, slice, ino, &h, 0, NULL, &id));
 	return id;
+}
+
+/* True: that was the last lookup, the record is free. */
+static bool forget(struct spm_itable *t, uint64_t id, uint64_t n)
+{
+	enum spm_forgot rc = spm_itable_forget(t, id, n, false, NULL, SPM_ENTRY_NONE, 0);
+
+	if (rc != SPM_FORGOT_LAST)
+		return false;
+	return spm_itable_forget(t, id, n, true, NULL, SPM_ENTRY_NONE, 0) == SPM_FORGOT_ALL;
 }
 
 static void new_table(struct spm_itable *t, uint32_t max)
 {
 	struct spm_handle h = handle_of(2);
 
-	ck_assert_int_eq(spm_itable_init(t, max), 0);
+	ck_assert_int_eq(spm_itable_attach(t, spm_itable_create(max)), 0);
 	spm_itable_set_root(t, 0, 2, &h);
 }
 
 START_TEST(root_is_node_1)
 {
 	struct spm_itable t;
-	struct spm_inode last;
 	uint64_t id;
 
 	new_table(&t, 1024);
 	ck_assert_ptr_nonnull(spm_itable_get(&t, 1));
 	ck_assert_ptr_nonnull(spm_itable_find(&t, 0, 2, &id));
 	ck_assert_uint_eq(id, 1);
-	ck_assert(!spm_itable_forget(&t, 1, 100, &last));
+	ck_assert(!forget(&t, 1, 100));
 	ck_assert_ptr_nonnull(spm_itable_get(&t, 1));
 	spm_itable_destroy(&t);
 }
@@ -51,19 +65,17 @@ END_TEST
 START_TEST(stale_ids_are_found_out)
 {
 	struct spm_itable t;
-	struct spm_inode last;
 	uint64_t a, b;
 
 	new_table(&t, 1024);
 	a = intern(&t, 0, 100);
-	ck_assert(spm_itable_forget(&t, a, 1, &last));
-	ck_assert_uint_eq(last.ino, 100);
+	ck_assert(forget(&t, a, 1));
 	ck_assert_ptr_null(spm_itable_get(&t, a));
 	b = intern(&t, 0, 101);
 	ck_assert_uint_eq((uint32_t)a, (uint32_t)b);
 	ck_assert_uint_ne(a, b);
 	ck_assert_ptr_null(spm_itable_get(&t, a));
-	ck_assert(!spm_itable_forget(&t, a, 1, &last));
+	ck_assert(!forget(&t, a, 1));
 	ck_assert_ptr_nonnull(spm_itable_get(&t, b));
 	ck_assert_ptr_null(spm_itable_get(&t, 0));
 	ck_assert_ptr_null(spm_itable_get(&t, UINT64_MAX));
@@ -94,7 +106,6 @@ END_TEST
 START_TEST(lookups_are_counted)
 {
 	struct spm_itable t;
-	struct spm_inode last;
 	uint64_t a, b;
 
 	new_table(&t, 1024);
@@ -102,8 +113,8 @@ START_TEST(lookups_are_counted)
 	ck_assert_uint_eq(intern(&t, 0, 7), a);
 	b = intern(&t, 1, 7);
 	ck_assert_uint_ne(a, b);
-	ck_assert(!spm_itable_forget(&t, a, 1, &last));
-	ck_assert(spm_itable_forget(&t, a, 5, &last));
+	ck_assert(!forget(&t, a, 1));
+	ck_assert(forget(&t, a, 5));
 	ck_assert_ptr_nonnull(spm_itable_get(&t, b));
 	spm_itable_destroy(&t);
 }
@@ -113,15 +124,14 @@ START_TEST(full_table)
 {
 	struct spm_itable t;
 	struct spm_handle h = handle_of(1);
-	struct spm_inode last;
 	uint64_t id, some = 0;
 
 	new_table(&t, 1024);
 	for (uint64_t i = 0; i < 1022; i++)
 		some = intern(&t, 0, 1000 + i);
-	ck_assert_ptr_null(spm_itable_intern(&t, 0, 5000, &h, 0, &id));
-	ck_assert(spm_itable_forget(&t, some, 1, &last));
-	ck_assert_ptr_nonnull(spm_itable_intern(&t, 0, 5000, &h, 0, &id));
+	ck_assert_ptr_null(spm_itable_intern(&t, 0, 5000, &h, 0, NULL, &id));
+	ck_assert(forget(&t, some, 1));
+	ck_assert_ptr_nonnull(spm_itable_intern(&t, 0, 5000, &h, 0, NULL, &id));
 	spm_itable_destroy(&t);
 }
 END_TEST
@@ -131,7 +141,6 @@ START_TEST(against_a_model)
 {
 	static uint64_t ids[MODEL], counts[MODEL];
 	struct spm_itable t;
-	struct spm_inode last;
 	unsigned int seed = (unsigned int)_i + 1;
 
 	memset(counts, 0, sizeof(counts));
@@ -147,7 +156,7 @@ START_TEST(against_a_model)
 			ids[i] = id;
 			counts[i]++;
 		} else if (counts[i]) {
-			bool gone = spm_itable_forget(&t, ids[i], 1, &last);
+			bool gone = forget(&t, ids[i], 1);
 
 			ck_assert_int_eq(gone, !--counts[i]);
 		} else {
@@ -172,7 +181,6 @@ END_TEST
 START_TEST(taken_over)
 {
 	struct spm_itable a, b;
-	struct spm_inode last;
 	uint64_t ids[3000], extra;
 	struct spm_inode *r;
 
@@ -180,12 +188,14 @@ START_TEST(taken_over)
 	for (unsigned int i = 0; i < 3000; i++)
 		ids[i] = intern(&a, 0, 50 + i);
 	for (unsigned int i = 512; i < 2000; i++)
-		ck_assert(spm_itable_forget(&a, ids[i], 1, &last));
+		ck_assert(forget(&a, ids[i], 1));
 	r = spm_itable_get(&a, ids[2500]);
 	r->open_plain = 3;
 	r->flags = SPM_INODE_ORPHAN;
 
 	ck_assert_int_eq(spm_itable_attach(&b, dup(a.fd)), 0);
+	ck_assert_int_eq(spm_itable_scan(&b), 0);
+	ck_assert_uint_eq(b.damaged, 0);
 	ck_assert_uint_eq(b.live, a.live);
 	for (unsigned int i = 0; i < 3000; i++)
 		ck_assert_int_eq(!!spm_itable_get(&b, ids[i]), i < 512 || i >= 2000);
@@ -201,21 +211,194 @@ START_TEST(taken_over)
 }
 END_TEST
 
-START_TEST(damage_is_refused)
+/* A record that contradicts itself or another is set aside: its id is stale, its inode can be had anew, and all
+ * others are as they were. */
+START_TEST(damage_is_set_aside)
+{
+	static const size_t spots[] = { offsetof(struct spm_inode, ino), offsetof(struct spm_inode, seq),
+					offsetof(struct spm_inode, slice), offsetof(struct spm_inode, handle) + 3,
+					offsetof(struct spm_inode, nlookup) + 7, offsetof(struct spm_inode, flags) + 1,
+					offsetof(struct spm_inode, open_mirror) + 3,
+					offsetof(struct spm_inode, backing_id) + 3, offsetof(struct spm_inode, check) };
+	struct spm_itable a, b;
+	uint64_t ids[100], again;
+	char *victim;
+
+	new_table(&a, 1024);
+	for (unsigned int i = 0; i < 100; i++)
+		ids[i] = intern(&a, 0, 50 + i);
+	victim = (char *)spm_itable_get(&a, ids[40]);
+	victim[spots[_i]] = (char)(victim[spots[_i]] ^ 0x80);
+	ck_assert_int_eq(spm_itable_attach(&b, dup(a.fd)), 0);
+	ck_assert_int_eq(spm_itable_scan(&b), 0);
+	ck_assert_uint_eq(b.damaged, 1);
+	for (unsigned int i = 0; i < 100; i++)
+		ck_assert_int_eq(!!spm_itable_get(&b, ids[i]), i != 40);
+	again = intern(&b, 0, 90);
+	ck_assert_uint_ne(again, ids[40]);
+	ck_assert_uint_ne((uint32_t)again, (uint32_t)ids[40]);
+	ck_assert_ptr_null(spm_itable_get(&b, ids[40]));
+	spm_itable_destroy(&b);
+	spm_itable_destroy(&a);
+}
+END_TEST
+
+START_TEST(two_records_of_one_inode)
 {
 	struct spm_itable a, b;
-	uint64_t id, x = 0;
+	struct spm_inode *r;
+	uint64_t id1, id2;
+
+	new_table(&a, 1024);
+	id1 = intern(&a, 0, 50);
+	id2 = intern(&a, 0, 51);
+	/* a copy with the other's id would fail its checksum: give it what the other's would be */
+	r = spm_itable_get(&a, id2);
+	r->nlookup = 0;
+	ck_assert_uint_eq(intern(&a, 0, 50), id1);
+	memcpy(r, spm_itable_get(&a, id1), sizeof(*r));
+	ck_assert_int_eq(spm_itable_attach(&b, dup(a.fd)), 0);
+	ck_assert_int_eq(spm_itable_scan(&b), 0);
+	ck_assert_uint_eq(b.damaged, 1);
+	ck_assert_ptr_nonnull(spm_itable_get(&b, id1));
+	spm_itable_destroy(&b);
+	spm_itable_destroy(&a);
+}
+END_TEST
+
+START_TEST(other_tables_are_refused)
+{
+	struct spm_itable a, b;
+	uint32_t other = 1;
+	uint64_t x = 0;
 	int fd;
 
 	new_table(&a, 1024);
-	id = intern(&a, 0, 50);
-	(void)intern(&a, 0, 51);
-	spm_itable_get(&a, id)->ino = 51; /* two records of one inode */
-	ck_assert_int_eq(spm_itable_attach(&b, dup(a.fd)), -EBADMSG);
+	fd = dup(a.fd);
+	ck_assert_int_eq(pwrite(fd, &other, sizeof(other), 8), sizeof(other)); /* the version */
+	ck_assert_int_eq(spm_itable_attach(&b, fd), -EPROTO);
 	fd = dup(a.fd);
 	ck_assert_int_eq(pwrite(fd, &x, sizeof(x), 0), sizeof(x)); /* the magic number */
 	ck_assert_int_eq(spm_itable_attach(&b, fd), -EPROTO);
+	ck_assert_int_ne(ftruncate(a.fd, 4096), 0);
+	fd = memfd_create("short", 0);
+	ck_assert_int_eq(pwrite(fd, a.records, 4096, 0), 4096);
+	ck_assert_int_eq(spm_itable_attach(&b, fd), -EPROTO);
 	spm_itable_destroy(&a);
+}
+END_TEST
+
+/* -- the ledger: a process is killed at any instruction, and what it wrote down is what the records say -- */
+
+struct shared {
+	struct spm_ledger ledger[2];
+	uint64_t ids[2][64];
+	uint64_t root;      /* the inode that opens are counted on */
+	atomic_ullong rounds;
+};
+
+/* Does what requests do, for ever: counts lookups and opens, takes them back. */
+static void count_for_ever(struct spm_itable *t, struct shared *sh, int n)
+{
+	struct spm_book b = { .ledger = &sh->ledger[n], .ids = sh->ids[n], .ids_max = 64 };
+	struct spm_inode *r = spm_itable_get(t, sh->root);
+	unsigned int seed = (unsigned int)(n + getpid());
+
+	for (;;) {
+		uint32_t k = b.ledger->entry[SPM_ENTRY_LOOKUPS];
+		uint64_t ino = 1000 + (uint64_t)rand_r(&seed) % 40, id;
+		struct spm_handle h = handle_of(ino);
+
+		if (k < 60 && rand_r(&seed) % 2) {
+			if (!spm_itable_intern(t, 0, ino, &h, 0, &b, &id))
+				_exit(1);
+		} else if (k) {
+			bool sure = spm_itable_forget(t, b.ids[k - 1], 1, false, &b, SPM_ENTRY_LOOKUPS, k - 1) ==
+				    SPM_FORGOT_LAST;
+
+			if (sure)
+				spm_itable_forget(t, b.ids[k - 1], 1, true, &b, SPM_ENTRY_LOOKUPS, k - 1);
+		}
+		if (!n && b.ledger->entry[SPM_ENTRY_OPENED])
+			spm_itable_count(t, r, SPM_COUNT_PLAIN, -1, &b, SPM_ENTRY_OPENED, 0);
+		else if (!n)
+			spm_itable_count(t, r, SPM_COUNT_PLAIN, 1, &b, SPM_ENTRY_OPENED, 1 + SPM_COUNT_PLAIN);
+		atomic_fetch_add(&sh->rounds, 1);
+	}
+}
+
+static void *second_thread(void *arg)
+{
+	void **a = arg;
+
+	count_for_ever(a[0], a[1], 1);
+	return NULL;
+}
+
+static void run_and_kill(int fd, struct shared *sh, unsigned int *seed)
+{
+	unsigned long long before = atomic_load(&sh->rounds);
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		struct spm_itable t;
+		void *arg[2] = { &t, sh };
+		pthread_t id;
+
+		if (spm_itable_attach(&t, dup(fd)) || spm_itable_settle(&t, &sh->ledger[0]) ||
+		    spm_itable_settle(&t, &sh->ledger[1]) || spm_itable_scan(&t) || t.damaged ||
+		    pthread_create(&id, NULL, second_thread, arg))
+			_exit(1);
+		count_for_ever(&t, sh, 0);
+	}
+	while (atomic_load(&sh->rounds) < before + 10 + (unsigned int)rand_r(seed) % 2000)
+		if (waitpid(pid, &status, WNOHANG))
+			ck_abort_msg("the process ended by itself");
+	kill(pid, SIGKILL);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+}
+
+START_TEST(killed_at_any_instruction)
+{
+	int fd = spm_itable_create(4096);
+	struct shared *sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct spm_handle h = handle_of(2);
+	struct spm_itable t;
+	unsigned int seed = 7;
+
+	ck_assert_ptr_ne(sh, MAP_FAILED);
+	ck_assert_int_eq(spm_itable_attach(&t, dup(fd)), 0);
+	spm_itable_set_root(&t, 0, 2, &h);
+	sh->root = intern(&t, 0, 5);
+	spm_itable_destroy(&t);
+	for (int n = 0; n < 300; n++) {
+		uint64_t counts[40] = { 0 };
+
+		run_and_kill(fd, sh, &seed);
+		ck_assert_int_eq(spm_itable_attach(&t, dup(fd)), 0);
+		for (int l = 0; l < 2; l++)
+			ck_assert_int_eq(spm_itable_settle(&t, &sh->ledger[l]), 0);
+		ck_assert_int_eq(spm_itable_scan(&t), 0);
+		ck_assert_uint_eq(t.damaged, 0);
+		for (int l = 0; l < 2; l++)
+			for (uint32_t i = 0; i < sh->ledger[l].entry[SPM_ENTRY_LOOKUPS]; i++) {
+				struct spm_inode *r = spm_itable_get(&t, sh->ids[l][i]);
+
+				ck_assert_ptr_nonnull(r);
+				counts[r->ino - 1000]++;
+			}
+		for (uint64_t i = 0; i < 40; i++) {
+			uint64_t id;
+			struct spm_inode *r = spm_itable_find(&t, 0, 1000 + i, &id);
+
+			ck_assert_uint_eq(r ? r->nlookup : 0, counts[i]);
+		}
+		ck_assert_uint_eq(spm_itable_get(&t, sh->root)->open_plain, !!sh->ledger[0].entry[SPM_ENTRY_OPENED]);
+		spm_itable_destroy(&t);
+	}
+	munmap(sh, sizeof(*sh));
+	close(fd);
 }
 END_TEST
 
@@ -233,7 +416,6 @@ START_TEST(memory_comes_back)
 	enum { N = 200000 };
 	static uint64_t ids[N];
 	struct spm_itable t;
-	struct spm_inode last;
 	uint64_t before;
 
 	new_table(&t, 1u << 20);
@@ -242,7 +424,7 @@ START_TEST(memory_comes_back)
 		ids[i] = intern(&t, 0, 100 + i);
 	ck_assert_uint_le(used_bytes(&t) + (t.index_mask + 1) * sizeof(*t.index), UINT64_C(100) * N);
 	for (unsigned int i = 0; i < N; i++)
-		ck_assert(spm_itable_forget(&t, ids[i], 1, &last));
+		ck_assert(forget(&t, ids[i], 1));
 	ck_assert_uint_le(used_bytes(&t), before + 65536);
 	ck_assert_uint_le(t.index_mask + 1, 4096);
 	spm_itable_destroy(&t);
@@ -257,15 +439,14 @@ struct racer {
 static void *race(void *arg)
 {
 	struct racer *r = arg;
-	struct spm_inode last;
 
 	for (int n = 0; n < 50000; n++) {
 		uint64_t ino = 10 + (uint64_t)rand_r(&r->seed) % 64, id = 0;
 		struct spm_handle h = handle_of(ino);
 
-		if (!spm_itable_intern(r->t, 0, ino, &h, 0, &id) || spm_itable_get(r->t, id)->ino != ino)
+		if (!spm_itable_intern(r->t, 0, ino, &h, 0, NULL, &id) || spm_itable_get(r->t, id)->ino != ino)
 			return arg;
-		spm_itable_forget(r->t, id, 1, &last);
+		forget(r->t, id, 1);
 	}
 	return NULL;
 }
@@ -304,7 +485,10 @@ int main(void)
 	tcase_add_test(t, full_table);
 	tcase_add_loop_test(t, against_a_model, 0, 3);
 	tcase_add_test(t, taken_over);
-	tcase_add_test(t, damage_is_refused);
+	tcase_add_loop_test(t, damage_is_set_aside, 0, 9);
+	tcase_add_test(t, two_records_of_one_inode);
+	tcase_add_test(t, other_tables_are_refused);
+	tcase_add_test(t, killed_at_any_instruction);
 	tcase_add_test(t, memory_comes_back);
 	tcase_add_test(t, threads);
 	suite_add_tcase(s, t);

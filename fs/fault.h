@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_FAULT_H
+#define SPM_FS_FAULT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include "fs/state.h"
+
+/*
+ * Fault points: places at which a test can have the worker die, hang or be slow. Only with SPMFS_FAULTS=1 in the
+ * environment of mount(8); else each costs one test of a flag. What is armed is in the shared state, so that a
+ * point acts once and not in every worker after it.
+ *
+ * A point is "OP:STEP", OP being the request in hand (its FUSE name in lower case). Every request has the steps
+ * request (taken up), reply (about to be answered), replied; those that change something, effect; a few have more.
+ */
+enum spm_fault_action { SPM_FAULT_NONE, SPM_FAULT_KILL, SPM_FAULT_SEGV, SPM_FAULT_ABORT, SPM_FAULT_HANG, SPM_FAULT_SLOW };
+
+#define SPM_FAULT_FILE "fault"
+
+struct spm_fs;
+
+/* A thread that serves no request has no points. */
+bool spm_faults_on(void);
+void spm_fault_hit(const char *step);
+static inline void spm_fault(const char *step)
+{
+	if (__builtin_expect(spm_faults_on(), 0))
+		spm_fault_hit(step);
+}
+
+/*
+ * "mkdir:effect kill": the next pass; "... kill 3": the third from now; "... segv 1 2": the next two. "any:request" is
+ * the next request of whatever kind. "clear" disarms all. -EINVAL; -ENOSPC: SPM_FAULTS are armed.
+ */
+int spm_fault_set(struct spm_state *s, const char *text);
+int spm_fault_show(struct spm_fs *fs, FILE *out);
+int spm_fault_store(struct spm_fs *fs, const char *value);
+
+#endif

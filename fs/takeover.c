@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/takeover.h"
+#include "fs/entry.h"
+#include "fs/open.h"
+#include "fs/opname.h"
+#include "fs/ops.h"
+#include "fs/repeat.h"
+#include "fs/session.h"
+#include "fs/thread.h"
+
+#include <errno.h>
+#include <string.h>
+#include <signal.h>
+#include <sys/uio.h>
+
+#define NOTIFY_RESEND 7
+
+/*
+ * A request that kills its worker would be sent again for ever, so one that was in hand at two deaths gets EIO. But
+ * SIGKILL comes from outside: no request causes it, so it takes eight of those.
+ */
+#define BLAME_CRASH  4u
+#define BLAME_KILLED 1u
+#define BLAME_EIO    8u
+
+struct spm_recovered {
+	struct spm_recovered *next;
+	uint32_t slot; /* SPM_SLOTS: none had it */
+	size_t len;
+	char data[];
+};
+
+void spm_takeover_init(struct spm_takeover *to)
+{
+	memset(to, 0, sizeof(*to));
+	pthread_mutex_init(&to->lock, NULL);
+	to->last = &to->first;
+}
+
+static bool is_left(const struct spm_desks *d, uint32_t i)
+{
+	return d->state->hold[i].stage != SPM_STAGE_FREE && d->state->hold[i].generation != d->generation;
+}
+
+int spm_takeover_settle(struct spm_fs *fs)
+{
+	struct spm_desks *d = &fs->desks;
+
+	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
+		struct spm_ledger *l = &d->desk[i].ledger;
+
+		if (d->state->hold[i].stage > SPM_STAGE_WAITING) {
+			spm_log(SPM_LOG_ERR, "slot %u: its stage is damaged; the slot was cleared", i);
+			memset(&d->desk[i], 0, sizeof(d->desk[i]));
+			d->state->hold[i].stage = SPM_STAGE_FREE;
+		}
+		if (spm_itable_settle(&fs->itable, l) || l->entry[SPM_ENTRY_LOOKUPS] > SPM_BUFFER_IDS ||
+		    l->entry[SPM_ENTRY_OPENED] > SPM_COUNTS) {
+			spm_log(SPM_LOG_ERR, "slot %u: its ledger is damaged; counts of a %s request may be off", i,
+				spm_opname(d->state->hold[i].opcode));
+			memset(l, 0, sizeof(*l));
+		}
+	}
+	return spm_itable_scan(&fs->itable);
+}
+
+/* -- 2: INIT -- */
+
+static int replay_init(struct spm_fs *fs)
+{
+	const struct spm_state *s = fs->desks.state;
+	struct fuse_buf buf = { .mem = spm_self->buf, .size = s->init_request_len };
+
+	if (s->init_request_len > SPM_INIT_ROOM || s->init_reply_len > SPM_INIT_ROOM)
+		return -EPROTO;
+	memcpy(buf.mem, s->init_request, buf.size);
+	buf.size = spm_wire_request(buf.mem, buf.size, &fs->init, &spm_self->wire);
+	fuse_session_process_buf(fs->se, &buf);
+	if (!fs->init.done || fs->init_differs)
+		return -EPROTO;
+	/* the last worker may have died before it sent the reply; if it has not, this one is not taken */
+	if (write(fs->dev_fd, s->init_reply, s->init_reply_len) >= 0)
+		spm_log(SPM_LOG_INFO, "%s: the first request was still unanswered", fs->opts->mountpoint);
+	return 0;
+}
+
+/* -- 3: what was unanswered -- */
+
+static int send_resend(struct spm_fs *fs)
+{
+	struct fuse_out_header h = { .len = sizeof(h), .error = NOTIFY_RESEND };
+
+	if (fs->opts->no_resend)
+		return -ENOSYS;
+	return write(fs->dev_fd, &h, sizeof(h)) == sizeof(h) ? 0 : -errno;
+}
+
+static int append(struct spm_takeover *to, const void *data, size_t len)
+{
+	struct spm_recovered *r = malloc(sizeof(*r) + len);
+
+	if (!r)
+		return -ENOMEM;
+	*r = (struct spm_recovered){ .slot = SPM_SLOTS, .len = len };
+	memcpy(r->data, data, len);
+	*to->last = r;
+	to->last = &r->next;
+	atomic_fetch_add(&to->left, 1);
+	return 0;
+}
+
+/* Reads until the first request that was not sent before. */
+static int read_resent(struct spm_fs *fs)
+{
+	const struct fuse_in_header *h = spm_self->buf;
+	int rc = 0;
+
+	while (!rc) {
+		ssize_t n = spm_session_read(fs, spm_self);
+
+		if (n == -EAGAIN)
+			break;
+		if (n <= 0)
+			return n ? (int)n : -ENODEV;
+		if (h->opcode == FUSE_FORGET || h->opcode == FUSE_BATCH_FORGET) {
+			spm_session_answer(fs, spm_self, (size_t)n);
+			continue;
+		}
+		if (h->opcode == FUSE_INTERRUPT)
+			continue; /* nothing here can be interrupted */
+		rc = append(&fs->takeover, spm_self->buf, (size_t)n);
+		if (!(h->unique & SPM_FUSE_UNIQUE_RESEND))
+			break;
+	}
+	spm_desk_reading(spm_self);
+	return rc;
+}
+
+/* -- 4: which slot had it -- */
+
+static void undo(struct spm_fs *fs, uint32_t slot, unsigned int how)
+{
+	struct spm_desk *desk = &fs->desks.desk[slot];
+	struct spm_book b = { .ledger = &desk->ledger, .ids = spm_desk_ids(&fs->desks, slot), .ids_max = SPM_BUFFER_IDS };
+	uint32_t n = b.ledger->entry[SPM_ENTRY_LOOKUPS], opened = b.ledger->entry[SPM_ENTRY_OPENED];
+
+	if (how & SPM_REPEAT_UNDO_OPEN && opened) {
+		struct spm_inode *rec = spm_itable_get(&fs->itable, b.ledger->opened_id);
+
+		if (rec)
+			spm_itable_count(&fs->itable, rec, (enum spm_count)(opened - 1), -1, &b, SPM_ENTRY_OPENED, 0);
+	}
+	while (how & SPM_REPEAT_UNDO_LOOKUPS && n) {
+		n--;
+		spm_forget_noted(fs, b.ids[n], 1, &b, SPM_ENTRY_LOOKUPS, n);
+	}
+}
+
+static int answer_eio(struct spm_fs *fs, uint64_t unique)
+{
+	struct fuse_out_header h = { .len = sizeof(h), .error = -EIO, .unique = unique };
+
+	return write(fs->dev_fd, &h, sizeof(h)) == sizeof(h) ? 0 : -errno;
+}
+
+static uint32_t find_slot(const struct spm_desks *d, uint64_t unique)
+{
+	for (uint32_t i = 0; i < SPM_SLOTS; i++)
+		if (is_left(d, i) && d->desk[i].unique == unique)
+			return i;
+	return SPM_SLOTS;
+}
+
+/* True: it gets EIO instead of another worker. */
+static bool is_poison(struct spm_fs *fs, const struct spm_recovered *r)
+{
+	const struct fuse_in_header *h = (const void *)r->data;
+	const struct spm_desk *d = &fs->desks.desk[r->slot];
+
+	if (d->blame < BLAME_EIO)
+		return false;
+	spm_log(SPM_LOG_ERR, "%s: a %s request on node %llx was in hand each time the last workers died: it is answered "
+		"with EIO", fs->opts->mountpoint, spm_opname(h->opcode), (unsigned long long)h->nodeid);
+	if (answer_eio(fs, h->unique))
+		spm_log(SPM_LOG_WARNING, "%s: that answer was not taken: %m", fs->opts->mountpoint);
+	return true;
+}
+
+static void sort_resent(struct spm_fs *fs)
+{
+	struct spm_desks *d = &fs->desks;
+	struct spm_recovered **p = &fs->takeover.first, *r;
+
+	while ((r = *p)) {
+		const struct fuse_in_header *h = (const void *)r->data;
+		const struct spm_repeat_row *row = spm_repeat_row(h->opcode);
+
+		if (h->unique & SPM_FUSE_UNIQUE_RESEND)
+			r->slot = find_slot(d, h->unique & ~SPM_FUSE_UNIQUE_RESEND);
+		if (r->slot < SPM_SLOTS && row)
+			undo(fs, r->slot, row->how);
+		if (r->slot < SPM_SLOTS && is_poison(fs, r)) {
+			d->state->hold[r->slot].stage = SPM_STAGE_FREE;
+			*p = r->next;
+			free(r);
+			atomic_fetch_sub(&fs->takeover.left, 1);
+			continue;
+		}
+		if (r->slot < SPM_SLOTS)
+			fs->takeover.matched[r->slot / 64] |= UINT64_C(1) << r->slot % 64;
+		p = &r->next;
+	}
+	fs->takeover.last = p;
+}
+
+/* Without RESEND: the requests themselves are lost, but who waits for them is known. */
+static void give_up_held(struct spm_fs *fs)
+{
+	struct spm_desks *d = &fs->desks;
+
+	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
+		const struct fuse_in_header *h = spm_desk_buffer(d, i);
+		const struct spm_repeat_row *row = spm_repeat_row(d->state->hold[i].opcode);
+		uint64_t unique = d->desk[i].unique;
+
+		if (!is_left(d, i) || (d->state->hold[i].stage == SPM_STAGE_READING && !h->len))
+			continue;
+		if (d->state->hold[i].stage == SPM_STAGE_READING) {
+			row = NULL;
+			unique = h->unique;
+			if (h->opcode == FUSE_FORGET || h->opcode == FUSE_BATCH_FORGET)
+				continue;
+		}
+		/* ENOENT: it had been answered after all, and what it counted stands */
+		if (unique && !answer_eio(fs, unique) && row)
+			undo(fs, i, row->how);
+	}
+}
+
+/* -- 5 -- */
+
+static void blame(struct spm_fs *fs)
+{
+	struct spm_state *s = fs->desks.state;
+	uint32_t points = !s->death_signal ? 0 : s->death_signal == SIGKILL && !s->death_hung ? BLAME_KILLED : BLAME_CRASH;
+
+	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
+		if (!is_left(&fs->desks, i) || s->hold[i].stage != SPM_STAGE_HELD)
+			continue;
+		fs->desks.desk[i].blame += points;
+		/* if this worker dies before it takes the request up, that is not the request's fault */
+		s->hold[i].stage = SPM_STAGE_WAITING;
+	}
+}
+
+/* A forget has no answer, so the kernel does not send it again: its worker had it, and it alone. */
+static void finish_forget(struct spm_fs *fs, uint32_t slot)
+{
+	const struct fuse_in_header *h = spm_desk_buffer(&fs->desks, slot);
+	const struct fuse_forget_in *one = (const void *)(h + 1);
+	const struct fuse_batch_forget_in *batch = (const void *)(h + 1);
+	const struct fuse_forget_one *entry = (const void *)(batch + 1);
+	struct spm_desk *desk = &fs->desks.desk[slot];
+	struct spm_book b = { .ledger = &desk->ledger, .ids = spm_desk_ids(&fs->desks, slot), .ids_max = SPM_BUFFER_IDS };
+	uint32_t done = desk->ledger.entry[SPM_ENTRY_SETTLED];
+
+	if (h->len < sizeof(*h) + sizeof(*batch) || h->len > SPM_WIRE_BUFSIZE || desk->blame >= BLAME_EIO)
+		return; /* damaged, or what kills each worker: the inodes stay known until umount */
+	if (h->opcode == FUSE_FORGET && !done)
+		spm_forget_noted(fs, h->nodeid, one->nlookup, &b, SPM_ENTRY_SETTLED, 1);
+	if (h->opcode != FUSE_BATCH_FORGET)
+		return;
+	for (; done < batch->count && (const char *)(entry + done + 1) <= (const char *)h + h->len; done++)
+		spm_forget_noted(fs, entry[done].nodeid, entry[done].nlookup, &b, SPM_ENTRY_SETTLED, done + 1);
+}
+
+/* What a request had begun, whether or not it comes again. */
+static void tidy_slot(struct spm_fs *fs, uint32_t i)
+{
+	const struct spm_hold *hold = &fs->desks.state->hold[i];
+	const struct fuse_in_header *h = spm_desk_buffer(&fs->desks, i);
+	struct spm_desk *desk = &fs->desks.desk[i];
+	const struct spm_repeat_row *row = spm_repeat_row(h->opcode);
+
+	if (h->len && row && row->how & SPM_REPEAT_LOST)
+		finish_forget(fs, i);
+	if (desk->closing_id > 0)
+		spm_wire_backing_close(fs->dev_fd, desk->closing_id);
+	desk->closing_id = 0;
+	if (!desk->begun || hold->stage == SPM_STAGE_READING)
+		return;
+	/* the kernel may have been told too little: what it caches of these may be old */
+	spm_fresh_void(fs, h->nodeid);
+	if (desk->other)
+		spm_fresh_void(fs, desk->other);
+}
+
+struct survey {
+	struct spm_fs *fs;
+	uint32_t lost_id; /* made by the dead worker, for an inode that knows nothing of it */
+	long long direct, mirror;
+};
+
+static void survey_record(struct spm_inode *rec, void *arg)
+{
+	struct survey *s = arg;
+	struct spm_fs *fs = s->fs;
+
+	s->direct += rec->open_plain + rec->open_served;
+	s->mirror += rec->open_mirror;
+	if (!rec->backing_id)
+		return;
+	if ((uint32_t)rec->backing_id == s->lost_id)
+		s->lost_id = 0;
+	if (rec->open_plain || rec->open_served)
+		return;
+	if (fs->idle_backings.at < SPM_IDLE_BACKINGS) {
+		uint32_t index = (uint32_t)(rec - fs->itable.records);
+
+		fs->idle_backings.nodeid[fs->idle_backings.at++] = (uint64_t)rec->seq << 32 | index;
+	} else {
+		spm_wire_backing_close(fs->dev_fd, rec->backing_id);
+		rec->backing_id = 0;
+	}
+}
+
+static void survey(struct spm_fs *fs)
+{
+	struct spm_state *st = fs->desks.state;
+	struct survey s = { .fs = fs };
+
+	if (st->backing_opening)
+		s.lost_id = (uint32_t)st->backing_last + 1;
+	spm_itable_each(&fs->itable, survey_record, &s);
+	/* ids are given out in order */
+	if (s.lost_id)
+		spm_wire_backing_close(fs->dev_fd, (int)s.lost_id);
+	st->backing_opening = 0;
+	atomic_store(&fs->count.open_direct, s.direct);
+	atomic_store(&fs->count.open_mirror, s.mirror);
+}
+
+/* Before anything is undone: what is among the orphans goes with the last count only if it is marked. */
+static void mark_orphans(struct spm_fs *fs)
+{
+	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
+		const struct spm_repeat_row *row = spm_repeat_row(fs->desks.state->hold[i].opcode);
+		const struct spm_desk *desk = &fs->desks.desk[i];
+
+		if (!is_left(&fs->desks, i) || !desk->begun || !row || !(row->how & SPM_REPEAT_ORPHANS))
+			continue;
+		spm_orphan_finish(fs, desk->a);
+		spm_orphan_finish(fs, desk->b);
+	}
+}
+
+static void tidy(struct spm_fs *fs)
+{
+	struct spm_desks *d = &fs->desks;
+
+	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
+		if (!is_left(d, i))
+			continue;
+		tidy_slot(fs, i);
+		if (!(fs->takeover.matched[i / 64] >> i % 64 & 1))
+			d->state->hold[i].stage = SPM_STAGE_FREE;
+	}
+	survey(fs);
+}
+
+int spm_takeover_run(struct spm_fs *fs)
+{
+	int rc;
+
+	if (!spm_takeover_needed(fs->desks.state)) {
+		/* the last one died before it answered INIT: there is nothing else to go on with */
+		(void)send_resend(fs);
+		return 0;
+	}
+	rc = replay_init(fs);
+	if (rc)
+		return rc;
+	blame(fs);
+	rc = spm_names_rebuild(fs);
+	if (rc)
+		return rc;
+	mark_orphans(fs);
+	rc = send_resend(fs);
+	fs->desks.state->resend = !rc;
+	if (rc)
+		give_up_held(fs);
+	else
+		rc = read_resent(fs);
+	if (rc && rc != -ENOSYS && rc != -EINVAL)
+		return rc;
+	sort_resent(fs);
+	tidy(fs);
+	return 0;
+}
+
+ssize_t spm_takeover_next(struct spm_fs *fs, struct spm_thread *t)
+{
+	struct spm_takeover *to = &fs->takeover;
+	struct spm_recovered *r;
+	ssize_t n;
+
+	if (!atomic_load_explicit(&to->left, memory_order_acquire))
+		return 0;
+	pthread_mutex_lock(&to->lock);
+	r = to->first;
+	if (r) {
+		to->first = r->next;
+		if (!to->first)
+			to->last = &to->first;
+		atomic_fetch_sub(&to->left, 1);
+	}
+	pthread_mutex_unlock(&to->lock);
+	if (!r)
+		return 0;
+	spm_desk_reading(t);
+	memcpy(t->buf, r->data, r->len);
+	if (r->slot < SPM_SLOTS)
+		*t->desk = fs->desks.desk[r->slot];
+	spm_desk_begin(t);
+	spm_state_barrier();
+	/* from here on this desk is the one that counts */
+	if (r->slot < SPM_SLOTS)
+		fs->desks.state->hold[r->slot].stage = SPM_STAGE_FREE;
+	n = (ssize_t)r->len;
+	free(r);
+	return n;
+}
+
+void spm_takeover_destroy(struct spm_takeover *to)
+{
+	while (to->first) {
+		struct spm_recovered *r = to->first;
+
+		to->first = r->next;
+		free(r);
+	}
+}
