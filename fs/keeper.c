@@ -4,6 +4,7 @@
 #include "core/cgroup.h"
 #include "core/region.h"
 #include "fs/mounts.h"
+#include "fs/standby.h"
 #include "fs/worker.h"
 
 #include <errno.h>
@@ -338,6 +339,8 @@ static int reap(struct keeper *k)
 			k->o->mountpoint, WTERMSIG(status), strsignal(WTERMSIG(status)));
 		k->state->death_signal = (uint32_t)WTERMSIG(status);
 		rc = SPM_EXIT_FAILED;
+	} else if (WEXITSTATUS(status) == SPM_WORKER_YIELDED) {
+		rc = 0; /* told to */
 	} else if (WEXITSTATUS(status)) {
 		rc = SPM_EXIT_FAILED;
 	} else {
@@ -404,6 +407,19 @@ static void clean_up(struct keeper *k)
 	spm_cgroup_remove(&k->cgroup);
 }
 
+/* What ending a mount needs (entering namespaces, looking at processes, ending the worker), and what the workers do. */
+static int confine(void)
+{
+	uint64_t keep = SPM_CAP(CAP_SYS_ADMIN) | SPM_CAP(CAP_SYS_CHROOT) | SPM_CAP(CAP_SYS_PTRACE) |
+			SPM_CAP(CAP_KILL) | SPM_CAP(CAP_DAC_OVERRIDE) | SPM_CAP(CAP_DAC_READ_SEARCH) |
+			SPM_CAP(CAP_CHOWN) | SPM_CAP(CAP_FOWNER) | SPM_CAP(CAP_MKNOD) | SPM_CAP(CAP_SETFCAP) |
+			SPM_CAP(CAP_SETUID) | SPM_CAP(CAP_SETGID) | SPM_CAP(CAP_LEASE) | SPM_CAP(CAP_LINUX_IMMUTABLE);
+	uint64_t have;
+	int rc = spm_caps_permitted(&have);
+
+	return rc ? rc : spm_caps_set(have & keep, have & (keep | SPM_CAP(CAP_FSETID)));
+}
+
 static void own_process(struct keeper *k)
 {
 	spm_auto_close int oom = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -446,6 +462,8 @@ int spm_keeper_main(struct spm_options *o, spm_report_fn report, void *arg)
 		k.state->keeper_pid = (uint32_t)getpid();
 		k.state->generation = 1;
 		rc = start_worker(&k, note);
+		if (!rc)
+			rc = confine();
 	}
 	if (rc) {
 		clean_up(&k);
