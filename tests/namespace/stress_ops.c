@@ -254,8 +254,10 @@ static void op_copy(struct world *w)
 	for (int s = 0; s < 2; s++) {
 		loff_t a = in, b = out;
 
+		meter_begin(w, s);
 		w->res[s] = copy_file_range(w->slots[from].fd[s], &a, w->slots[to].fd[s], &b, len, 0);
 		w->err[s] = w->res[s] < 0 ? errno : 0;
+		meter_end(w, s);
 	}
 	same_result(w);
 	same_fd(w, &w->slots[to]);

@@ -20,6 +20,7 @@ void same_result(struct world *w)
 		 w->err[1] ? strerrorname_np(w->err[1]) : "");
 	if (w->res[0] == w->res[1] && w->err[0] == w->err[1])
 		return;
+	w->error = w->err[0] != w->err[1];
 	differ(w, "tested: %ld %s, reference: %ld %s", w->res[0], w->err[0] ? strerrorname_np(w->err[0]) : "",
 	       w->res[1], w->err[1] ? strerrorname_np(w->err[1]) : "");
 }

@@ -15,9 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <limits.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_PROCESSES = 26, BASES = 8 };
+enum { MAX_PROCESSES = 26 };
 
 static unsigned int processes = 8;
 static unsigned long seconds = 60, operations;
@@ -36,86 +34,6 @@ static uint64_t seed;
 static bool no_suid;
 static const char *sides[2];
 static atomic_ulong *total_ops;
-
-uint64_t rnd(struct world *w)
-{
-	uint64_t z = w->rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
-void random_bytes(struct world *w, char *buf, size_t len)
-{
-	size_t i;
-
-	for (i = 0; i < len; i += 8) {
-		uint64_t v = rnd(w);
-
-		memcpy(buf + i, &v, len - i < 8 ? len - i : 8);
-	}
-}
-
-void say(struct world *w, const char *fmt, ...)
-{
-	char *line = w->log[w->ops % LOG_LINES];
-	va_list ap;
-	int n = snprintf(line, LOG_WIDTH, "%lu: ", w->ops);
-
-	va_start(ap, fmt);
-	vsnprintf(line + n, LOG_WIDTH - (size_t)n, fmt, ap);
-	va_end(ap);
-}
-
-void differ(struct world *w, const char *fmt, ...)
-{
-	unsigned long i, first = w->ops >= LOG_LINES ? w->ops - LOG_LINES + 1 : 0;
-	static char text[65536];
-	size_t used = 0;
-	va_list ap;
-
-	used += (size_t)snprintf(text, sizeof(text), "# process %u, the last operations:\n", w->id);
-	for (i = first; i <= w->ops && used < sizeof(text) - LOG_WIDTH - 8; i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "#   %s\n", w->log[i % LOG_LINES]);
-	used += (size_t)snprintf(text + used, sizeof(text) - used, "# process %u: DIFFERENCE: ", w->id);
-	va_start(ap, fmt);
-	if (used < sizeof(text))
-		used += (size_t)vsnprintf(text + used, sizeof(text) - used, fmt, ap);
-	va_end(ap);
-	if (used > sizeof(text) - 2)
-		used = sizeof(text) - 2;
-	text[used++] = '\n';
-	if (write(STDOUT_FILENO, text, used) < 0)
-		_exit(2);
-	_exit(1);
-}
-
-static void open_world(struct world *w, unsigned int id)
-{
-	char name[16];
-	unsigned int i;
-	int s;
-
-	memset(w, 0, sizeof(*w));
-	w->id = id;
-	w->no_suid = no_suid;
-	w->rng = seed + id * 1000003u;
-	for (i = 0; i < SLOTS; i++)
-		w->slots[i].fd[0] = w->slots[i].fd[1] = -1;
-	snprintf(name, sizeof(name), "p%u", id);
-	for (s = 0; s < 2; s++) {
-		int top = open(sides[s], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-		/* everybody may work in it, or the user of the operations had nothing to do */
-		if (mkdirat(top, name, 0755) || fchmodat(top, name, 0777, 0))
-			differ(w, "mkdir %s/%s: %s", sides[s], name, strerror(errno));
-		w->root[s] = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		w->buf[s] = malloc(MAX_SIZE);
-		close(top);
-	}
-	w->data = malloc(MAX_SIZE + 8);
-}
 
 static void run_process(unsigned int id)
 {
@@ -127,7 +45,8 @@ static void run_process(unsigned int id)
 	if (setgroups(1, (gid_t[]){40002}))
 		_exit(2);
 	umask(022);
-	open_world(&w, id);
+	w.no_suid = no_suid;
+	open_world(&w, sides, id, seed);
 	while (operations ? w.ops < operations : time(NULL) < end) {
 		one_operation(&w);
 		if (w.ops % 3000 == 0)
@@ -138,31 +57,6 @@ static void run_process(unsigned int id)
 	same_tree(&w, w.root, "the own tree after close");
 	atomic_fetch_add(total_ops, w.ops);
 	_exit(0);
-}
-
-/* The directory that all share, with files that stay as they are. */
-static int make_shared(void)
-{
-	static struct world w = {.rng = 42};
-	static char data[MAX_SIZE];
-	char path[PATH_MAX];
-	unsigned int i;
-	int s, fd;
-
-	for (i = 0; i < BASES; i++) {
-		random_bytes(&w, data, sizeof(data));
-		for (s = 0; s < 2; s++) {
-			snprintf(path, sizeof(path), "%s/shared", sides[s]);
-			if (!i && (mkdir(path, 0777) || chmod(path, 0777)))
-				return -1;
-			snprintf(path, sizeof(path), "%s/shared/base%u", sides[s], i);
-			fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
-			if (fd < 0 || write(fd, data, sizeof(data)) != (ssize_t)sizeof(data))
-				return -1;
-			close(fd);
-		}
-	}
-	return 0;
 }
 
 /* Lets all processes run to their end, or ends the others when one found a difference; true when all was
@@ -262,7 +156,7 @@ int main(int argc, char **argv)
 	sides[1] = argv[optind + 1];
 	total_ops = mmap(NULL, sizeof(*total_ops), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	umask(0);
-	if (total_ops == MAP_FAILED || make_shared()) {
+	if (total_ops == MAP_FAILED || make_shared(sides)) {
 		perror("treestress: cannot prepare");
 		return 2;
 	}
