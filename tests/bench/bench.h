@@ -48,6 +48,8 @@ struct scale {
 	int inodes;	     /* files of the memory figures */
 	int load_ms;	     /* window of the processor figures */
 	int idle_ms;	     /* window of the idle figure */
+	int open_files;	     /* open at a takeover */
+	int kill_s;	     /* length of the kill run */
 };
 
 /* The processes that serve a mount, from its .spm/features; n is 0 where nobody does (tmpfs). */
@@ -123,12 +125,18 @@ const char *bench_target(const struct figure *fig, char *buf, size_t size);
 /* svg.c */
 int bench_svg(const char *path, const struct result *res, int n);
 
+/* memory.c: files "inodesD/fN", as many as the scale says, all known to the server. */
+#define BENCH_FILES_PER_DIR 10000
+int bench_inodes_make(struct bench *b);
+int bench_inodes_remove(struct bench *b);
+
 /* probes */
 extern const struct probe random_probe, touch_probe, mirror_probe;  /* map.c */
 extern const struct probe io_probe;				    /* io.c */
 extern const struct probe name_probe, cached_probe, uncached_probe; /* name.c */
 extern const struct probe cpu_probe, server_cpu_probe, idle_probe, corun_probe; /* load.c */
 extern const struct probe inode_probe, small_probe;		    /* memory.c */
+extern const struct probe takeover_probe, kill_probe, pause_probe;  /* takeover.c */
 
 enum { RANDOM_READ, RANDOM_WRITE };
 enum { TOUCH_ONLY, TOUCH_ALL };
@@ -136,6 +144,7 @@ enum { MIRROR_SMALL, MIRROR_HUGE };
 enum { IO_READ_1M, IO_WRITE_1M, IO_PREAD_4K, IO_PWRITE_4K };
 enum { NAME_CREATE, NAME_OPEN, NAME_RENAME, NAME_MKDIR };
 enum { CPU_SERVER, CPU_PER_OP, CPU_OPS };
+enum { KILL_MEDIAN, KILL_LONGEST, KILL_PAUSE };
 enum { INODE_BYTES, INODE_DESCRIPTORS, INODE_LEFT };
 /* The processor figures: what of how many clients, beside co-runners on all processors or not. */
 #define CPU_WHAT(kind, clients, busy) ((kind) | (clients) << 4 | (busy) << 12)

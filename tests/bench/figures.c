@@ -82,6 +82,14 @@ const struct figure bench_figures[] = {
 	  .probe = &inode_probe, .what = INODE_DESCRIPTORS },
 	{ "inode-left", "share of that memory left after removal", "%", MOST(10), .probe = &inode_probe,
 	  .what = INODE_LEFT },
+
+	/* death of the worker */
+	{ "takeover", "from a death to the first answer, all inodes known", "ms", MOST(2000), .probe = &takeover_probe },
+	{ "stall-median", "kills beside 8 clients: longest call, median", "ms", MOST(50), .probe = &kill_probe,
+	  .what = KILL_MEDIAN },
+	{ "stall-longest", "the same, the longest of all", "ms", SEEN, .probe = &kill_probe, .what = KILL_LONGEST },
+	{ "stall-direct", "longest pause of a direct mapping meanwhile", "us", SEEN, .probe = &pause_probe,
+	  .what = KILL_PAUSE },
 };
 
 const int bench_figure_count = sizeof(bench_figures) / sizeof(*bench_figures);

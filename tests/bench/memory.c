@@ -12,7 +12,6 @@
 #include "tests/bench/server.h"
 #include "tests/bench/util.h"
 
-#define FILES_PER_DIR 10000
 #define SMALL_FILES   50
 
 /* One run of files created, listed and removed answers three figures. */
@@ -78,17 +77,17 @@ static int remove_files(int dir, int n)
 
 static int dir_count(const struct bench *b)
 {
-	return (b->scale.inodes + FILES_PER_DIR - 1) / FILES_PER_DIR;
+	return (b->scale.inodes + BENCH_FILES_PER_DIR - 1) / BENCH_FILES_PER_DIR;
 }
 
 static int files_in(const struct bench *b, int d)
 {
-	int left = b->scale.inodes - d * FILES_PER_DIR;
+	int left = b->scale.inodes - d * BENCH_FILES_PER_DIR;
 
-	return left < FILES_PER_DIR ? left : FILES_PER_DIR;
+	return left < BENCH_FILES_PER_DIR ? left : BENCH_FILES_PER_DIR;
 }
 
-static int create_inodes(struct bench *b)
+int bench_inodes_make(struct bench *b)
 {
 	char path[PATH_MAX];
 	int rc = 0;
@@ -115,7 +114,7 @@ static int create_inodes(struct bench *b)
 	return rc ? bench_fail(b, rc, "cannot create or list the files of %s", path) : 0;
 }
 
-static int remove_inodes(struct bench *b)
+int bench_inodes_remove(struct bench *b)
 {
 	char path[PATH_MAX];
 
@@ -157,14 +156,14 @@ static int inode_run(struct bench *b)
 	before = server_memory(srv);
 	if (before < 0 || fds < 0 || known < 0)
 		return bench_fail(b, -EIO, "cannot read the server's memory, descriptors or inodes_known");
-	rc = create_inodes(b);
+	rc = bench_inodes_make(b);
 	if (!rc)
 		rc = server_settle(srv);
 	most = server_memory(srv);
 	inodes.descriptors = server_descriptors(srv) - fds;
 	known = server_stat(srv, "inodes_known") - known;
 	/* Also after an error: the next figure is to find the mount empty. */
-	if (remove_inodes(b) || rc)
+	if (bench_inodes_remove(b) || rc)
 		return rc ? rc : -EIO;
 	rc = drop_names();
 	if (rc)

@@ -86,7 +86,9 @@ void meter_call(struct world *w)
 	for (; n < begun && n < METER_EVENTS; n++)
 		if (raise_to(&m->stalls[n].ns, ns))
 			snprintf(m->stalls[n].what, sizeof(m->stalls[n].what), "%s",
-				 strchr(w->log[w->ops % LOG_LINES], ' ') ? strchr(w->log[w->ops % LOG_LINES], ' ') + 1 : "");
+				 strchr(w->log[w->ops % LOG_LINES], ' ')
+					 ? strchr(w->log[w->ops % LOG_LINES], ' ') + 1
+					 : "");
 }
 
 void differ(struct world *w, const char *fmt, ...)
@@ -101,9 +103,11 @@ void differ(struct world *w, const char *fmt, ...)
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "#   %s\n", w->log[i % LOG_LINES]);
 	used += (size_t)snprintf(text + used, sizeof(text) - used, "# process %u: DIFFERENCE", w->id);
 	if (w->meter)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, " at %.3f s, the call began at %.3f s, after %u events",
+		used += (size_t)snprintf(text + used, sizeof(text) - used,
+					 " at %.3f s, the call began at %.3f s, after %u events",
 					 (double)(stress_now() - w->meter->begun_ns) / 1e9,
-					 (double)(w->call_ns - w->meter->begun_ns) / 1e9, atomic_load(&w->meter->begun));
+					 (double)(w->call_ns - w->meter->begun_ns) / 1e9,
+					 atomic_load(&w->meter->begun));
 	used += (size_t)snprintf(text + used, sizeof(text) - used, ": ");
 	va_start(ap, fmt);
 	if (used < sizeof(text))
@@ -167,4 +171,3 @@ int make_shared(const char *const sides[2])
 	}
 	return 0;
 }
-

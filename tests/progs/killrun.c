@@ -4,18 +4,21 @@
  * is killed at random moments. Every result is compared with plain tmpfs; how long calls took is measured.
  *
  *	killrun [-S] [-n PROCESSES] [-s SECONDS] [-k KILLS] [-r SEED] [--whom worker|standby|keeper] [--signal NAME]
- *	        [--burst] [--upgrade COMMAND] [--no-touch] TESTED REFERENCE
+ *	        [--burst] [--upgrade COMMAND] [--no-touch] [--clean] TESTED REFERENCE
  *
  * TESTED is a spmfs mount, REFERENCE a tmpfs. -k KILLS are spread over the time (0: none). --burst kills some new
  * servers before they have answered anything. --upgrade runs the command instead of a kill. -S leaves out suid and
- * sgid bits of regular files. Status 0: nothing went wrong; 1: something did; 2: it could not be tried.
+ * sgid bits of regular files, --clean removes everything in the end. Status 0: nothing went wrong;
+ * 1: something did; 2: it could not be tried.
  */
 #include "tests/progs/killrun.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <getopt.h>
 #include <grp.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +38,7 @@ struct options {
 	uint64_t seed;
 	enum server whom;
 	int signal;
-	bool burst, no_suid, touch;
+	bool burst, no_suid, touch, clean;
 	const char *upgrade;
 	const char *sides[2];
 };
@@ -53,7 +56,7 @@ struct run {
 
 static void pause_us(unsigned int us)
 {
-	nanosleep(&(struct timespec){ .tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000 }, NULL);
+	nanosleep(&(struct timespec){.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000}, NULL);
 }
 
 static uint64_t draw(struct run *run, uint64_t below)
@@ -80,7 +83,7 @@ static void run_process(struct run *run, unsigned int id)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_IGN);
-	if (setgroups(1, (gid_t[]){ 40002 }))
+	if (setgroups(1, (gid_t[]){40002}))
 		_exit(2);
 	umask(022);
 	r->w.no_suid = run->o.no_suid;
@@ -179,7 +182,8 @@ static bool hangs(struct run *run)
 	complain(run, "nothing goes on any more");
 	for (i = 0; i < run->o.processes; i++)
 		if (run->pids[i] > 0)
-			printf("# process %u waits in %s\n", i, run->runners[i].w.log[run->runners[i].w.ops % LOG_LINES]);
+			printf("# process %u waits in %s\n", i,
+			       run->runners[i].w.log[run->runners[i].w.ops % LOG_LINES]);
 	fflush(stdout);
 	return true;
 }
@@ -192,7 +196,8 @@ static bool is_back(struct run *run, pid_t old, unsigned int generation, uint64_
 	pid_t pid;
 
 	if (run->o.whom == SERVER_WORKER)
-		return target_generation(&run->target) != generation && target_answered(&run->target) > answered;
+		return target_generation(&run->target) != generation &&
+		       target_answered(&run->target) > answered;
 	pid = target_find(&run->target, run->o.whom);
 	return pid && pid != old;
 }
@@ -218,7 +223,8 @@ static pid_t kill_early(struct run *run, pid_t old)
 
 static void kill_one(struct run *run, pid_t pid)
 {
-	unsigned int generation = target_generation(&run->target), extra = run->o.burst ? (unsigned int)draw(run, 3) : 0;
+	unsigned int generation = target_generation(&run->target),
+		     extra = run->o.burst ? (unsigned int)draw(run, 3) : 0;
 	uint64_t until = stress_now() + BACK_S * (uint64_t)NS_PER_S, answered;
 
 	atomic_fetch_add(&run->meter->begun, 1);
@@ -232,7 +238,8 @@ static void kill_one(struct run *run, pid_t pid)
 	while (extra--)
 		pid = kill_early(run, pid);
 	/* what was answered between the reading and the death does not count */
-	while (target_generation(&run->target) == generation && run->o.whom == SERVER_WORKER && stress_now() < until)
+	while (target_generation(&run->target) == generation && run->o.whom == SERVER_WORKER &&
+	       stress_now() < until)
 		pause_us(300);
 	if (run->o.whom == SERVER_WORKER)
 		answered = target_answered(&run->target);
@@ -268,11 +275,13 @@ static void one_event(struct run *run, pid_t *pid)
 
 static void kill_until_the_end(struct run *run)
 {
-	uint64_t end = run->meter->begun_ns + run->o.seconds * (uint64_t)NS_PER_S, next = run->meter->begun_ns, now;
+	uint64_t end = run->meter->begun_ns + run->o.seconds * (uint64_t)NS_PER_S,
+		 next = run->meter->begun_ns, now;
 	pid_t pid = run->o.kills && !run->o.upgrade ? target_find(&run->target, run->o.whom) : 0;
 	unsigned int left = run->o.kills;
 
-	for (now = stress_now(); now < end && !atomic_load(&run->sh->stop) && !run->wrong; now = stress_now()) {
+	for (now = stress_now(); now < end && !atomic_load(&run->sh->stop) && !run->wrong;
+	     now = stress_now()) {
 		reap(run);
 		if (hangs(run))
 			return;
@@ -314,7 +323,8 @@ static bool check_end(struct run *run)
 			dirs[s] = openat(top, "shared", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 			r->w.buf[s] = malloc(MAX_SIZE);
 			if (dirs[s] < 0)
-				differ(&r->w, "%s/shared cannot be opened: %s", run->o.sides[s], strerror(errno));
+				differ(&r->w, "%s/shared cannot be opened: %s", run->o.sides[s],
+				       strerror(errno));
 		}
 		same_tree(&r->w, dirs, "the shared directory");
 		common_check(r, run->o.processes);
@@ -333,6 +343,36 @@ static bool finish(struct run *run)
 		pause_us(2000);
 	}
 	return !run->wrong && check_end(run);
+}
+
+static int remove_it(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+static bool clean(const struct options *o)
+{
+	char path[PATH_MAX];
+	bool good = true;
+
+	for (int s = 0; s < 2; s++) {
+		static const char *const names[] = {"shared", "common", "touched"};
+
+		for (unsigned int i = 0; i < o->processes + 3; i++) {
+			if (i < 3)
+				snprintf(path, sizeof(path), "%s/%s", o->sides[s], names[i]);
+			else
+				snprintf(path, sizeof(path), "%s/p%u", o->sides[s], i - 3);
+			if (!access(path, F_OK) && nftw(path, remove_it, 32, FTW_DEPTH | FTW_PHYS)) {
+				printf("# %s cannot be removed: %s\n", path, strerror(errno));
+				good = false;
+			}
+		}
+	}
+	return good;
 }
 
 static double bucket_us(unsigned int b)
@@ -370,7 +410,8 @@ static void report_stalls(const struct run *run)
 			longest = i;
 	}
 	if (ns && n) {
-		printf("# stall_longest_ms %.1f (%s)\n", (double)ns[longest] / 1e6, run->meter->stalls[longest].what);
+		printf("# stall_longest_ms %.1f (%s)\n", (double)ns[longest] / 1e6,
+		       run->meter->stalls[longest].what);
 		qsort(ns, n, sizeof(*ns), by_value);
 		printf("# stall_median_ms %.1f\n", (double)ns[n / 2] / 1e6);
 		printf("# stall_95_ms %.1f\n", (double)ns[n * 95 / 100] / 1e6);
@@ -387,14 +428,15 @@ static void report(const struct run *run)
 
 	for (i = 0; i < run->o.processes; i++)
 		ops += run->runners[i].w.ops;
-	printf("# seconds %.1f\n# processes %u\n# events %u\n", (double)(stress_now() - m->begun_ns) / 1e9, run->o.processes,
-	       atomic_load(&m->begun));
+	printf("# seconds %.1f\n# processes %u\n# events %u\n", (double)(stress_now() - m->begun_ns) / 1e9,
+	       run->o.processes, atomic_load(&m->begun));
 	if (run->o.burst)
 		printf("# events_early %u\n", run->bursts);
-	printf("# deaths %u\n# operations %lu\n# calls %" PRIu64 "\n# errors %u\n# differences %u\n", run->restarts, ops,
-	       atomic_load(&m->calls), atomic_load(&m->errors), atomic_load(&m->differences));
-	printf("# call_median_us %.0f\n# call_99_us %.0f\n# call_longest_calm_ms %.1f\n", part_us(m, 0.5), part_us(m, 0.99),
-	       (double)atomic_load(&m->longest_calm) / 1e6);
+	printf("# deaths %u\n# operations %lu\n# calls %" PRIu64 "\n# errors %u\n# differences %u\n",
+	       run->restarts, ops, atomic_load(&m->calls), atomic_load(&m->errors),
+	       atomic_load(&m->differences));
+	printf("# call_median_us %.0f\n# call_99_us %.0f\n# call_longest_calm_ms %.1f\n", part_us(m, 0.5),
+	       part_us(m, 0.99), (double)atomic_load(&m->longest_calm) / 1e6);
 	report_stalls(run);
 	if (run->o.touch)
 		printf("# touches %" PRIu64 "\n# pause_direct_us %.0f\n# pause_tmpfs_us %.0f\n"
@@ -416,15 +458,17 @@ static int signal_of(const char *name)
 
 static int usage(void)
 {
-	fputs("usage: killrun [-S] [-n PROCESSES] [-s SECONDS] [-k KILLS] [-r SEED] [--whom worker|standby|keeper]\n"
-	      "               [--signal NAME] [--burst] [--upgrade COMMAND] [--no-touch] TESTED REFERENCE\n",
+	fputs("usage: killrun [-S] [-n PROCESSES] [-s SECONDS] [-k KILLS] [-r SEED] [--whom "
+	      "worker|standby|keeper]\n"
+	      "               [--signal NAME] [--burst] [--upgrade COMMAND] [--no-touch] [--clean] TESTED "
+	      "REFERENCE\n",
 	      stderr);
 	return -1;
 }
 
 static int parse_long(struct options *o, int c)
 {
-	static const char *const whom[SERVERS] = { "worker", "standby", "keeper" };
+	static const char *const whom[SERVERS] = {"worker", "standby", "keeper"};
 
 	switch (c) {
 	case 'w':
@@ -443,6 +487,9 @@ static int parse_long(struct options *o, int c)
 	case 't':
 		o->touch = false;
 		return 0;
+	case 'c':
+		o->clean = true;
+		return 0;
 	default:
 		return usage();
 	}
@@ -451,8 +498,13 @@ static int parse_long(struct options *o, int c)
 static int parse(struct options *o, int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{ "whom", 1, NULL, 'w' }, { "signal", 1, NULL, 'g' },	{ "burst", 0, NULL, 'b' },
-		{ "upgrade", 1, NULL, 'u' }, { "no-touch", 0, NULL, 't' }, { 0 },
+		{"whom", 1, NULL, 'w'},
+		{"signal", 1, NULL, 'g'},
+		{"burst", 0, NULL, 'b'},
+		{"upgrade", 1, NULL, 'u'},
+		{"no-touch", 0, NULL, 't'},
+		{"clean", 0, NULL, 'c'},
+		{0},
 	};
 	int c;
 
@@ -505,16 +557,19 @@ static int prepare(struct run *run)
 
 int main(int argc, char **argv)
 {
-	static struct run run = { .o = { .processes = 8, .seconds = 60, .signal = SIGKILL, .touch = true } };
+	static struct run run = {.o = {.processes = 8, .seconds = 60, .signal = SIGKILL, .touch = true}};
 	bool good;
 
-	if (getrandom(&run.o.seed, sizeof(run.o.seed), 0) != sizeof(run.o.seed) || parse(&run.o, argc, argv) || prepare(&run))
+	if (getrandom(&run.o.seed, sizeof(run.o.seed), 0) != sizeof(run.o.seed) ||
+	    parse(&run.o, argc, argv) || prepare(&run))
 		return 2;
 	printf("# seed 0x%" PRIx64 "\n", run.o.seed);
 	if (start_all(&run))
 		return 2;
 	kill_until_the_end(&run);
 	good = finish(&run);
+	if (run.o.clean && good)
+		good = clean(&run.o);
 	report(&run);
 	fflush(stdout);
 	/* processes that cannot be ended would be waited for */

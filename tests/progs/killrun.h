@@ -13,7 +13,7 @@ enum { PROCESSES_MAX = 24, LOCKS = 3, TOKENS = 6, KEPT = 12, GONE_DIRS = 3, BIG_
 struct shared {
 	struct {
 		_Atomic unsigned int owner; /* process + 1 */
-		_Atomic uint64_t taken;     /* times; the file says the same */
+		_Atomic uint64_t taken;	    /* times; the file says the same */
 	} locks[LOCKS];
 	struct {
 		_Atomic unsigned int owner;
@@ -21,7 +21,8 @@ struct shared {
 	} tokens[TOKENS];
 	_Atomic uint64_t appended[PROCESSES_MAX];
 	_Atomic bool stop;
-	_Atomic uint64_t touches, pause_ns[2], long_pauses[2]; /* of the direct mapping, and of the one of tmpfs */
+	_Atomic uint64_t touches, pause_ns[2],
+		long_pauses[2]; /* of the direct mapping, and of the one of tmpfs */
 	_Atomic bool touch_failed;
 };
 
@@ -71,10 +72,14 @@ void touch_run(struct shared *sh, const char *const sides[2]) __attribute__((nor
 enum server { SERVER_WORKER, SERVER_STANDBY, SERVER_KEEPER, SERVERS };
 struct target {
 	uint64_t state_dev, state_ino; /* of the shared state that all of them hold */
-	const struct spm_state *state;
+	struct spm_state *state;
 };
 /* 0, or -1 after a line on stderr. */
 int target_open(struct target *t, const char *mountpoint);
+/* Maps another shared memory of the mount, "spmfs-inodes"; NULL after a line on stderr. */
+void *target_map(const struct target *t, const char *name, size_t *size);
+/* Opens it instead; -1. */
+int target_memfd(const struct target *t, const char *name);
 /* 0: there is none now. */
 pid_t target_find(const struct target *t, enum server which);
 /* Counters of the shared state: which worker it is, what it has answered. */

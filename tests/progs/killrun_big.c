@@ -21,7 +21,7 @@ struct big {
 	bool keep[BIG_DIR];
 	unsigned int keeps, mine;
 	uint64_t seen[SEEN]; /* other names of this listing, 0: free */
-	off_t marked;        /* a position, and the first name that stays behind it */
+	off_t marked;	     /* a position, and the first name that stays behind it */
 	int marked_keep;     /* -1: not known yet, -2: no position yet */
 };
 
@@ -190,7 +190,8 @@ static void check_mark(struct runner *r)
 
 			if (sscanf(e->d_name, "keep.%u", &number) == 1) {
 				if (number != (unsigned int)b->marked_keep)
-					differ(&r->w, "at a position that was before keep.%d is now %s", b->marked_keep, e->d_name);
+					differ(&r->w, "at a position that was before keep.%d is now %s",
+					       b->marked_keep, e->d_name);
 				return;
 			}
 			at += e->d_reclen;
@@ -215,8 +216,8 @@ static void step(struct runner *r)
 	if (n)
 		return;
 	if (b->keeps != BIG_DIR || b->mine != b->live_count)
-		differ(&r->w, "%u of %u names that stay are listed, and %u of %u own ones", b->keeps, BIG_DIR, b->mine,
-		       b->live_count);
+		differ(&r->w, "%u of %u names that stay are listed, and %u of %u own ones", b->keeps, BIG_DIR,
+		       b->mine, b->live_count);
 	check_mark(r);
 	close(b->list);
 	b->list = -1;

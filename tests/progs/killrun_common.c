@@ -60,7 +60,7 @@ static uint32_t check_of(uint64_t process, uint64_t number)
 
 static int lock_call(int fd, unsigned int k, short type, bool wait)
 {
-	struct flock fl = { .l_type = type, .l_whence = SEEK_SET };
+	struct flock fl = {.l_type = type, .l_whence = SEEK_SET};
 
 	if (k == 0)
 		return flock(fd, (type == F_UNLCK ? LOCK_UN : LOCK_EX) | (wait ? 0 : LOCK_NB));
@@ -145,7 +145,8 @@ static void use_token(struct runner *r)
 	say(&r->w, "make %s", name);
 	ONE(r, take_call(r, k, name, mine));
 	if (r->w.res[0] && r->w.err[0] == EEXIST) {
-		if (!atomic_load(&r->sh->tokens[k].owner) && changed == atomic_load(&r->sh->tokens[k].changed_ns) &&
+		if (!atomic_load(&r->sh->tokens[k].owner) &&
+		    changed == atomic_load(&r->sh->tokens[k].changed_ns) &&
 		    stress_now() - changed > STUCK_S * UINT64_C(1000000000))
 			differ(&r->w, "%s is there, but nobody was told that he made it", name);
 		return;
@@ -159,7 +160,8 @@ static void use_token(struct runner *r)
 	say(&r->w, "remove %s", name);
 	atomic_store(&r->sh->tokens[k].owner, 0);
 	if (k == 3)
-		MUST(r, syscall(SYS_renameat2, r->common, name, r->common, mine, RENAME_NOREPLACE), "rename back");
+		MUST(r, syscall(SYS_renameat2, r->common, name, r->common, mine, RENAME_NOREPLACE),
+		     "rename back");
 	else
 		MUST(r, unlinkat(r->common, name, k == 1 ? AT_REMOVEDIR : 0), "removal of a name just made");
 	atomic_store(&r->sh->tokens[k].changed_ns, stress_now());
@@ -169,7 +171,7 @@ static void use_token(struct runner *r)
 
 static void replace_current(struct runner *r)
 {
-	struct record rec = { .process = r->w.id, .number = r->w.ops };
+	struct record rec = {.process = r->w.id, .number = r->w.ops};
 	char name[32];
 	int fd;
 
@@ -185,7 +187,7 @@ static void replace_current(struct runner *r)
 
 static void read_current(struct runner *r)
 {
-	struct record rec = { 0 };
+	struct record rec = {0};
 	int fd;
 
 	say(&r->w, "read current");
@@ -210,7 +212,7 @@ static void exchange(struct runner *r)
 
 static void append(struct runner *r)
 {
-	struct record rec = { .process = r->w.id, .number = atomic_load(&r->sh->appended[r->w.id]) };
+	struct record rec = {.process = r->w.id, .number = atomic_load(&r->sh->appended[r->w.id])};
 
 	rec.check = check_of(rec.process, rec.number);
 	say(&r->w, "append record %" PRIu64, rec.number);
@@ -257,7 +259,7 @@ static int put_file(int dir, const char *name, const void *data, size_t len)
 /* Before there is any process. */
 int common_make(const char *tested)
 {
-	const struct record first = { .check = check_of(0, 0) };
+	const struct record first = {.check = check_of(0, 0)};
 	const uint64_t zero = 0;
 	char path[PATH_MAX], name[32];
 	unsigned int i;
@@ -269,7 +271,8 @@ int common_make(const char *tested)
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir < 0)
 		return -1;
-	rc = put_file(dir, "source", "", 0) | put_file(dir, "log", "", 0) | put_file(dir, "current", &first, sizeof(first));
+	rc = put_file(dir, "source", "", 0) | put_file(dir, "log", "", 0) |
+	     put_file(dir, "current", &first, sizeof(first));
 	for (i = 0; i < LOCKS; i++) {
 		snprintf(name, sizeof(name), "lock%u", i);
 		rc |= put_file(dir, name, &zero, sizeof(zero));
@@ -314,7 +317,7 @@ void common_end(struct runner *r)
 static void check_log(struct runner *r, unsigned int processes)
 {
 	int fd = openat(r->common, "log", O_RDONLY | O_CLOEXEC);
-	uint64_t next[PROCESSES_MAX] = { 0 }, at = 0;
+	uint64_t next[PROCESSES_MAX] = {0}, at = 0;
 	struct record rec;
 	ssize_t n;
 
@@ -322,12 +325,14 @@ static void check_log(struct runner *r, unsigned int processes)
 		if (rec.process >= processes || rec.check != check_of(rec.process, rec.number))
 			differ(&r->w, "the log has garbage at record %" PRIu64, at);
 		if (rec.number != next[rec.process]++)
-			differ(&r->w, "the log has record %" PRIu64 " of process %u where %" PRIu64 " is next", rec.number,
-			       rec.process, next[rec.process] - 1);
+			differ(&r->w,
+			       "the log has record %" PRIu64 " of process %u where %" PRIu64 " is next",
+			       rec.number, rec.process, next[rec.process] - 1);
 		at++;
 	}
 	if (n)
-		differ(&r->w, "the log ends with %zd bytes: %s", n, n < 0 ? strerror(errno) : "no whole record");
+		differ(&r->w, "the log ends with %zd bytes: %s", n,
+		       n < 0 ? strerror(errno) : "no whole record");
 	for (unsigned int i = 0; i < processes; i++)
 		if (next[i] != atomic_load(&r->sh->appended[i]))
 			differ(&r->w, "process %u appended %" PRIu64 " records, the log has %" PRIu64, i,
@@ -373,8 +378,10 @@ void common_check(struct runner *r, unsigned int processes)
 	for (i = 0; i < LOCKS; i++) {
 		uint64_t count = 0;
 
-		if (pread(r->lock_fd[i], &count, sizeof(count), 0) != sizeof(count) || count != atomic_load(&r->sh->locks[i].taken))
-			differ(&r->w, "the counter under lock %u is %" PRIu64 ", it was taken %" PRIu64 " times", i, count,
-			       atomic_load(&r->sh->locks[i].taken));
+		if (pread(r->lock_fd[i], &count, sizeof(count), 0) != sizeof(count) ||
+		    count != atomic_load(&r->sh->locks[i].taken))
+			differ(&r->w,
+			       "the counter under lock %u is %" PRIu64 ", it was taken %" PRIu64 " times", i,
+			       count, atomic_load(&r->sh->locks[i].taken));
 	}
 }

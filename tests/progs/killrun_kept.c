@@ -33,10 +33,10 @@ static void map_kept(struct runner *r, unsigned int i)
 {
 	struct world *w = &r->w;
 
-	BOTH(w, (r->kept[i].map[s] = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_SHARED, r->kept[i].fd[s], 0)) ==
-				MAP_FAILED ?
-			-1 :
-			0);
+	BOTH(w, (r->kept[i].map[s] = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_SHARED, r->kept[i].fd[s],
+					  0)) == MAP_FAILED
+			? -1
+			: 0);
 	if (w->res[0])
 		r->kept[i].map[0] = r->kept[i].map[1] = NULL;
 }
@@ -52,7 +52,10 @@ static void make_kept(struct runner *r, unsigned int i)
 
 	snprintf(name, sizeof(name), "kept%u", i);
 	snprintf(second, sizeof(second), "kept%u.link", i);
-	say(w, "keep file %u of %zu bytes, %s", i, len, kind == 0 ? "a tmpfile" : kind == 1 ? "unlinked" : "with a second name");
+	say(w, "keep file %u of %zu bytes, %s", i, len,
+	    kind == 0	? "a tmpfile"
+	    : kind == 1 ? "unlinked"
+			: "with a second name");
 	if (kind == 0)
 		BOTH_FD(w, openat(w->root[s], ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0640));
 	else
@@ -73,7 +76,7 @@ static void make_kept(struct runner *r, unsigned int i)
 static void compare_kept(struct runner *r, unsigned int i)
 {
 	struct world *w = &r->w;
-	const struct slot slot = { { r->kept[i].fd[0], r->kept[i].fd[1] } };
+	const struct slot slot = {{r->kept[i].fd[0], r->kept[i].fd[1]}};
 
 	say(w, "compare kept file %u", i);
 	same_fd(w, &slot);
@@ -164,7 +167,7 @@ static void make_gone(struct runner *r, unsigned int i)
 /* As the working directory of a process that did not notice. */
 static void use_gone(struct runner *r, unsigned int i)
 {
-	const struct slot slot = { { r->gone[i][0], r->gone[i][1] } };
+	const struct slot slot = {{r->gone[i][0], r->gone[i][1]}};
 	struct world *w = &r->w;
 	int fds[2];
 
@@ -195,9 +198,11 @@ static void ask_statfs(struct runner *r)
 
 	say(w, "statfs");
 	BOTH(w, fstatfs(w->root[s], &fs[s]));
-	if ((r->blocks && fs[0].f_blocks != r->blocks) || fs[0].f_bfree > fs[0].f_blocks || fs[0].f_ffree > fs[0].f_files)
-		differ(w, "statfs: %llu blocks of %llu are free, it had %llu", (unsigned long long)fs[0].f_bfree,
-		       (unsigned long long)fs[0].f_blocks, (unsigned long long)r->blocks);
+	if ((r->blocks && fs[0].f_blocks != r->blocks) || fs[0].f_bfree > fs[0].f_blocks ||
+	    fs[0].f_ffree > fs[0].f_files)
+		differ(w, "statfs: %llu blocks of %llu are free, it had %llu",
+		       (unsigned long long)fs[0].f_bfree, (unsigned long long)fs[0].f_blocks,
+		       (unsigned long long)r->blocks);
 	r->blocks = fs[0].f_blocks;
 }
 

@@ -13,8 +13,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const char *const names[SERVERS] = { "spmfs-worker", "spmfs-standby", "spmfs-keeper" };
-static const char memfd[] = "/memfd:spmfs-state";
+static const char *const names[SERVERS] = {"spmfs-worker", "spmfs-standby", "spmfs-keeper"};
+#define STATE "spmfs-state"
 
 static pid_t keeper_of(const char *mountpoint)
 {
@@ -32,10 +32,11 @@ static pid_t keeper_of(const char *mountpoint)
 	return (pid_t)pid;
 }
 
-/* Calls fn with the path of each descriptor of a process that is a shared state, until it returns true. */
-static bool each_state(pid_t pid, bool (*fn)(const char *path, void *arg), void *arg)
+/* Calls fn with the path of each descriptor of a process that is a memfd of that name, until it returns true. */
+static bool each_memfd(pid_t pid, const char *name, bool (*fn)(const char *path, void *arg), void *arg)
 {
-	char dir[64], path[PATH_MAX], to[sizeof(memfd)];
+	char dir[64], path[PATH_MAX], to[64], want[64];
+	size_t len = (size_t)snprintf(want, sizeof(want), "/memfd:%s", name);
 	bool found = false;
 	struct dirent *e;
 	DIR *d;
@@ -44,7 +45,7 @@ static bool each_state(pid_t pid, bool (*fn)(const char *path, void *arg), void 
 	d = opendir(dir);
 	while (d && !found && (e = readdir(d))) {
 		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		if (readlink(path, to, sizeof(to)) >= (ssize_t)sizeof(memfd) - 1 && !memcmp(to, memfd, sizeof(memfd) - 1))
+		if (readlink(path, to, sizeof(to)) >= (ssize_t)len && !memcmp(to, want, len))
 			found = fn(path, arg);
 	}
 	if (d)
@@ -54,14 +55,14 @@ static bool each_state(pid_t pid, bool (*fn)(const char *path, void *arg), void 
 
 static bool take_state(const char *path, void *arg)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
 	struct target *t = arg;
 	struct stat st;
 	void *p;
 
 	if (fd < 0)
 		return false;
-	p = mmap(NULL, sizeof(struct spm_state), PROT_READ, MAP_SHARED, fd, 0);
+	p = mmap(NULL, sizeof(struct spm_state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p != MAP_FAILED && !fstat(fd, &st)) {
 		t->state = p;
 		t->state_dev = st.st_dev;
@@ -87,12 +88,14 @@ int target_open(struct target *t, const char *mountpoint)
 		fprintf(stderr, "killrun: %s/.spm/features names no keeper\n", mountpoint);
 		return -1;
 	}
-	if (!each_state(keeper, take_state, t)) {
-		fprintf(stderr, "killrun: keeper %d of %s holds no %s\n", (int)keeper, mountpoint, memfd + 1);
+	if (!each_memfd(keeper, STATE, take_state, t)) {
+		fprintf(stderr, "killrun: keeper %d of %s holds no memory called " STATE "\n", (int)keeper,
+			mountpoint);
 		return -1;
 	}
 	if (t->state->magic != SPM_STATE_MAGIC || t->state->version != SPM_STATE_VERSION) {
-		fprintf(stderr, "killrun: the state of %s is of another version than this program\n", mountpoint);
+		fprintf(stderr, "killrun: the state of %s is of another version than this program\n",
+			mountpoint);
 		return -1;
 	}
 	return 0;
@@ -126,12 +129,45 @@ pid_t target_find(const struct target *t, enum server which)
 	while (d && !found && (e = readdir(d))) {
 		pid_t pid = isdigit((unsigned char)e->d_name[0]) ? (pid_t)strtol(e->d_name, NULL, 10) : 0;
 
-		if (pid > 0 && is_named(pid, names[which]) && each_state(pid, same_state, (void *)t))
+		if (pid > 0 && is_named(pid, names[which]) && each_memfd(pid, STATE, same_state, (void *)t))
 			found = pid;
 	}
 	if (d)
 		closedir(d);
 	return found;
+}
+
+static bool open_it(const char *path, void *arg)
+{
+	int *fd = arg;
+
+	*fd = open(path, O_RDWR | O_CLOEXEC);
+	return *fd >= 0;
+}
+
+int target_memfd(const struct target *t, const char *name)
+{
+	int fd = -1;
+
+	each_memfd(target_find(t, SERVER_KEEPER), name, open_it, &fd);
+	if (fd < 0)
+		fprintf(stderr, "the keeper holds no memory called %s\n", name);
+	return fd;
+}
+
+void *target_map(const struct target *t, const char *name, size_t *size)
+{
+	int fd = target_memfd(t, name);
+	void *p = MAP_FAILED;
+	struct stat st;
+
+	if (fd >= 0 && !fstat(fd, &st)) {
+		*size = (size_t)st.st_size;
+		p = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	}
+	if (fd >= 0)
+		close(fd);
+	return p == MAP_FAILED ? NULL : p;
 }
 
 unsigned int target_generation(const struct target *t)

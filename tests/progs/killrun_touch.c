@@ -42,7 +42,8 @@ static bool touch(char *p, uint64_t value)
 
 	madvise(p + value % (TOUCHED / 4096) * 4096, 4096, MADV_DONTNEED);
 	for (k = 0; k < 16; k++) {
-		volatile uint64_t *word = (volatile uint64_t *)(void *)(p + (value + k * 97) % (TOUCHED / 4096) * 4096);
+		volatile uint64_t *word =
+			(volatile uint64_t *)(void *)(p + (value + k * 97) % (TOUCHED / 4096) * 4096);
 
 		*word = value + k;
 		if (*word != value + k)
@@ -61,9 +62,9 @@ static void note(struct shared *sh, int s, uint64_t ns)
 
 void touch_run(struct shared *sh, const char *const sides[2])
 {
-	char *map[2] = { map_file(sides[0]), map_file(sides[1]) };
+	char *map[2] = {map_file(sides[0]), map_file(sides[1])};
 	/* ahead of everybody, so that only the mapping itself can make it wait */
-	struct sched_param rt = { .sched_priority = 1 };
+	struct sched_param rt = {.sched_priority = 1};
 	uint64_t i;
 	int s;
 
@@ -84,7 +85,7 @@ void touch_run(struct shared *sh, const char *const sides[2])
 				note(sh, side, stress_now() - t);
 		}
 		atomic_store(&sh->touches, i);
-		nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
 	}
 	if (!map[0] || !map[1]) {
 		perror("killrun: cannot map a file to touch");
