@@ -18,9 +18,9 @@ variant()
 	local what=$1 opts=$2 restarts
 	kill_mount "$opts"
 	killed "$what" -s "$seconds" "${@:3}"
-	ok "$what: something was killed" [ "$(figure deaths)" -gt 0 ]
+	ok "$what: it happened" [ "$(figure events)" -gt 0 ]
 	restarts=$(figure deaths)
-	[[ $what == *worker* ]] || restarts=0
+	[[ $what == worker* ]] || restarts=0
 	is "$what: restarts that the keeper counted" "$(spm_feature worker_restarts)" "$restarts"
 	kill_leaves_nothing "$what"
 }
@@ -32,4 +32,6 @@ variant "worker, no passthrough" nopassthrough -k "$many"
 variant "worker, SIGSEGV" map=direct -k "$few" --signal SEGV
 variant "standby" map=direct -k "$few" --whom standby
 variant "keeper" map=direct -k "$few" --whom keeper
+# shellcheck disable=SC2016 # killrun's variable
+variant "upgrade" map=direct -k "$few" --upgrade "$SPMCTL"' upgrade "$KILLRUN_MOUNT" >/dev/null'
 spm_done

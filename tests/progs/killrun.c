@@ -7,7 +7,8 @@
  *	        [--burst] [--upgrade COMMAND] [--no-touch] [--clean] TESTED REFERENCE
  *
  * TESTED is a spmfs mount, REFERENCE a tmpfs. -k KILLS are spread over the time (0: none). --burst kills some new
- * servers before they have answered anything. --upgrade runs the command instead of a kill. -S leaves out suid and
+ * servers before they have answered anything. --upgrade runs the command instead of a kill, with the
+ * mount in $KILLRUN_MOUNT. -S leaves out suid and
  * sgid bits of regular files, --clean removes everything in the end. Status 0: nothing went wrong;
  * 1: something did; 2: it could not be tried.
  */
@@ -547,6 +548,7 @@ static int prepare(struct run *run)
 	if (run->o.kills && !run->o.upgrade && target_open(&run->target, run->o.sides[0]))
 		return -1;
 	umask(0);
+	setenv("KILLRUN_MOUNT", run->o.sides[0], 1);
 	if (make_shared(run->o.sides) || common_make(run->o.sides[0])) {
 		perror("killrun: cannot prepare");
 		return -1;
