@@ -91,10 +91,12 @@ static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char 
 
 	(void)keep;
 	become_client(req);
-	if (tmpfile)
+	if (tmpfile) {
 		fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode & 07777);
-	else
+		spm_fault("effect");
+	} else {
 		fd = open_new(dirfd, name, mode & 07777, flags);
+	}
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, st))

@@ -350,6 +350,7 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 		rc = truncate_locked(fs, rec, nodeid, fd, 0);
 		if (rc)
 			return rc;
+		spm_fault("effect");
 	}
 	if (!choose_direct(fs, rec, nodeid, &must)) {
 		open_mirror(fs, rec, nodeid, flags, out);
