@@ -160,7 +160,10 @@ static int answer_eio(struct spm_fs *fs, uint64_t unique)
 {
 	struct fuse_out_header h = { .len = sizeof(h), .error = -EIO, .unique = unique };
 
-	return write(fs->dev_fd, &h, sizeof(h)) == sizeof(h) ? 0 : -errno;
+	if (write(fs->dev_fd, &h, sizeof(h)) != sizeof(h))
+		return -errno;
+	atomic_fetch_add(&fs->desks.state->answered, 1);
+	return 0;
 }
 
 static uint32_t find_slot(const struct spm_desks *d, uint64_t unique)
