@@ -10,8 +10,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#define LOCK_TRIES    50
+#define LOCK_TRIES    150
 #define LOCK_PAUSE_NS 20000000
+#define CLEAN_MARK    "clean\n"
 
 static int fail_step(struct spm_error *e, const char *step)
 {
@@ -55,7 +56,7 @@ int spm_region_enter_new(struct spm_error *e)
 	return 0;
 }
 
-/* The lock lives as long as the open file, which keeper and worker share. */
+/* The lock lives as long as the open file, which all processes of a mount share. */
 static int lock_meta(int flags, const char *name, struct spm_error *e)
 {
 	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
@@ -81,38 +82,63 @@ int spm_region_create(const char *source, uint64_t device_bytes, const struct sp
 
 	if (meta < 0)
 		return meta;
-	if (dprintf(meta, "%llu %s", (unsigned long long)device_bytes, source) < 0)
+	if (dprintf(meta, "%llu %s\n", (unsigned long long)device_bytes, source) < 0)
 		return spm_fail(e, -EIO, "cannot write %s", SPM_REGION_META);
 	rc = spm_slice_create(SPM_REGION_DIR, o, root, e);
-	if (!rc)
-		(void)spm_steal_fd(&meta); /* held, with its lock, until the process ends */
-	return rc;
+	return rc ? rc : spm_steal_fd(&meta);
 }
 
-int spm_region_reopen(const char *source, const char *name, uint64_t *device_bytes, struct spm_slice *root, struct spm_error *e)
+int spm_region_lock(const char *name, struct spm_error *e)
 {
-	spm_auto_close int meta = lock_meta(O_RDWR, name, e);
-	char was[512], *made_from;
-	ssize_t n;
-	int rc;
+	return lock_meta(O_RDWR, name, e);
+}
 
-	if (meta < 0)
-		return meta;
-	n = pread(meta, was, sizeof(was) - 1, 0);
-	if (n < 0)
-		return spm_fail(e, -EIO, "cannot read %s", SPM_REGION_META);
-	was[n] = '\0';
-	*device_bytes = strtoull(was, &made_from, 10);
-	made_from += *made_from == ' ';
-	if (strcmp(made_from, source))
-		return spm_fail(e, -EINVAL, "the kept region '%s' was made from %s, not from %s; "
-				"mount it with that source, or choose another name=", name, made_from, source);
-	rc = spm_slice_open(SPM_REGION_DIR, root, e);
-	if (rc)
-		return rc;
-	rc = spm_slice_orphans_clear(root);
-	if (rc)
-		return spm_fail(e, rc, "cannot clear the orphans of the kept region: %s", strerror(-rc));
-	(void)spm_steal_fd(&meta);
+int spm_region_read(int meta, struct spm_region *r)
+{
+	char text[sizeof(r->source) + 64], *end, *mark;
+	ssize_t n = pread(meta, text, sizeof(text) - 1, 0);
+	struct stat st;
+
+	*r = (struct spm_region){ .bytes = 0 };
+	if (n < 0 || fstat(meta, &st))
+		return -errno;
+	text[n] = '\0';
+	mark = strchr(text, '\n');
+	if (!mark)
+		return -EPROTO;
+	*mark++ = '\0';
+	r->bytes = strtoull(text, &end, 10);
+	if (end == text || *end != ' ' || strlen(end + 1) >= sizeof(r->source))
+		return -EPROTO;
+	strcpy(r->source, end + 1);
+	r->clean = !strcmp(mark, CLEAN_MARK);
+	r->since = st.st_mtime;
 	return 0;
+}
+
+int spm_region_mark(int meta, bool clean)
+{
+	char text[600], *end;
+	ssize_t n = pread(meta, text, sizeof(text) - 1, 0);
+	off_t at;
+
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	end = strchr(text, '\n');
+	if (!end)
+		return -EPROTO;
+	at = end + 1 - text;
+	if (ftruncate(meta, at))
+		return -errno;
+	return clean && pwrite(meta, CLEAN_MARK, strlen(CLEAN_MARK), at) < 0 ? -errno : 0;
+}
+
+int spm_region_open(const char *source, const char *name, const struct spm_region *r, struct spm_slice *root,
+		    struct spm_error *e)
+{
+	if (strcmp(r->source, source))
+		return spm_fail(e, -EINVAL, "the kept region '%s' was made from %s, not from %s; "
+				"mount it with that source, or choose another name=", name, r->source, source);
+	return spm_slice_open(SPM_REGION_DIR, root, e);
 }

@@ -2,6 +2,7 @@
 #ifndef SPM_CORE_REGION_H
 #define SPM_CORE_REGION_H
 
+#include <time.h>
 #include "core/slice.h"
 
 /*
@@ -10,15 +11,33 @@
  * does not get a copy that would keep the memory.
  */
 #define SPM_REGION_DIR  "/region"
-#define SPM_REGION_META "/region.source" /* what the region was made from: bytes and SOURCE, one line */
+#define SPM_REGION_META "/region.source" /* what the region was made from: bytes and SOURCE, one line; then its mark */
+
+/* What the meta file says. */
+struct spm_region {
+	uint64_t bytes;   /* of the device */
+	char source[480]; /* as the user typed it */
+	bool clean;       /* left in order; false while it is in use */
+	time_t since;     /* when that was set */
+};
 
 /* Moves the calling process (single-threaded) into a new, empty mount namespace. */
 int spm_region_enter_new(struct spm_error *e) SPM_MUST_CHECK;
-/* In the new namespace: makes the region with its root slice. @source is what the user typed. */
+
+/*
+ * In the region's namespace. The meta file is returned open and locked: the region is in use until the last
+ * descriptor of that open file is closed.
+ */
+/* Makes the region with its root slice; returns the meta file. @source is what the user typed. */
 int spm_region_create(const char *source, uint64_t device_bytes, const struct spm_slice_opts *o,
 		      struct spm_slice *root, struct spm_error *e) SPM_MUST_CHECK;
-/* In the namespace of the kept region @name: finds it again, and the size of its device. -EBUSY: another mount
- * uses it; -EINVAL: it was made from another source. */
-int spm_region_reopen(const char *source, const char *name, uint64_t *device_bytes, struct spm_slice *root, struct spm_error *e) SPM_MUST_CHECK;
+/* Returns the meta file of a region that is there already. -EBUSY: another mount uses it. */
+int spm_region_lock(const char *name, struct spm_error *e) SPM_MUST_CHECK;
+/* -EPROTO: not a meta file. */
+int spm_region_read(int meta, struct spm_region *r) SPM_MUST_CHECK;
+int spm_region_mark(int meta, bool clean) SPM_MUST_CHECK;
+/* Opens the root slice. -EINVAL: it was made from another source. */
+int spm_region_open(const char *source, const char *name, const struct spm_region *r, struct spm_slice *root,
+		    struct spm_error *e) SPM_MUST_CHECK;
 
 #endif

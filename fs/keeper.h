@@ -2,31 +2,146 @@
 #ifndef SPM_FS_KEEPER_H
 #define SPM_FS_KEEPER_H
 
-#include "fs/options.h"
+#include "fs/handover.h"
+#include "fs/state.h"
 
 /*
- * The keeper: the small parent process of a mount. It builds the region in a mount namespace of its own,
- * makes the FUSE mount on the host, forks the worker, and when the mount ends (umount, SIGTERM, SIGINT, a
- * dead worker) cleans up: every mount of it in every namespace, the kept region's pin, the cgroup.
- *
- * Once, before it settles, @report is called: with an empty text when the mount is usable, with a note if it
- * is usable with a restriction that the user should know, or with the reason why it failed.
- * Returns the exit status of the process: 0, or 32 as mount(8) has it. @o->source has been checked, or
- * (spm_keeper_kept) belongs to a kept region, which knows its size.
+ * The keeper's inside (fs/standby.h says what it is for). It is a program of its own: libc only, no threads, no
+ * allocation, all of it locked in memory, so that nothing that ends other processes ends this one.
  */
-enum spm_report {
-	SPM_REPORT_OK,
-	SPM_REPORT_FAILED,
-	SPM_REPORT_CHILD, /* in the worker: lets go of whatever waits for the report */
+#define SPM_CRASH_DEATHS 5 /* in SPM_CRASH_NS without an answered request: no use to go on */
+#define SPM_CRASH_NS     UINT64_C(10000000000)
+#define SPM_SECOND_NS    UINT64_C(1000000000)
+
+enum spm_keeper_level { SPM_SAY_ERR = 3, SPM_SAY_INFO = 6 };
+
+/* A standby, as the keeper sees it. */
+struct spm_party {
+	int talk; /* -1: there is none */
+	pid_t pid;
+	bool ready; /* it has said hello */
+	uint64_t since_ns;
+	char version[32];
 };
-typedef void (*spm_report_fn)(enum spm_report r, const char *text, void *arg);
 
-/* Whether a region of this name was kept: then its memory is in use already, and need not be free. */
-bool spm_keeper_kept(const char *name);
+enum spm_worker_phase {
+	SPM_WORKER_NONE,
+	SPM_WORKER_ASKED,   /* a standby was told to start it */
+	SPM_WORKER_STARTED, /* it runs */
+	SPM_WORKER_SERVES,
+};
 
-#define SPM_EXIT_USAGE  1
-#define SPM_EXIT_FAILED 32
+struct spm_keeper_worker {
+	enum spm_worker_phase phase;
+	pid_t pid; /* 0: not known yet */
+	int pidfd;
+	uint64_t since_ns; /* when it was asked for */
+	uint64_t gone_ns;  /* its pidfd says that it is dead, nobody has told how yet */
+	bool hung;         /* killed for that */
+	bool nobodys;      /* not a child of this process nor of the standby: how it ends nobody will know */
+	char failed[SPM_WORD_TEXT]; /* why it could not serve */
+};
 
-int spm_keeper_main(struct spm_options *o, spm_report_fn report, void *arg);
+enum spm_upgrade_phase {
+	SPM_UPGRADE_NONE,
+	SPM_UPGRADE_LOADING,  /* the new program has not said hello yet */
+	SPM_UPGRADE_LOADED,   /* it has; the running worker is not to be asked yet, since it just takes over */
+	SPM_UPGRADE_YIELDING, /* the old worker was asked to end */
+	SPM_UPGRADE_STARTING, /* the new one was asked for */
+};
+
+struct spm_upgrade {
+	enum spm_upgrade_phase phase;
+	int client; /* who waits for the answer; -1: nobody */
+	uint64_t deadline_ns;
+	char program[SPM_WORD_TEXT];
+};
+
+struct spm_keeper {
+	int fd[SPM_FDS]; /* SPM_FD_TALK is not used, see standby */
+	struct spm_state *state; /* its head */
+	int signal_fd;
+	bool foreground;
+	int level;
+	uint64_t watchdog_ns;
+	const char *watchdog, *flags, *name, *source, *mountpoint, *list; /* as they came: for whoever is started next */
+	const char *program;
+	char upgraded[SPM_WORD_TEXT]; /* what that is after an upgrade */
+
+	struct spm_party standby, spare;
+	struct spm_party next, next_spare; /* those that an upgrade brings */
+	unsigned int standby_fails;     /* in a row, before it could say hello */
+	uint64_t standby_retry_ns;      /* not before; 0: not at all, until it is needed */
+
+	struct spm_keeper_worker worker;
+	bool wanted; /* a worker has to be started as soon as there is a standby */
+	uint64_t death_ns[SPM_CRASH_DEATHS];
+	unsigned int deaths;
+	uint64_t answered; /* when the first of those died */
+
+	uint64_t check_ns; /* when the watchdog looks next */
+	uint64_t unread_ns; /* since when requests wait and nobody reads; 0: not so */
+	uint64_t received;
+
+	struct spm_upgrade upgrade;
+
+	bool ending;
+	unsigned int end_tries;
+	enum spm_end end;
+	char failed[SPM_WORD_TEXT]; /* why the mount never became usable */
+	bool finished;
+	int status;
+};
+
+/* -- fs/keeper-say.c -- */
+void spm_keeper_say(const struct spm_keeper *k, enum spm_keeper_level level, const char *fmt, ...) SPM_PRINTF(3, 4);
+/* "KILL" */
+const char *spm_keeper_signal(int sig);
+/* To systemd, if it wants to know. */
+void spm_keeper_notify(const struct spm_keeper *k, const char *fmt, ...) SPM_PRINTF(2, 3);
+/* To the launcher, once: the mount is usable, with a note; or it is not, with the reason. */
+void spm_keeper_report(struct spm_keeper *k, bool ok, const char *text);
+
+/* -- fs/keeper-worker.c -- */
+/* A worker is needed: asks @p for one now, or the next standby as soon as it can. */
+void spm_keeper_want_worker(struct spm_keeper *k);
+void spm_keeper_ask_worker(struct spm_keeper *k, struct spm_party *p);
+void spm_keeper_forget_worker(struct spm_keeper *k);
+void spm_keeper_kill_worker(struct spm_keeper *k, int sig);
+/* @pidfd, owned from now on, may be -1. */
+void spm_keeper_worker_started(struct spm_keeper *k, pid_t pid, int pidfd);
+void spm_keeper_hear_worker(struct spm_keeper *k);
+/* With the status of waitpid(2), or @known false. */
+void spm_keeper_worker_died(struct spm_keeper *k, int status, bool known);
+/* Looks whether it still answers; at @now, if it is time for that. */
+void spm_keeper_watch(struct spm_keeper *k, uint64_t now);
+/* Takes over from a keeper that has died. */
+void spm_keeper_adopt_worker(struct spm_keeper *k);
+
+/* -- fs/keeper-standby.c -- */
+void spm_keeper_start_standby(struct spm_keeper *k);
+/* Another program as a standby, in the namespace of @ns. */
+bool spm_keeper_start_party(struct spm_keeper *k, struct spm_party *p, const char *program, int ns);
+void spm_keeper_hear_standby(struct spm_keeper *k);
+/* @talk, owned from now on, is its socket. */
+void spm_keeper_new_spare(struct spm_party *p, const struct spm_word *w, int talk);
+void spm_keeper_standby_died(struct spm_keeper *k, int status, bool known);
+void spm_keeper_drop_party(struct spm_party *p, bool retire);
+/* Ends the mount. */
+void spm_keeper_end(struct spm_keeper *k, enum spm_end how);
+/* Without any standby that could clean up. */
+void spm_keeper_give_up(struct spm_keeper *k, const char *why);
+
+/* -- fs/keeper-upgrade.c -- */
+void spm_keeper_accept(struct spm_keeper *k);
+void spm_keeper_hear_client(struct spm_keeper *k);
+void spm_keeper_hear_next(struct spm_keeper *k);
+void spm_keeper_next_died(struct spm_keeper *k);
+/* Goes on with it once the worker serves again, or when it takes too long. */
+void spm_keeper_upgrade_step(struct spm_keeper *k, uint64_t now);
+/* The worker has died: true if that was, or broke, the upgrade, and the next one was asked for. */
+bool spm_keeper_upgrade_death(struct spm_keeper *k, int status, bool known);
+void spm_keeper_upgrade_done(struct spm_keeper *k);
+void spm_keeper_upgrade_refuse(struct spm_keeper *k, const char *why);
 
 #endif

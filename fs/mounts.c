@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -19,8 +20,8 @@
 #include <time.h>
 
 #define ROUNDS_MAX  1000 /* unmounts in one namespace; a bound, not an expectation */
-#define STACKED_MAX 16
 #define SYNC_TRIES  1000 /* of 10 ms */
+#define DEAD_TRIES  100  /* likewise */
 
 static int set_string(int fs, const char *key, const char *value)
 {
@@ -139,7 +140,7 @@ static void unescape(char *s)
 struct wanted {
 	dev_t dev;
 	const char *source;
-	pid_t worker;
+	int fuse_fd; /* tells when the mount, and with it the right to its number, is gone; -1: nobody does */
 	const char *path;
 };
 
@@ -209,98 +210,127 @@ static bool still_there(const struct wanted *w, const char *path)
 	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == w->dev;
 }
 
-typedef void (*visit_fn)(const char *path, void *arg);
+enum visited {
+	VISITED_GONE,  /* the mount is not there any more; the next one may be */
+	VISITED_STAYS, /* nothing more to do in this namespace */
+	VISITED_ALL,   /* nor in any other */
+};
+typedef enum visited (*visit_fn)(const char *path, void *arg);
 
 struct unmounting {
 	bool sync;
+	bool dead;   /* only what answers ENOTCONN */
+	bool remove;
 	int count;
 };
 
-/* Writes back what mirror mappings have made dirty; for a while, since the worker may be stuck. */
-static void sync_mount(const char *path)
+/* Runs @fn in a child, for it may never return; its result, or -1 if it did not within @tries of 10 ms. */
+static int attempt(int (*fn)(const char *path), const char *path, int tries)
 {
 	static const struct timespec pause = { .tv_nsec = 10000000 };
+	int status;
 	pid_t pid = fork();
 
 	if (pid < 0)
-		return;
-	if (!pid) {
-		int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-		_exit(fd < 0 || syncfs(fd));
-	}
-	for (int i = 0; i < SYNC_TRIES; i++) {
-		if (waitpid(pid, NULL, WNOHANG))
-			return;
+		return -1;
+	if (!pid)
+		_exit(fn(path));
+	for (int i = 0; i < tries; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 		nanosleep(&pause, NULL);
 	}
-	spm_log(SPM_LOG_WARNING, "%s: not everything could be written back in time", path);
 	kill(pid, SIGKILL);
+	return -1;
 }
 
-static void unmount_here(const char *path, void *arg)
+static int sync_all(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || syncfs(fd);
+}
+
+static int is_dead(const char *path)
+{
+	struct statfs sf;
+
+	return statfs(path, &sf) && errno == ENOTCONN;
+}
+
+static enum visited unmount_here(const char *path, void *arg)
 {
 	struct unmounting *u = arg;
 
-	if (u->sync)
-		sync_mount(path);
+	/* what mirror mappings have made dirty; for a while, since the worker may be stuck */
+	if (u->sync && attempt(sync_all, path, SYNC_TRIES) < 0)
+		spm_log(SPM_LOG_WARNING, "%s: not everything could be written back in time", path);
 	u->sync = false; /* once is enough: it is one filesystem */
-	if (!umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
-		u->count++;
+	/* the number may be another mount's by now: that one answers, or is about to */
+	if (u->dead && attempt(is_dead, path, DEAD_TRIES) != 1)
+		return VISITED_STAYS;
+	if (u->remove && umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
+		return VISITED_STAYS;
+	u->count++;
+	return u->remove ? VISITED_GONE : VISITED_ALL;
 }
 
-/* Whether the worker that serves the mount has ended, and with it the right to the mount's device number. */
+/* Whether the kernel has ended the connection, and with it the right to the mount's device number. */
 static bool is_over(const struct wanted *w)
 {
-	siginfo_t si = { .si_pid = 0 };
+	struct pollfd pfd = { .fd = w->fuse_fd };
 
-	return w->worker && !waitid(P_PID, (id_t)w->worker, &si, WEXITED | WNOHANG | WNOWAIT) && si.si_pid;
+	return w->fuse_fd >= 0 && poll(&pfd, 1, 0) == 1 && pfd.revents & (POLLERR | POLLHUP);
 }
 
-static void visit_mounts(int proc, const struct wanted *w, int home_ns, visit_fn fn, void *arg)
+static enum visited visit_mounts(int proc, const struct wanted *w, int home_ns, visit_fn fn, void *arg)
 {
-	char path[4096], last[4096] = "";
+	enum visited v = VISITED_GONE;
+	char path[4096];
 
-	for (int i = 0; i < ROUNDS_MAX && find_mount(proc, w, path, sizeof(path)) && !is_over(w); i++) {
-		int rc;
-
-		/* not gone, though it was tried: stacked mounts go one by one, others stay */
-		if (!strcmp(path, last) && i > STACKED_MAX)
-			break;
-		strcpy(last, path);
-		rc = visit(proc);
-		if (!rc && still_there(w, path))
-			fn(path, arg);
+	for (int i = 0; v == VISITED_GONE && i < ROUNDS_MAX && find_mount(proc, w, path, sizeof(path)) && !is_over(w); i++) {
+		v = VISITED_STAYS;
+		if (!visit(proc) && still_there(w, path))
+			v = fn(path, arg);
 		if (setns(home_ns, CLONE_NEWNS))
 			spm_log(SPM_LOG_ERR, "cannot return to the region's namespace: %m");
-		if (rc)
-			break;
 	}
+	return v;
 }
 
 /* Calls @fn in the namespace and root of each process that sees such a mount, for each such mount. */
 static void for_each_mount(const struct wanted *w, int home_ns, visit_fn fn, void *arg)
 {
 	DIR *proc = opendir("/proc");
+	enum visited v = VISITED_STAYS;
 	struct dirent *d;
 
-	while (proc && !is_over(w) && (d = readdir(proc))) {
+	while (proc && v != VISITED_ALL && !is_over(w) && (d = readdir(proc))) {
 		spm_auto_close int fd = -1;
 
 		if (!isdigit((unsigned char)d->d_name[0]))
 			continue;
 		fd = openat(dirfd(proc), d->d_name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (fd >= 0)
-			visit_mounts(fd, w, home_ns, fn, arg);
+			v = visit_mounts(fd, w, home_ns, fn, arg);
 	}
 	if (proc)
 		closedir(proc);
 }
 
-int spm_mounts_remove_all(dev_t dev, const char *source, pid_t worker, int home_ns)
+int spm_mounts_remove_all(dev_t dev, const char *source, int fuse_fd, bool sync, int home_ns)
 {
-	struct wanted w = { .dev = dev, .source = source, .worker = worker };
-	struct unmounting u = { .sync = worker };
+	struct wanted w = { .dev = dev, .source = source, .fuse_fd = fuse_fd };
+	struct unmounting u = { .sync = sync, .remove = true };
+
+	for_each_mount(&w, home_ns, unmount_here, &u);
+	return u.count;
+}
+
+int spm_mounts_dead(dev_t dev, const char *source, bool remove, int home_ns)
+{
+	struct wanted w = { .dev = dev, .source = source, .fuse_fd = -1 };
+	struct unmounting u = { .dead = true, .remove = remove };
 
 	for_each_mount(&w, home_ns, unmount_here, &u);
 	return u.count;
@@ -311,20 +341,25 @@ void spm_mounts_pin_path(const char *name, char *buf, size_t len)
 	snprintf(buf, len, SPM_RUN_DIR "/%s.ns", name);
 }
 
+void spm_mounts_socket_path(const char *name, char *buf, size_t len)
+{
+	snprintf(buf, len, SPM_RUN_DIR "/%s.sock", name);
+}
+
 /* A mount namespace can only be bound where its propagation ends, hence a private mount for the pins. */
 static int make_run_dir(struct spm_error *e)
 {
 	struct stat dir, parent;
 
 	if (mkdir(SPM_RUN_DIR, 0700) && errno != EEXIST)
-		return spm_fail(e, -errno, "option keep: cannot make %s: %m", SPM_RUN_DIR);
+		return spm_fail(e, -errno, "cannot make %s: %m", SPM_RUN_DIR);
 	if (stat(SPM_RUN_DIR, &dir) || stat("/run", &parent))
-		return spm_fail(e, -errno, "option keep: cannot look at %s: %m", SPM_RUN_DIR);
+		return spm_fail(e, -errno, "cannot look at %s: %m", SPM_RUN_DIR);
 	if (dir.st_dev != parent.st_dev)
 		return 0;
 	if (mount("spmfs", SPM_RUN_DIR, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,mode=0700") ||
 	    mount(NULL, SPM_RUN_DIR, NULL, MS_PRIVATE, NULL))
-		return spm_fail(e, -errno, "option keep: cannot mount %s: %m", SPM_RUN_DIR);
+		return spm_fail(e, -errno, "cannot mount %s: %m", SPM_RUN_DIR);
 	return 0;
 }
 
@@ -338,38 +373,47 @@ int spm_mounts_pin(const char *name, int ns_fd, struct spm_error *e)
 	spm_mounts_pin_path(name, path, sizeof(path));
 	fd = open(path, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
 	if (fd < 0)
-		return spm_fail(e, -errno, "option keep: %s: %m; choose another name=", path);
+		return spm_fail(e, -errno, "%s: %m; choose another name=", path);
 	close(fd);
 	snprintf(from, sizeof(from), "/proc/self/fd/%d", ns_fd);
 	if (mount(from, path, NULL, MS_BIND, NULL)) {
 		rc = -errno;
 		unlink(path);
-		return spm_fail(e, rc, "option keep: cannot keep the region as %s: %s", path, strerror(-rc));
+		return spm_fail(e, rc, "cannot keep the region as %s: %s", path, strerror(-rc));
 	}
 	return 0;
 }
 
-static void unpin_here(const char *path, void *arg)
-{
-	int *count = arg;
+struct tidying {
+	const char *socket;
+	bool unpin;
+};
 
+static enum visited tidy_here(const char *path, void *arg)
+{
+	const struct tidying *t = arg;
+
+	unlink(t->socket);
+	if (!t->unpin)
+		return VISITED_ALL;
 	if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
-		return;
-	++*count;
+		return VISITED_STAYS;
 	unlink(path);
-	/* only an empty directory goes: other kept regions have their pins in it */
+	/* only an empty directory goes: other regions have their pins in it */
 	if (!umount2(SPM_RUN_DIR, UMOUNT_NOFOLLOW) && rmdir(SPM_RUN_DIR)) {
 		/* it was not empty after all: whoever comes next mounts it again */
 		spm_log(SPM_LOG_DEBUG, "%s: %m", SPM_RUN_DIR);
 	}
+	return VISITED_GONE;
 }
 
-void spm_mounts_unpin(const char *name, int home_ns)
+void spm_mounts_tidy(const char *name, bool unpin, int home_ns)
 {
-	char path[128];
-	struct wanted w = { .path = path };
-	int count = 0;
+	char path[128], socket[128];
+	struct wanted w = { .path = path, .fuse_fd = -1 };
+	struct tidying t = { .socket = socket, .unpin = unpin };
 
 	spm_mounts_pin_path(name, path, sizeof(path));
-	for_each_mount(&w, home_ns, unpin_here, &count);
+	spm_mounts_socket_path(name, socket, sizeof(socket));
+	for_each_mount(&w, home_ns, tidy_here, &t);
 }

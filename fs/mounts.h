@@ -19,16 +19,23 @@ int spm_mounts_attach(int mount_fd, int where_fd, struct spm_error *e) SPM_MUST_
 
 /* Unmounts, lazily, every mount of the spmfs with device number @dev and that source, in every namespace that
  * can be seen; @home_ns is returned to. Only while the mount is known to live: its number is given to another
- * filesystem as soon as it does not. With a @worker (a child of the caller, or 0), dirty pages are written
- * back first, and the end of that process ends the search. Returns how many. */
-int spm_mounts_remove_all(dev_t dev, const char *source, pid_t worker, int home_ns);
+ * filesystem as soon as it does not, which @fuse_fd (its /dev/fuse) tells, and which ends the search. With @sync
+ * dirty pages are written back first. Returns how many. */
+int spm_mounts_remove_all(dev_t dev, const char *source, int fuse_fd, bool sync, int home_ns);
+/* The same for a mount whose connection was ended while it was still mounted: those that answer ENOTCONN are
+ * counted, and unmounted with @remove. */
+int spm_mounts_dead(dev_t dev, const char *source, bool remove, int home_ns);
 
-/* The file that keeps the region of a mount called @name: a bind of its namespace. */
+/*
+ * What a mount has in the host's SPM_RUN_DIR: NAME.ns pins its region (a bind of the namespace), and NAME.sock
+ * is where spmctl reaches the keeper.
+ */
 #define SPM_RUN_DIR "/run/spmfs"
 void spm_mounts_pin_path(const char *name, char *buf, size_t len);
+void spm_mounts_socket_path(const char *name, char *buf, size_t len);
 /* In the host's namespace: makes it. */
 int spm_mounts_pin(const char *name, int ns_fd, struct spm_error *e) SPM_MUST_CHECK;
-/* From wherever: removes it, and SPM_RUN_DIR with the last one. */
-void spm_mounts_unpin(const char *name, int home_ns);
+/* From wherever: removes the socket, and with @unpin the pin, and SPM_RUN_DIR with the last one. */
+void spm_mounts_tidy(const char *name, bool unpin, int home_ns);
 
 #endif

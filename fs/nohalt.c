@@ -80,3 +80,9 @@ void spm_nohalt_release(struct spm_nohalt *n)
 {
 	ask(n, ANY_LATENCY_US, false);
 }
+
+void spm_nohalt_reset(struct spm_nohalt *n)
+{
+	n->held = true;
+	spm_nohalt_release(n);
+}

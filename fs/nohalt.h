@@ -12,7 +12,7 @@
  * kernel's answer is to poll a moment first (guest_halt_poll_ns); where that is switched off, a PM QoS request
  * through /dev/cpu_dma_latency (Documentation/power/pm_qos_interface.rst) has the same effect, for as long as
  * it is held. Idle polling takes no time from anybody who has something to run. The kernel drops the request
- * when its descriptor closes, so a worker that dies leaves nothing behind.
+ * when its descriptor closes. The standby and the keeper have it too, and take a dead worker's request back.
  *
  * Not locked: one thread at a time, that with the lead, holds and releases.
  */
@@ -29,5 +29,8 @@ void spm_nohalt_close(struct spm_nohalt *n);
 /* Each costs a system call and wakes idle processors, where it changes anything. */
 void spm_nohalt_hold(struct spm_nohalt *n);
 void spm_nohalt_release(struct spm_nohalt *n);
+
+/* By whoever shares the descriptor with a holder that has died, and left its request behind. */
+void spm_nohalt_reset(struct spm_nohalt *n);
 
 #endif

@@ -181,6 +181,24 @@ static int set_keep(struct spm_options *o, const char *v, struct spm_error *e)
 	return 0;
 }
 
+static int set_recover(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	(void)v;
+	(void)e;
+	o->recover = true;
+	return 0;
+}
+
+static int set_watchdog(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+	int rc = set_number(&n, "watchdog", v, 10, 86400, "seconds, at most 86400, or 0 to switch it off", e);
+
+	if (!rc)
+		o->watchdog = (unsigned int)n;
+	return rc;
+}
+
 static int set_nopassthrough(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	(void)v;
@@ -222,6 +240,8 @@ static const struct option_row {
 	{ "commit", true, set_commit, "eager or lazy (default: eager)" },
 	{ "name", true, set_name, "name of the mount (default: from the mount point)" },
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
+	{ "recover", false, set_recover, "take over the region of a server that died" },
+	{ "watchdog", true, set_watchdog, "seconds after which a server that answers nothing is replaced (default: 30, 0: never)" },
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "nopassthrough", false, set_nopassthrough, "act as on a kernel without passthrough" },
 	{ "noresend", false, set_noresend, "act as on a kernel that cannot send requests again (before 6.9)" },
@@ -327,13 +347,31 @@ static size_t option_length(const char *p)
 	return n;
 }
 
+/* A later standby reads the list anew. */
+static int remember(struct spm_options *o, const char *list)
+{
+	size_t had = o->list ? strlen(o->list) + 1 : 0;
+	char *all = realloc(o->list, had + strlen(list) + 1);
+
+	if (!all)
+		return -ENOMEM;
+	if (had)
+		all[had - 1] = ',';
+	strcpy(all + had, list);
+	o->list = all;
+	return 0;
+}
+
 int spm_options_parse(struct spm_options *o, const char *list, struct spm_error *e)
 {
+	int rc = remember(o, list);
+
+	if (rc)
+		return rc;
 	o->remount_seen |= has_word(list, "remount");
 	while (*list) {
 		size_t n = option_length(list), at = 0;
 		char *opt = malloc(n + 1);
-		int rc;
 
 		if (!opt)
 			return -ENOMEM;
@@ -354,7 +392,7 @@ int spm_options_parse(struct spm_options *o, const char *list, struct spm_error 
 
 void spm_options_init(struct spm_options *o)
 {
-	*o = (struct spm_options){ .mode = 01777 };
+	*o = (struct spm_options){ .mode = 01777, .watchdog = 30 };
 }
 
 void spm_options_free(struct spm_options *o)
@@ -364,6 +402,7 @@ void spm_options_free(struct spm_options *o)
 	free(o->name);
 	free(o->huge);
 	free(o->mpol);
+	free(o->list);
 	spm_options_init(o);
 }
 

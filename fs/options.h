@@ -20,6 +20,7 @@ struct spm_options {
 	char *name;
 	char *huge;
 	char *mpol;
+	char *list;           /* all -o lists as they were given, with commas between */
 	uint64_t size_bytes;  /* size=; 0: the whole device */
 	uint64_t size_pct;    /* size=N%, of the device */
 	uint64_t nr_inodes;
@@ -31,6 +32,8 @@ struct spm_options {
 	bool commit_lazy;
 	enum spm_nohalt_when nohalt;
 	bool keep;
+	bool recover;
+	unsigned int watchdog; /* seconds; 0: off */
 	bool no_passthrough;
 	bool no_resend;
 	bool remount;

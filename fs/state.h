@@ -61,6 +61,21 @@ struct spm_fault_point {
 	uint32_t left;    /* passes; 0: done */
 };
 
+/* What set-up found out about the mount. Keeper and standby copy it when they start. */
+enum spm_mount_flags {
+	SPM_MOUNT_PINNED = 1 << 0,
+	SPM_MOUNT_KEEP = 1 << 1,     /* an orderly end leaves the region */
+	SPM_MOUNT_REOPENED = 1 << 2, /* the region is a left-over one */
+	SPM_MOUNT_CLEAN = 1 << 3,    /* which had been left in order */
+};
+
+struct spm_mount {
+	uint64_t dev; /* its device number */
+	uint32_t flags;
+	char cgroup[100];     /* the worker's, below the hierarchy's root */
+	char no_recover[120]; /* why the region is not pinned; empty: it is */
+};
+
 #define SPM_INIT_ROOM 256u
 
 struct spm_state {
@@ -68,6 +83,18 @@ struct spm_state {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t bytes; /* of this memfd */
+	struct spm_mount mount;
+
+	/* the keeper */
+	int32_t keeper_pid;
+	int32_t standby_pid;      /* its child */
+	uint64_t keeper_since_ns; /* when it began */
+	uint32_t ready_generation; /* of the last worker that served; 0: the mount has not been usable yet */
+
+	/* the standby */
+	uint32_t keeper_deaths;   /* of keepers that died soon after each other */
+	uint64_t keeper_death_ns; /* the first of those */
+	uint64_t keeper_answered; /* requests answered when the last one died */
 
 	/* the keeper, while no worker runs */
 	uint32_t generation;      /* of the worker that runs or is about to; the first is 1 */
@@ -86,7 +113,7 @@ struct spm_state {
 	uint32_t reserved_1;
 	uint64_t backing_opening;                  /* node id for which a backing id is being made, else 0 */
 	int32_t backing_last;                      /* the newest id that was recorded */
-	uint32_t keeper_pid;                       /* (the keeper writes it) */
+	uint32_t reserved_2;
 	uint32_t faults_on;
 	uint32_t reserved[9];
 	_Atomic uint64_t mode_held, wakeups;       /* counters of struct spm_counters that go on over restarts */

@@ -165,7 +165,8 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 
 	uname(&u);
 	fprintf(out, "source %s\nname %s\nversion %s\n", o->source_text, o->name, PACKAGE_VERSION);
-	fprintf(out, "keeper_pid %d\nworker_pid %d\nworker_restarts %u\n", st->keeper_pid, getpid(), st->restarts);
+	fprintf(out, "keeper_pid %d\nstandby_pid %d\nworker_pid %d\nworker_restarts %u\n", st->keeper_pid, st->standby_pid, getpid(),
+		st->restarts);
 	fprintf(out, "direct_supported %d\n", fs->passthrough.on);
 	/* a tmpfs on a plain node shares it with whatever else the kernel puts there */
 	fputs("isolation soft\n", out);
@@ -186,6 +187,14 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 	fprintf(out, "restart on%s\n", st->resend ? "" :
 		": but requests in hand when the server dies fail with EIO (to send them again needs Linux 6.9)");
 	fprintf(out, "keep %s\n", o->keep ? "on" : "off: umount gives the memory back");
+	if (st->mount.no_recover[0])
+		fprintf(out, "recover off: %.*s\n", (int)sizeof(st->mount.no_recover), st->mount.no_recover);
+	else
+		fputs("recover on\n", out);
+	if (o->watchdog)
+		fprintf(out, "watchdog %u\n", o->watchdog);
+	else
+		fputs("watchdog off: option watchdog=0\n", out);
 	fprintf(out, "libfuse %s\nkernel %s\nprotocol 7.%u\n", fuse_pkgversion(), u.release, fs->init.minor);
 	return 0;
 }

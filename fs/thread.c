@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/thread.h"
-#include "core/caps.h"
+#include "fs/rights.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,25 +14,14 @@ __thread struct spm_thread *spm_self;
 /* No file's group, so that nothing is kept or allowed because the server happens to be a member. */
 #define NO_GROUP ((gid_t)-2)
 
-/* Each with what needs it. */
-#define WORKER_CAPS                                                                                           \
-	(SPM_CAP(CAP_SYS_ADMIN) |       /* backing ids, trusted xattrs, resizing the region */                \
-	 SPM_CAP(CAP_DAC_OVERRIDE) |    /* the client's kernel has checked the rights already */              \
-	 SPM_CAP(CAP_DAC_READ_SEARCH) | /* open_by_handle_at */                                               \
-	 SPM_CAP(CAP_CHOWN) | SPM_CAP(CAP_FOWNER) | /* chown; chmod, utimens, sticky, ACLs of others' files */ \
-	 SPM_CAP(CAP_MKNOD) | SPM_CAP(CAP_SETFCAP) | /* device nodes; security.capability */                  \
-	 SPM_CAP(CAP_SETUID) | SPM_CAP(CAP_SETGID) | /* fsuid and fsgid of new files */                       \
-	 SPM_CAP(CAP_LEASE) |           /* the lease test on others' files */                                 \
-	 SPM_CAP(CAP_LINUX_IMMUTABLE))  /* chattr +i, +a */
-
 int spm_thread_confine(void)
 {
-	uint64_t have, keep = WORKER_CAPS | SPM_CAP(CAP_FSETID);
+	uint64_t have, keep = SPM_RIGHTS_WORKER | SPM_RIGHTS_RAISED;
 	int rc = spm_caps_permitted(&have);
 
 	if (!rc)
 		rc = spm_caps_confine(keep);
-	return rc ? rc : spm_caps_set(have & WORKER_CAPS, have & keep);
+	return rc ? rc : spm_caps_set(have & SPM_RIGHTS_WORKER, have & keep);
 }
 
 static void close_pipe(struct spm_thread *t)
@@ -134,7 +122,7 @@ static void set_fsetid(bool on)
 	/* without CAP_FSETID among the permitted ones (a user namespace may lack it) there is nothing to raise */
 	if (spm_caps_permitted(&have))
 		return;
-	(void)!spm_caps_set((have & WORKER_CAPS) | (on ? have & SPM_CAP(CAP_FSETID) : 0), have);
+	(void)!spm_caps_set((have & SPM_RIGHTS_WORKER) | (on ? have & SPM_RIGHTS_RAISED : 0), have);
 }
 
 bool spm_fsetid(bool on)

@@ -2,6 +2,7 @@
 #include "fs/worker.h"
 #include "core/lease.h"
 #include "fs/attr.h"
+#include "fs/handover.h"
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/ops.h"
@@ -178,6 +179,7 @@ static void probe_leases(struct spm_fs *fs)
 void spm_worker_ready(struct spm_fs *fs)
 {
 	bool first = fs->desks.generation == 1;
+	struct spm_word w = { .kind = SPM_WORD_READY, .value = fs->desks.generation, .pid = getpid() };
 	int fd = fs->ready_fd, rc;
 
 	fs->ready_fd = -1;
@@ -186,12 +188,11 @@ void spm_worker_ready(struct spm_fs *fs)
 	if (first)
 		fs->desks.state->resend = !fs->opts->no_resend && fs->init.agreed & SPM_FUSE_HAS_RESEND;
 	/* a restriction that the user did not ask for is told where the mount was asked for */
-	if (fs->passthrough.on || fs->opts->no_passthrough)
-		rc = dprintf(fd, "ok");
-	else
-		rc = dprintf(fd, "okno direct mappings, files are mirrors: %s", fs->passthrough.why);
-	if (rc < 0)
-		spm_log(SPM_LOG_WARNING, "cannot tell the keeper that the mount is ready: %m");
+	if (!fs->passthrough.on && !fs->opts->no_passthrough)
+		snprintf(w.text, sizeof(w.text), "no direct mappings, files are mirrors: %s", fs->passthrough.why);
+	rc = spm_word_send(fd, &w, -1);
+	if (rc)
+		spm_log(SPM_LOG_WARNING, "cannot tell the keeper that the mount is ready: %s", strerror(-rc));
 	close(fd);
 	if (first)
 		spm_log(SPM_LOG_INFO, "%s mounted on %s, passthrough %s%s", fs->opts->source_text, fs->opts->mountpoint,
@@ -350,6 +351,7 @@ static int take_over(struct spm_fs *fs)
 static void own_process(void)
 {
 	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	static const int deadly[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGABRT, SIGTRAP };
 	struct rlimit files;
 	sigset_t all;
 
@@ -365,6 +367,9 @@ static void own_process(void)
 	prctl(PR_SET_NAME, "spmfs-worker", 0, 0, 0);
 	/* broken leases send SIGIO; terminal signals are the keeper's */
 	sigfillset(&all);
+	/* but for those that mean its end, whoever sends them */
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(deadly); i++)
+		sigdelset(&all, deadly[i]);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
@@ -385,6 +390,7 @@ static void tear_down(struct spm_fs *fs)
 int spm_worker_main(struct spm_worker_args *a)
 {
 	struct spm_fs *fs = calloc(1, sizeof(*fs));
+	struct spm_word w = { .kind = SPM_WORD_FAILED, .pid = getpid() };
 	int rc;
 
 	own_process();
@@ -394,7 +400,8 @@ int spm_worker_main(struct spm_worker_args *a)
 	if (rc) {
 		spm_log(SPM_LOG_ERR, "%s: the worker cannot %s: %s", a->opts->mountpoint,
 			fs && fs->desks.generation > 1 ? "take over" : "start", strerror(-rc));
-		dprintf(a->ready_fd, "cannot set up the server: %s", strerror(-rc));
+		snprintf(w.text, sizeof(w.text), "cannot set up the server: %s", strerror(-rc));
+		spm_word_send(a->ready_fd, &w, -1);
 		return 1;
 	}
 	fs->ready_fd = a->ready_fd;

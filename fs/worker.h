@@ -5,7 +5,7 @@
 #include "fs/fs.h"
 
 /*
- * The worker: the process that serves a mount. It is forked by the keeper inside of the region's mount
+ * The worker: the process that serves a mount. It is forked by the standby inside of the region's mount
  * namespace, with /dev/fuse open and the mount made.
  */
 struct spm_worker_args {
@@ -14,7 +14,7 @@ struct spm_worker_args {
 	int dev_fd;            /* likewise */
 	int state_fd, buffers_fd; /* fs/desk.h */
 	int inodes_fd;         /* owned by the worker */
-	int ready_fd;          /* gets "ok", or the reason why not; closed then */
+	int ready_fd;          /* gets one struct spm_word, READY or FAILED; closed then */
 	bool reopened;         /* the region is a kept one */
 	struct spm_nohalt nohalt; /* owned by the worker */
 };

@@ -2,7 +2,8 @@
 /* spmfs, mount.fuse.spmfs, mount.spmfs: the command line, and becoming a daemon. */
 #include "config.h"
 #include "core/caps.h"
-#include "fs/keeper.h"
+#include "fs/setup.h"
+#include "fs/standby-run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 
 static const char *program;
@@ -111,6 +113,7 @@ static int parse_flags(struct command *c, int argc, char **argv, struct spm_erro
 static int parse_operands(struct command *c, int argc, char **argv, struct spm_error *e)
 {
 	char path[PATH_MAX];
+	struct statfs sf;
 	struct stat st;
 	int rc;
 
@@ -125,8 +128,15 @@ static int parse_operands(struct command *c, int argc, char **argv, struct spm_e
 	if (rc)
 		return rc;
 	if (!realpath(argv[optind + 1], path))
-		return spm_fail(e, -ENOENT, "mount point %s: %s; make it with mkdir", argv[optind + 1], strerror(errno));
-	if (stat(path, &st) || !S_ISDIR(st.st_mode))
+		rc = -errno;
+	else if (stat(path, &st) || statfs(path, &sf)) /* the latter asks the server, if there is one */
+		rc = -errno;
+	if (rc == -ENOTCONN)
+		return spm_fail(e, -ENOENT, "mount point %s: the mount of a server that died is still there; 'umount -l %s' first",
+				argv[optind + 1], argv[optind + 1]);
+	if (rc)
+		return spm_fail(e, -ENOENT, "mount point %s: %s; make it with mkdir", argv[optind + 1], strerror(-rc));
+	if (!S_ISDIR(st.st_mode))
 		return spm_fail(e, -ENOENT, "mount point %s: not a directory", argv[optind + 1]);
 	c->o.mountpoint = strdup(path);
 	return c->o.mountpoint ? 0 : -ENOMEM;
@@ -191,34 +201,6 @@ static int check_rights(struct spm_error *e)
 
 /* -- becoming a daemon: the parent stays until the mount answers -- */
 
-struct reporter {
-	int fd;   /* -1: in the foreground */
-	int null; /* /dev/null, which the region's namespace does not have */
-};
-
-static void leave_terminal(struct reporter *rep)
-{
-	for (int fd = 0; fd <= 2; fd++)
-		dup2(rep->null, fd);
-	close(rep->null);
-	close(rep->fd);
-	rep->fd = -1;
-}
-
-static void report(enum spm_report r, const char *text, void *arg)
-{
-	struct reporter *rep = arg;
-
-	if (rep->fd < 0) {
-		if (*text)
-			fprintf(stderr, "%s: %s\n", program, text);
-		return;
-	}
-	if (r != SPM_REPORT_CHILD)
-		dprintf(rep->fd, "%c%s", r == SPM_REPORT_OK ? '+' : '-', text);
-	leave_terminal(rep);
-}
-
 static int await_report(int fd)
 {
 	char text[1024];
@@ -235,14 +217,27 @@ static int await_report(int fd)
 	return text[0] == '+' ? 0 : SPM_EXIT_FAILED;
 }
 
+/* Says why it failed: to the launcher, or in the foreground to the user. */
+static int serve(struct spm_options *o, const struct spm_report_fds *rep)
+{
+	struct spm_error e = { "" };
+	int rc = spm_setup_run(o, rep, &e);
+	const char *why = e.text[0] ? e.text : strerror(-rc);
+
+	if (rep->report < 0)
+		return complain(SPM_EXIT_FAILED, why);
+	dprintf(rep->report, "-%s", why);
+	return SPM_EXIT_FAILED;
+}
+
 static int run(struct spm_options *o)
 {
-	struct reporter rep = { .fd = -1, .null = -1 };
+	struct spm_report_fds rep = { .report = -1, .null = -1 };
 	int p[2];
 	pid_t pid;
 
 	if (o->foreground)
-		return spm_keeper_main(o, report, &rep);
+		return serve(o, &rep);
 	/* a daemon must not hold whatever its caller's caller waits for */
 	close_range(3, ~0U, 0);
 	if (pipe2(p, O_CLOEXEC))
@@ -259,13 +254,13 @@ static int run(struct spm_options *o)
 	spm_log_to_syslog("spmfs");
 	if (chdir("/"))
 		return 1;
-	rep.fd = p[1];
+	rep.report = p[1];
 	rep.null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (rep.null < 0) {
 		dprintf(p[1], "-cannot open /dev/null: %m");
 		return SPM_EXIT_FAILED;
 	}
-	return spm_keeper_main(o, report, &rep);
+	return serve(o, &rep);
 }
 
 /* Everything that can be told before anything is made. */
@@ -275,7 +270,7 @@ static int check_options(struct spm_options *o, struct spm_error *e, int *status
 
 	*status = SPM_EXIT_USAGE;
 	rc = spm_options_finish(o, e);
-	if (rc || spm_keeper_kept(o->name))
+	if (rc || spm_setup_left_over(o->name))
 		return rc;
 	*status = SPM_EXIT_FAILED;
 	rc = spm_source_check(&o->source, o->source_text, e);
@@ -294,6 +289,8 @@ int main(int argc, char **argv)
 	program = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
 	c.helper = !strncmp(program, "mount.", 6);
 	spm_log_init();
+	if (argc > 1 && !strncmp(argv[1], SPM_STANDBY_ARG, strlen(SPM_STANDBY_ARG)))
+		return spm_standby_main(argc, argv);
 	spm_options_init(&c.o);
 	rc = parse_flags(&c, argc, argv, &e);
 	if (c.status >= 0)

@@ -24,7 +24,7 @@
 # Mounts:
 #	spm_mount [SOURCE [OPTIONS]]   sets MNT, then MNT2, MNT3 ...
 #	spm_need_mount, spm_fresh      the same; the test ends without it; unmounts the others first
-#	spm_umount [DIR], spm_servers, spm_server_pid [DIR]
+#	spm_umount [DIR], spm_servers, spm_kill_servers, spm_server_pid [DIR]
 #	spm_traces [PATTERN], spm_stat KEY [DIR], spm_feature KEY [DIR], spm_file KEY PATH, file_mode PATH
 # Others:
 #	wait_until SECONDS CMD..., as UID CMD..., as_groups UID GID GROUPS CMD..., at_exit CMD...
@@ -312,7 +312,18 @@ spm_servers()
 		grep -qzx "SPM_TEST_ID=$SPM_TEST_ID" "${exe%exe}environ" 2>/dev/null || continue
 		exe=${exe#/proc/}
 		printf '%s\n' "${exe%/exe}"
-	done < <(find /proc -mindepth 2 -maxdepth 2 -name exe -lname "$SPM_SERVER_EXE" 2>/dev/null)
+	done < <(find /proc -mindepth 2 -maxdepth 2 -name exe \( -lname "$SPM_SERVER_EXE" -o \
+		-lname "${SPM_SERVER_EXE%/*}/spmfs-keeper" \) 2>/dev/null)
+}
+
+# Kills them all, also those that take the place of the first ones.
+spm_kill_servers()
+{
+	local pids
+	# shellcheck disable=SC2086 # a list
+	while pids=$(spm_servers) && [ -n "$pids" ]; do
+		kill -KILL $pids 2>/dev/null
+	done
 }
 
 spm_no_servers()

@@ -77,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 static const char *const seeds[] = {
 	"mem:1G", "node:0-3,5:16G", "node:0", "size=50%,mode=1777,uid=0,gid=0,nr_inodes=10k",
-	"huge=within_size,mpol=bind:0,2-3,map=auto", "commit=lazy,nohalt=on,name=a.b,keep,nodev,ro,x-y=z", "a\\,b,comment=x\\\\",
+	"huge=within_size,mpol=bind:0,2-3,map=auto", "commit=lazy,nohalt=on,name=a.b,keep,nodev,ro,x-y=z", "recover,watchdog=86400", "a\\,b,comment=x\\\\",
 	"0-1023", "18446744073709551615", "9999999999999T",
 };
 

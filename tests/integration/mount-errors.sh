@@ -72,12 +72,13 @@ done
 # Options with values that are none.
 for o in size= size=x size=-1 size=0 size=1.5G size=128M mode=9 mode=rwx mode=77777 uid=-1 uid=no-such-user \
 	gid=4294967296 gid=no-such-group nr_inodes=x nr_inodes=-5 huge=sometimes mpol=bogus mpol=bind: \
-	map=sideways map= commit=never name= name=../up name=a/b size keep=1; do
+	map=sideways map= commit=never name= name=../up name=a/b size keep=1 recover=1 watchdog= watchdog=-1 \
+	watchdog=1s watchdog=86401; do
 	refused 1 "${o%%=*}" "option $o" mem:64M "$d" -o "$o"
 done
 
 # What comes later is refused, not ignored.
-for o in swap=/swap swapsize=1G extent=2M low=10 high=20 cold=5 recover; do
+for o in swap=/swap swapsize=1G extent=2M low=10 high=20 cold=5; do
 	refused 1 "${o%%=*}" "option $o" mem:64M "$d" -o "$o"
 done
 

@@ -79,11 +79,6 @@ for how in umount TERM INT; do
 	all_clean "-f, $how" "$mem"
 done
 
-# The worker's own signal, where it is a process apart, must not leave half a mount behind either.
-"$SPMFS" mem:64M "$d" || fail "mount"
-kill -TERM "$(spm_feature worker_pid "$d")"
-all_clean "SIGTERM for the worker" "$(shmem_mib)"
-
 # A busy mount: clients keep what they have mapped, and hold nothing else.
 mem=$(shmem_mib)
 "$SPMFS" mem:1200M "$d" || fail "mount"

@@ -14,7 +14,7 @@ as "$USER_A" unshare -Urm true 2>/dev/null || skip_all "users may not make user 
 
 # The build may lie where only root gets to.
 mkdir "$SPM_TMP/bin" "$SPM_TMP/user"
-cp "$SPMFS" "$SPM_TMP/bin/spmfs"
+cp "$SPMFS" "$SPMFS-keeper" "$SPM_TMP/bin"
 cp "$SPMT" "$SPM_TMP/bin/spmt"
 chown "$USER_A" "$SPM_TMP/user"
 SPM_SERVER_EXE=$SPM_TMP/bin/spmfs

@@ -66,12 +66,12 @@ at_most "and not when it is over" "$(polled_during sleep 0.5)" $((2 * idle + 500
 burst killed &
 pid=$!
 sleep 0.3
-kill -KILL "$(spm_feature worker_pid)" "$(spm_feature keeper_pid)"
+spm_kill_servers
 wait $pid
 at_most "and not when the server was killed in the middle" "$(polled_during sleep 0.5)" $((2 * idle + 50000))
 umount -l "$MNT"
 unset "SPM_MOUNTS[$MNT]"
 
-spm_need_mount mem:64M
+spm_need_mount mem:64M recover
 like "auto is the default, and says what it comes to" "$(spm_feature nohalt)" "^on$|^off: (not|more)"
 spm_done

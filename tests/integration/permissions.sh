@@ -190,7 +190,7 @@ done
 ok "suid and sgid files come and go" wait "${workers[@]}"
 
 # Capabilities of every thread. More than the expected ones are those that HACKING.md explains.
-declare -A BIT=([chown]=0 [dac_override]=1 [dac_read_search]=2 [fowner]=3 [fsetid]=4 [kill]=5 [setgid]=6
+declare -A BIT=([chown]=0 [dac_override]=1 [dac_read_search]=2 [fowner]=3 [fsetid]=4 [kill]=5 [setpcap]=8 [setgid]=6
 	[setuid]=7 [sys_admin]=21 [sys_resource]=24 [sys_nice]=23 [linux_immutable]=9 [sys_chroot]=18
 	[sys_ptrace]=19 [mknod]=27 [lease]=28 [setfcap]=31)
 allowed=0
