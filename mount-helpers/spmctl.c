@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_devices, &ctl_metrics };
+static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_devices, &ctl_metrics, &ctl_upgrade };
 #define N_COMMANDS SPM_ARRAY_SIZE(commands)
 
 void ctl_error(const char *fmt, ...)

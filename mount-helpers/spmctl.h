@@ -29,7 +29,7 @@ struct ctl_cmd {
 	int (*run)(const struct ctl_cmd *cmd, int argc, char **argv); /* returns an enum ctl_exit */
 };
 
-extern const struct ctl_cmd ctl_status, ctl_files, ctl_devices, ctl_metrics;
+extern const struct ctl_cmd ctl_status, ctl_files, ctl_devices, ctl_metrics, ctl_upgrade;
 
 /* One line on stderr, "spmctl: " in front. */
 void ctl_error(const char *fmt, ...) SPM_PRINTF(1, 2);
