@@ -23,6 +23,11 @@ variant()
 	[[ $what == worker* ]] || restarts=0
 	is "$what: restarts that the keeper counted" "$(spm_feature worker_restarts)" "$restarts"
 	kill_leaves_nothing "$what"
+	[ "$what" = keeper ] || return 0
+	# the process that was started for this mount is one of those that were killed
+	ok "$what: umount" umount "$MNT"
+	ok "$what: every server ended" wait_until 15 spm_no_servers
+	unset "SPM_MOUNTS[$MNT]"
 }
 
 variant "worker, served writes" size=500M -k "$many"

@@ -1,0 +1,199 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The keeper is small and locked in memory; keeper, standby and worker replace each other when one is killed.
+set -u
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+
+status_of()
+{
+	awk -v key="$2:" '$1 == key { print $2 }' "/proc/$1/status"
+}
+
+# The pid in features, other than it was.
+other_pid()
+{
+	local now
+	now=$(spm_feature "$1") && [ -n "$now" ] && [ "$now" != "$2" ]
+}
+
+named()
+{
+	local p
+	for p in $(spm_servers); do
+		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != "$1" ] || printf '%s\n' "$p"
+	done
+}
+
+is_named()
+{
+	[ -n "$(named "$1")" ]
+}
+
+lines()
+{
+	grep -cE "$1" "$MNT.log"
+}
+
+spm_need_mount mem:64M
+keeper=$(spm_feature keeper_pid)
+standby=$(spm_feature standby_pid)
+worker=$(spm_feature worker_pid)
+is "the keeper is the process that was started" "$(status_of "$keeper" PPid)" "${SPM_MOUNTS[$MNT]}"
+is "keeper, standby and worker have names" \
+	"$(cat "/proc/$keeper/comm" "/proc/$standby/comm" "/proc/$worker/comm" | tr '\n' ' ')" \
+	"spmfs-keeper spmfs-standby spmfs-worker "
+ok "the keeper is less than 1 MiB ($(status_of "$keeper" VmRSS) kB)" test "$(status_of "$keeper" VmRSS)" -lt 1024
+ok "all of it is locked ($(status_of "$keeper" VmLck) kB)" \
+	test "$(status_of "$keeper" VmLck)" -ge "$(status_of "$keeper" VmRSS)"
+is "it has one thread" "$(status_of "$keeper" Threads)" 1
+if (echo -1000 >/proc/self/oom_score_adj) 2>/dev/null; then
+	is "nothing kills it for its memory" "$(cat "/proc/$keeper/oom_score_adj")" -1000
+else
+	skip "nothing kills it for its memory" "oom_score_adj cannot be lowered here"
+fi
+is "it maps no library" "$(grep -c '\.so' "/proc/$keeper/maps")" 0
+is "it is not dumpable: its files in /proc are root's" "$(as "$USER_A" cat "/proc/$keeper/environ" 2>/dev/null | wc -c)" 0
+fds=$(find "/proc/$keeper/fd" -mindepth 1 -lname '*' -printf '%l\n')
+is "the one namespace that it holds is the region's" \
+	"$(grep -c '^mnt:' <<<"$fds") $(grep '^mnt:' <<<"$fds")" "1 $(readlink "/proc/$worker/ns/mnt")"
+is "in which it lives, too" "$(readlink "/proc/$keeper/ns/mnt")" "$(readlink "/proc/$worker/ns/mnt")"
+before=$(status_of "$keeper" voluntary_ctxt_switches)
+sleep 3
+ok "an idle mount wakes it next to never ($(($(status_of "$keeper" voluntary_ctxt_switches) - before)) times in 3 s)" \
+	test $(($(status_of "$keeper" voluntary_ctxt_switches) - before)) -le 1
+
+# Clients for whom all of this is nothing.
+echo content >"$MNT/f"
+actor a
+tell a open f rw "$MNT/f"
+tell a map m f rw shared 0 7
+content()
+{
+	timeout 10 cat "$MNT/f"
+}
+
+kill -KILL "$worker"
+is "the worker is killed: the file is there" "$(content)" content
+isnt=$(spm_feature worker_pid)
+ok "another worker serves it" test "$isnt" != "$worker"
+is "one restart" "$(spm_feature worker_restarts)" 1
+is "one line says what killed it" "$(lines "crash: worker $worker was killed by SIGKILL; in hand: ")" 1
+like "one line says how long it took" "$(cat "$MNT.log")" "takeover by worker $isnt, [0-9]+ ms after"
+
+worker=$isnt
+kill -KILL "$standby"
+ok "the standby is killed: there is another" wait_until 10 other_pid standby_pid "$standby"
+is "the worker goes on" "$(spm_feature worker_pid)" "$worker"
+is "and serves" "$(content)" content
+kill -KILL "$worker"
+is "it is killed: the next one comes from the new standby" "$(content)" content
+ok "as a child of it" test "$(status_of "$(spm_feature worker_pid)" PPid)" = "$(spm_feature standby_pid)"
+
+worker=$(spm_feature worker_pid)
+kill -KILL "$keeper"
+ok "the keeper is killed: there is another" wait_until 10 other_pid keeper_pid "$keeper"
+wait "$keeper" 2>/dev/null
+keeper=$(spm_feature keeper_pid)
+is "the worker goes on" "$(spm_feature worker_pid)" "$worker"
+is "the new one is a keeper" "$(cat "/proc/$keeper/comm")" spmfs-keeper
+ok "as small as the first ($(status_of "$keeper" VmRSS) kB)" test "$(status_of "$keeper" VmRSS)" -lt 1024
+kill -KILL "$worker"
+is "and restarts the worker" "$(content)" content
+
+kill -KILL "$(spm_feature keeper_pid)" "$(spm_feature worker_pid)"
+is "keeper and worker are killed at once" "$(content)" content
+kill -KILL "$(spm_feature standby_pid)" "$(spm_feature worker_pid)"
+is "standby and worker are killed at once" "$(content)" content
+ok "a spare waits behind the standby" wait_until 10 is_named spmfs-spare
+kill -KILL "$(named spmfs-spare)"
+kill -KILL "$(spm_feature worker_pid)"
+is "the spare is killed, then the worker" "$(content)" content
+ok "then there is a spare again" wait_until 10 is_named spmfs-spare
+
+kill -TERM "$(spm_feature worker_pid)"
+is "SIGTERM for the worker: the next one takes over" "$(content)" content
+says "a mapping from the beginning has lived through all of it" a "ok content" get m 0 7
+says "and so has an open file" a "ok 7" write f 0 changed
+is "which the file shows" "$(content)" changed
+restarts=$(spm_feature worker_restarts)
+kill -KILL "$(spm_feature worker_pid)"
+content >/dev/null
+is "which is no restart after a crash, unlike SIGKILL" "$(spm_feature worker_restarts)" $((restarts + 1))
+actor_end a
+
+keeper=$(spm_feature keeper_pid)
+kill -TERM "$keeper"
+ok "SIGTERM for the keeper still ends it all" wait_until 10 spm_no_servers
+ok "the mount is gone" eval '! spm_is_mounted "$MNT"'
+unset "SPM_MOUNTS[$MNT]"
+is "and its files in /run" "$(find /run/spmfs -mindepth 1 2>/dev/null)" ""
+
+# A keeper that dies again and again is not started for ever; the worker serves on.
+spm_need_mount mem:64M
+echo content >"$MNT/f"
+for i in 1 2 3 4 5 6; do
+	keeper=$(spm_feature keeper_pid)
+	kill -KILL "$keeper"
+	wait_until 10 other_pid keeper_pid "$keeper"
+	sleep 0.2
+done
+is "six dead keepers with requests served in between are replaced" "$(content)" content
+other_keeper()
+{
+	local now
+	now=$(named spmfs-keeper) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+for i in 1 2 3 4 5; do
+	keeper=$(named spmfs-keeper)
+	kill -KILL "$keeper"
+	[ "$i" = 5 ] || wait_until 10 other_keeper "$keeper"
+done
+ok "five dead keepers within 10 s are enough" wait_until 10 eval '[ "$(lines "giving up; the worker serves on")" = 1 ]'
+is "the worker serves on" "$(content)" content
+umount "$MNT"
+ok "until the mount ends" wait_until 10 spm_no_servers
+unset "SPM_MOUNTS[$MNT]"
+umount /run/spmfs/*.ns && rm -f /run/spmfs/*
+
+# No standby and no spare: the next one is started in the namespace of process 1.
+cat >"$SPM_TMP/inside.sh" <<'END'
+set -u
+"$1" mem:16M "$2" || exit 1
+feature()
+{
+	sed -n "s/^$1 //p" "$2/.spm/features"
+}
+echo content >"$2/f"
+standby=$(feature standby_pid "$2")
+spare=$(grep -lx spmfs-spare /proc/[0-9]*/comm | head -n 1)
+spare=${spare#/proc/}
+kill -KILL "$standby" "${spare%/comm}"
+for i in $(seq 200); do
+	[ "$(feature standby_pid "$2")" != "$standby" ] && [ "$(feature standby_pid "$2")" -gt 0 ] && break
+	sleep 0.05
+done
+echo "parent $(awk '/^PPid:/ { print $2 }' "/proc/$(feature standby_pid "$2")/status") keeper $(feature keeper_pid "$2")"
+kill -KILL "$(feature worker_pid "$2")"
+timeout 10 cat "$2/f"
+umount "$2"
+for i in $(seq 200); do
+	grep -qsx 'spmfs-.*' /proc/[0-9]*/comm || break
+	sleep 0.05
+done
+echo "left $(grep -lsx 'spmfs-.*' /proc/[0-9]*/comm | wc -l)"
+END
+mkdir "$SPM_TMP/pidns"
+told=$(unshare --pid --fork --kill-child --mount-proc bash "$SPM_TMP/inside.sh" "$SPMFS" "$SPM_TMP/pidns" 2>&1)
+like "standby and spare are killed: the keeper starts another" "$told" '^parent ([0-9]+) keeper ([0-9]+)'
+is "as a child of its own" "${BASH_REMATCH[1]:-}" "${BASH_REMATCH[2]:-none}"
+like "from which the next worker comes" "$told" $'\ncontent\n'
+like "and which ends with the mount" "$told" $'\nleft 0$'
+
+# By hand neither program is of use, and says so.
+fails "the keeper by hand" "$SPMFS-keeper"
+like "says what it is" "$(cat "$SPM_TMP/out")" '^spmfs-keeper: .*no use by hand'
+fails "--standby by hand" "$SPMFS" --standby=3,4 - mem:1M /mnt name=x
+like "says what it is" "$(cat "$SPM_TMP/out")" '^spmfs: .*by hand'
+
+spm_done
