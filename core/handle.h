@@ -7,9 +7,9 @@
 
 /*
  * A kernel file handle (name_to_handle_at(2)): names an inode of a region without holding a descriptor.
- * 20 bytes hold those of tmpfs (12), ext4 (8) and xfs (8 or 12).
+ * 16 bytes hold those of tmpfs (12), ext4 (8) and xfs (8 or 12).
  */
-#define SPM_HANDLE_BYTES 20
+#define SPM_HANDLE_BYTES 16
 struct spm_handle {
 	uint8_t type;
 	uint8_t len;

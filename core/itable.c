@@ -13,7 +13,7 @@
 #endif
 
 #define ITABLE_MAGIC   UINT64_C(0x73706d6974626c31) /* "spmitbl1" */
-#define ITABLE_VERSION 2
+#define ITABLE_VERSION 3
 #define INDEX_MIN      1024u
 #define ROOT_INDEX     1u
 #define NLOOKUP_MAX    (UINT64_C(1) << 56) /* more than any kernel has counted */
@@ -170,26 +170,42 @@ int spm_itable_create(uint32_t max)
 	return spm_steal_fd(&fd);
 }
 
+/* The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit that goes in changes about half of those that come out. */
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	return x ^ x >> 31;
+}
+
 static uint16_t check_of(const struct spm_inode *r)
 {
 	uint64_t w[5] = { r->ino, (uint64_t)r->seq << 32 | r->slice }, x = ITABLE_MAGIC;
 
 	_Static_assert(sizeof(r->handle) <= 3 * sizeof(w[0]), "the handle's words");
 	memcpy(&w[2], &r->handle, sizeof(r->handle));
-	for (size_t i = 0; i < SPM_ARRAY_SIZE(w); i++) {
-		/* the finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit changes about half of the output's */
-		x ^= w[i];
-		x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-		x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-		x ^= x >> 31;
-	}
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(w); i++)
+		x = mix(x ^ w[i]);
 	return (uint16_t)x;
+}
+
+static uint64_t checked_backing(const struct spm_inode *r, int id)
+{
+	uint64_t x = mix(r->ino ^ mix((uint64_t)r->seq << 32 | (uint32_t)id));
+
+	return id ? (x & ~UINT64_C(0xffffffff)) | (uint32_t)id : 0;
+}
+
+void spm_inode_set_backing(struct spm_inode *rec, int id)
+{
+	__atomic_store_n(&rec->backing, checked_backing(rec, id), __ATOMIC_RELAXED);
 }
 
 static bool plausible(const struct spm_itable *t, const struct spm_inode *r)
 {
 	return r->check == check_of(r) && r->nlookup < NLOOKUP_MAX && r->seq <= SPM_ITABLE_SEQ_MAX &&
-	       !(r->flags & ~SPM_INODE_FLAGS) && r->backing_id >= 0 && r->handle.len <= SPM_HANDLE_BYTES &&
+	       !(r->flags & ~SPM_INODE_FLAGS) && r->backing == checked_backing(r, spm_inode_backing(r)) && spm_inode_backing(r) >= 0 &&
+	       r->handle.len <= SPM_HANDLE_BYTES &&
 	       r->open_plain < OPENS_MAX && r->open_served < OPENS_MAX && r->open_mirror < OPENS_MAX &&
 	       ((uint32_t)(r - t->records) == ROOT_INDEX) == !r->seq;
 }
@@ -200,8 +216,8 @@ static void set_aside(struct spm_itable *t, struct spm_inode *r, const char *why
 	uint32_t i = (uint32_t)(r - t->records);
 
 	if (t->damaged++ < LOGGED_MAX)
-		spm_log(SPM_LOG_ERR, "inode record %u (inode %llu): %s; it was set aside, open files of it give ESTALE, "
-			"its names are looked up anew", i, (unsigned long long)r->ino, why);
+		spm_log(SPM_LOG_ERR, "inode record %u (inode %llu) is damaged: %s; it was set aside: open files of it give "
+			"ESTALE, its names are looked up anew", i, (unsigned long long)r->ino, why);
 	spm_inode_set(r, SPM_INODE_DAMAGED);
 	if (i != ROOT_INDEX)
 		mark_used(t, i);
@@ -299,7 +315,7 @@ static void fill(struct spm_inode *r, uint32_t seq, uint16_t slice, uint64_t ino
 	r->ino = ino;
 	r->slice = slice;
 	__atomic_store_n(&r->flags, (uint16_t)flags, __ATOMIC_RELAXED);
-	r->backing_id = 0;
+	r->backing = 0;
 	r->open_plain = r->open_served = r->open_mirror = 0;
 	r->handle = *h;
 	/* a stale id may be looked up at any time: it must see either nothing or another seq */

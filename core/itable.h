@@ -40,10 +40,10 @@ enum spm_inode_flags {
 struct spm_inode {
 	uint64_t ino; /* in its slice's filesystem */
 	uint64_t nlookup;
+	uint64_t backing; /* spm_inode_backing(): a FUSE backing id, checked, since a wrong one is another's file */
 	uint32_t seq;
 	uint16_t slice;
 	uint16_t flags;
-	int32_t backing_id; /* FUSE backing id, 0: none */
 	uint32_t open_plain;
 	uint32_t open_served;
 	uint32_t open_mirror;
@@ -79,6 +79,14 @@ static inline void spm_inode_clear(struct spm_inode *rec, unsigned int flags)
 {
 	__atomic_and_fetch(&rec->flags, (uint16_t)~flags, __ATOMIC_RELAXED);
 }
+
+/* The FUSE backing id of a record, 0: none. With the inode's lock. One store, so that a crash leaves id and check
+ * together. */
+static inline int spm_inode_backing(const struct spm_inode *rec)
+{
+	return (int)(uint32_t)rec->backing;
+}
+void spm_inode_set_backing(struct spm_inode *rec, int id);
 
 struct spm_itable_header;
 

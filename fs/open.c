@@ -75,7 +75,7 @@ int spm_open_backing(struct spm_fs *fs, uint64_t nodeid, struct spm_inode *rec, 
 	if (id > 0) {
 		spm_fault("backing");
 		if (rec)
-			rec->backing_id = id;
+			spm_inode_set_backing(rec, id);
 		spm_state_barrier();
 		s->backing_last = id;
 	}
@@ -88,7 +88,7 @@ int spm_open_backing(struct spm_fs *fs, uint64_t nodeid, struct spm_inode *rec, 
 void spm_open_close_backing(struct spm_fs *fs, struct spm_inode *rec)
 {
 	struct spm_desk *desk = spm_self ? spm_self->desk : NULL;
-	int id = rec->backing_id;
+	int id = spm_inode_backing(rec);
 
 	if (!id)
 		return;
@@ -96,7 +96,7 @@ void spm_open_close_backing(struct spm_fs *fs, struct spm_inode *rec)
 	if (desk)
 		desk->closing_id = id;
 	spm_state_barrier();
-	rec->backing_id = 0;
+	spm_inode_set_backing(rec, 0);
 	spm_state_barrier();
 	spm_wire_backing_close(fs->dev_fd, id);
 	if (desk)
@@ -222,7 +222,7 @@ static int ensure_backing(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 {
 	int id;
 
-	if (rec->backing_id)
+	if (spm_inode_backing(rec))
 		return 0;
 	spm_as_self(); /* the kernel keeps these credentials for the file's reads and writes */
 	id = spm_open_backing(fs, nodeid, rec, fd);
@@ -244,7 +244,7 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
 	int rc = 0;
 
-	if (fd < 0 && !rec->backing_id) {
+	if (fd < 0 && !spm_inode_backing(rec)) {
 		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
 		fd = cached.fd;
 	}
@@ -259,7 +259,7 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 		spm_inode_set(rec, SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0));
 	atomic_fetch_add_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
 	*out = (struct spm_wire_open_out){ .fh = served ? SPM_OPEN_SERVED : SPM_OPEN_PLAIN,
-					   .open_flags = SPM_FOPEN_PASSTHROUGH, .backing_id = rec->backing_id };
+					   .open_flags = SPM_FOPEN_PASSTHROUGH, .backing_id = spm_inode_backing(rec) };
 	if (served)
 		out->open_flags |= FOPEN_DIRECT_IO | SPM_FOPEN_PARALLEL_DIRECT_WRITES;
 	if (writes)
@@ -410,7 +410,7 @@ static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 		return false;
 	}
 	atomic_fetch_sub_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
-	return !opened_direct(rec) && rec->backing_id;
+	return !opened_direct(rec) && spm_inode_backing(rec);
 }
 
 static void release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh, enum spm_entry entry, uint32_t mark)

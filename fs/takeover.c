@@ -311,9 +311,9 @@ static void survey_record(struct spm_inode *rec, void *arg)
 
 	s->direct += rec->open_plain + rec->open_served;
 	s->mirror += rec->open_mirror;
-	if (!rec->backing_id)
+	if (!spm_inode_backing(rec))
 		return;
-	if ((uint32_t)rec->backing_id == s->lost_id)
+	if ((uint32_t)spm_inode_backing(rec) == s->lost_id)
 		s->lost_id = 0;
 	if (rec->open_plain || rec->open_served)
 		return;
@@ -322,8 +322,8 @@ static void survey_record(struct spm_inode *rec, void *arg)
 
 		fs->idle_backings.nodeid[fs->idle_backings.at++] = (uint64_t)rec->seq << 32 | index;
 	} else {
-		spm_wire_backing_close(fs->dev_fd, rec->backing_id);
-		rec->backing_id = 0;
+		spm_wire_backing_close(fs->dev_fd, spm_inode_backing(rec));
+		spm_inode_set_backing(rec, 0);
 	}
 }
 

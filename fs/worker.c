@@ -216,9 +216,13 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 	struct spm_handle h;
 	struct stat st;
 	int rc = spm_desks_attach(&fs->desks, a->state_fd, a->buffers_fd);
+	bool table = !rc;
 
 	if (!rc)
 		rc = spm_itable_attach(&fs->itable, a->inodes_fd);
+	if (rc == -EPROTO)
+		spm_log(SPM_LOG_ERR, "%s: the %s in shared memory is damaged, or of another version of spmfs", a->opts->mountpoint,
+			table ? "inode table" : "state");
 	if (rc)
 		return rc;
 	if (spm_takeover_needed(fs->desks.state)) {

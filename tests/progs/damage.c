@@ -58,7 +58,7 @@ static int flip_field(struct spm_inode *r, const char *field)
 	else if (!strcmp(field, "opens"))
 		r->open_plain |= 1u << 31;
 	else if (!strcmp(field, "backing"))
-		r->backing_id = -7;
+		r->backing ^= 2;
 	else
 		return complain("no such field");
 	return 0;

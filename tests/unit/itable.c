@@ -219,14 +219,16 @@ START_TEST(damage_is_set_aside)
 					offsetof(struct spm_inode, slice), offsetof(struct spm_inode, handle) + 3,
 					offsetof(struct spm_inode, nlookup) + 7, offsetof(struct spm_inode, flags) + 1,
 					offsetof(struct spm_inode, open_mirror) + 3,
-					offsetof(struct spm_inode, backing_id) + 3, offsetof(struct spm_inode, check) };
+					offsetof(struct spm_inode, backing) + 1, offsetof(struct spm_inode, check) };
 	struct spm_itable a, b;
 	uint64_t ids[100], again;
 	char *victim;
 
 	new_table(&a, 1024);
-	for (unsigned int i = 0; i < 100; i++)
+	for (unsigned int i = 0; i < 100; i++) {
 		ids[i] = intern(&a, 0, 50 + i);
+		spm_inode_set_backing(spm_itable_get(&a, ids[i]), (int)i + 1);
+	}
 	victim = (char *)spm_itable_get(&a, ids[40]);
 	victim[spots[_i]] = (char)(victim[spots[_i]] ^ 0x80);
 	ck_assert_int_eq(spm_itable_attach(&b, dup(a.fd)), 0);
