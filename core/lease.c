@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/lease.h"
+#include "core/slice.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,12 +13,12 @@ enum spm_lease spm_lease_test(int fd)
 	return SPM_LEASE_FREE;
 }
 
-int spm_lease_probe(int dirfd)
+int spm_lease_probe(int mount_fd)
 {
-	spm_auto_close int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	spm_auto_close int fd = spm_slice_probe(mount_fd);
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	if (fcntl(fd, F_SETLEASE, F_WRLCK))
 		return -errno;
 	fcntl(fd, F_SETLEASE, F_UNLCK);

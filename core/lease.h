@@ -20,6 +20,6 @@ enum spm_lease {
 enum spm_lease spm_lease_test(int fd);
 
 /* Whether leases work on @dirfd's filesystem: makes and tests an unnamed file there. -errno of why not. */
-int spm_lease_probe(int dirfd) SPM_MUST_CHECK;
+int spm_lease_probe(int mount_fd) SPM_MUST_CHECK;
 
 #endif

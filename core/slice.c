@@ -126,6 +126,13 @@ void spm_slice_close(struct spm_slice *s)
 	slice_init(s);
 }
 
+int spm_slice_probe(int mount_fd)
+{
+	int fd = openat(mount_fd, SPM_SLICE_PROBE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int spm_slice_resize(struct spm_slice *s, uint64_t bytes)
 {
 	char path[64], data[64];

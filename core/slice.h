@@ -15,6 +15,7 @@
  */
 #define SPM_SLICE_DATA    "data"
 #define SPM_SLICE_ORPHANS "orphans"
+#define SPM_SLICE_PROBE   "probe" /* a file to try on what the kernel can do, at hand also where no inode is left */
 
 struct spm_slice_opts {
 	uint64_t size_bytes; /* limit of memory; never above the device */
@@ -48,6 +49,9 @@ int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct sp
 /* Opens a slice that is mounted on @path already. */
 int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e) SPM_MUST_CHECK;
 void spm_slice_close(struct spm_slice *s);
+
+/* The slice's probe file, open for both; whoever is first makes it. -errno. */
+int spm_slice_probe(int mount_fd) SPM_MUST_CHECK;
 
 /* Changes the size in place. -EBUSY: more than @bytes are in use. */
 int spm_slice_resize(struct spm_slice *s, uint64_t bytes) SPM_MUST_CHECK;

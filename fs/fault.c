@@ -23,6 +23,7 @@ bool spm_faults_on(void)
 static void act(const struct spm_fault_point *p)
 {
 	const struct timespec ts = { .tv_sec = p->ms / 1000, .tv_nsec = (long)(p->ms % 1000) * 1000000 };
+	sigset_t set;
 
 	switch (p->action) {
 	case SPM_FAULT_KILL:
@@ -30,6 +31,10 @@ static void act(const struct spm_fault_point *p)
 		break;
 	case SPM_FAULT_SEGV:
 		signal(SIGSEGV, SIG_DFL);
+		/* raised, unlike a real one, it waits for as long as the thread blocks it */
+		sigemptyset(&set);
+		sigaddset(&set, SIGSEGV);
+		pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 		raise(SIGSEGV);
 		break;
 	case SPM_FAULT_ABORT:

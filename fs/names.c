@@ -10,13 +10,13 @@
 int spm_names_init(struct spm_fs *fs)
 {
 	struct spm_names *n = &fs->names;
-	spm_auto_close int fd = openat(fs->root.mount_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	spm_auto_close int fd = spm_slice_probe(fs->root.mount_fd);
 	struct spm_handle h;
 	int rc, again;
 
 	pthread_mutex_init(&n->lock, NULL);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	rc = spm_handle_at(fd, "", &h);
 	if (rc)
 		return rc;

@@ -153,8 +153,8 @@ static void probe_passthrough(struct spm_fs *fs)
 		feature_off(&fs->passthrough, "the kernel has no FUSE passthrough (Linux 6.9 and later with CONFIG_FUSE_PASSTHROUGH)");
 		return;
 	}
-	fd = openat(fs->root.mount_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	id = fd < 0 ? -errno : spm_open_backing(fs, FUSE_ROOT_ID, NULL, fd);
+	fd = spm_slice_probe(fs->root.mount_fd);
+	id = fd < 0 ? fd : spm_open_backing(fs, FUSE_ROOT_ID, NULL, fd);
 	if (id < 0) {
 		feature_off(&fs->passthrough, id == -EPERM ? "not permitted (needs CAP_SYS_ADMIN outside of user namespaces): %s" :
 			    "the kernel refuses a backing file: %s", strerror(-id));
