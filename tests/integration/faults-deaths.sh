@@ -155,7 +155,7 @@ no_resend()
 {
 	local step
 	kill_mount map=direct,noresend
-	like "no RESEND: features says so" "$(spm_feature resend)" '^off'
+	like "no RESEND: features says so" "$(spm_feature restart)" 'EIO'
 	exec 8>"$MNT/held"
 	for step in request effect reply; do
 		arm "mkdir:$step kill"

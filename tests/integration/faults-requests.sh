@@ -54,5 +54,6 @@ is "every step in the source is tried" "$(steps_in_source | comm -23 - <("$FAULT
 deaths "direct" map=direct -k plain
 deaths "served" size=500M -k served
 deaths "mirror" map=mirror -k mirror
+deaths "few inodes" map=direct,nr_inodes=200 -k full
 deaths "SIGSEGV" map=direct -k plain -a segv -p effect
 spm_done

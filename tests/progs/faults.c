@@ -3,7 +3,7 @@
  * faults: lets the worker of a spmfs mount die at each step of each request, and compares what the client sees with
  * plain tmpfs.
  *
- *	faults [-n] [-k plain|served|mirror] [-a ACTION] [-o OP] [-p STEP] [-c CASE] TESTED REFERENCE
+ *	faults [-n] [-k plain|served|mirror|full] [-a ACTION] [-o OP] [-p STEP] [-c CASE] TESTED REFERENCE
  *	faults ops | steps
  *
  * The mount must have been made with SPMFS_FAULTS=1 in the environment. -k says of which kind its files are: only the
@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIRE_S = 10, CASE_S = 60 };
+enum { FIRE_S = 5, CASE_S = 60 };
 
 static const char *sides[2];
 static const char *only_op, *only_step, *only_case;
@@ -224,9 +224,19 @@ static int list(bool steps)
 	return 0;
 }
 
+static unsigned int kind_of(const char *word)
+{
+	static const char *const words[] = { "plain", "served", "mirror", "full" };
+
+	for (unsigned int i = 0; i < 4; i++)
+		if (!strcmp(words[i], word))
+			return 1u << i;
+	return 0;
+}
+
 static int usage(void)
 {
-	fputs("usage: faults [-n] [-k plain|served|mirror] [-a ACTION] [-o OP] [-p STEP] [-c CASE] TESTED "
+	fputs("usage: faults [-n] [-k plain|served|mirror|full] [-a ACTION] [-o OP] [-p STEP] [-c CASE] TESTED "
 	      "REFERENCE\n"
 	      "       faults ops | steps\n",
 	      stderr);
@@ -240,9 +250,7 @@ int main(int argc, char **argv)
 
 	while ((c = getopt(argc, argv, "nk:a:o:p:c:")) != -1) {
 		if (c == 'k')
-			kind = !strcmp(optarg, "mirror")   ? MIRROR
-			       : !strcmp(optarg, "served") ? SERVED
-							   : PLAIN;
+			kind = kind_of(optarg);
 		else if (c == 'n')
 			no_deaths = true;
 		else if (c == 'a')
@@ -258,7 +266,7 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind == 1 && (!strcmp(argv[optind], "ops") || !strcmp(argv[optind], "steps")))
 		return list(!strcmp(argv[optind], "steps"));
-	if (argc - optind != 2)
+	if (argc - optind != 2 || !kind)
 		return usage();
 	sides[0] = argv[optind];
 	sides[1] = argv[optind + 1];

@@ -6,8 +6,8 @@
 #include "tests/namespace/stress.h"
 
 /* On which mounts a case sends its request: where files are plain direct, where writes are served, where files are
- * mirrors. */
-enum { PLAIN = 1, SERVED = 2, MIRROR = 4 };
+ * mirrors; with few inodes (nr_inodes=). */
+enum { PLAIN = 1, SERVED = 2, MIRROR = 4, FULL = 8 };
 
 /* A request, what makes it, and where its worker is to die. */
 struct fault_case {

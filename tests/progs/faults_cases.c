@@ -88,6 +88,21 @@ static void victim_linked(struct world *w)
 	BOTH(w, linkat(w->root[s], "g", w->root[s], "h", 0));
 }
 
+/* Beside the directory that is compared, and on the tested side alone, until there is no more room. */
+static void no_inodes(struct world *w)
+{
+	char name[32];
+
+	two_files(w);
+	for (int i = 0, fd = 0; fd >= 0; i++) {
+		snprintf(name, sizeof(name), "../fill%d", i);
+		fd = openat(w->root[0], name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0 && errno != ENOSPC)
+			differ(w, "filling: %s", strerror(errno));
+		close(fd);
+	}
+}
+
 static void directory(struct world *w)
 {
 	BOTH(w, mkdirat(w->root[s], "d", 0750));
@@ -319,6 +334,18 @@ static void do_rename_exchange_kinds(struct world *w)
 static void do_rename_replace(struct world *w)
 {
 	ren(w, "f", "g", 0);
+}
+
+static void do_rename_replace_full(struct world *w)
+{
+	char name[32];
+	int rc = 0;
+
+	ren(w, "f", "g", 0);
+	for (int i = 0; !rc; i++) {
+		snprintf(name, sizeof(name), "../fill%d", i);
+		rc = unlinkat(w->root[0], name, 0);
+	}
 }
 
 static void do_rename_directory(struct world *w)
@@ -572,8 +599,8 @@ const struct fault_case fault_cases[] = {
 	{ "setattr", "chmod", PLAIN, CHANGES, file, do_chmod },
 	{ "setattr", "chown", PLAIN, CHANGES, file, do_chown },
 	{ "setattr", "utimens", PLAIN, CHANGES, file, do_utimens },
-	{ "setattr", "truncate down", ANYKIND, CHANGES, open_file, do_shrink },
-	{ "setattr", "truncate up", ANYKIND, CHANGES, open_file, do_grow },
+	{ "setattr", "truncate down", ANYKIND, CHANGES " truncated", open_file, do_shrink },
+	{ "setattr", "truncate up", ANYKIND, CHANGES " truncated", open_file, do_grow },
 	{ "readlink", "a symlink", PLAIN, READS, symbolic_link, do_readlink },
 	{ "symlink", "new", PLAIN, ENTRY, nothing, do_symlink },
 	{ "mknod", "a fifo", PLAIN, ENTRY, nothing, do_mknod },
@@ -589,24 +616,24 @@ const struct fault_case fault_cases[] = {
 	{ "rename", "to a new name", PLAIN, CHANGES, file, do_rename },
 	{ "rename", "into a directory", PLAIN, CHANGES, directory_and_file, do_rename_into },
 	{ "rename", "NOREPLACE", PLAIN, CHANGES, file, do_rename_noreplace },
-	{ "rename", "EXCHANGE", PLAIN, CHANGES " exchanged", two_files, do_rename_exchange },
-	{ "rename", "EXCHANGE of a file and a directory", PLAIN, CHANGES " exchanged", directory_and_file,
+	{ "rename", "EXCHANGE", PLAIN, CHANGES, two_files, do_rename_exchange },
+	{ "rename", "EXCHANGE of a file and a directory", PLAIN, CHANGES, directory_and_file,
 	  do_rename_exchange_kinds },
-	{ "rename", "over a file", PLAIN, CHANGES " linked exchanged", two_files, do_rename_replace },
-	{ "rename", "over an open file", ANYKIND, CHANGES " linked exchanged", victim_open, do_rename_replace },
-	{ "rename", "over a file with another name", PLAIN, CHANGES " linked exchanged", victim_linked,
+	{ "rename", "over a file", PLAIN, CHANGES " linked", two_files, do_rename_replace },
+	{ "rename", "over an open file", ANYKIND, CHANGES " linked", victim_open, do_rename_replace },
+	{ "rename", "over a file with another name", PLAIN, CHANGES " linked", victim_linked,
 	  do_rename_replace },
 	{ "rename", "a directory", PLAIN, CHANGES, directory, do_rename_directory },
-	{ "rename", "over an empty directory", PLAIN, CHANGES " linked exchanged", two_directories,
+	{ "rename", "over an empty directory", PLAIN, READS " exchanged", two_directories,
 	  do_rename_replace_directory },
-	{ "rename", "over another name of itself", PLAIN, READS, two_links, do_rename_replace },
-	{ "rename", "WHITEOUT", PLAIN, READS, file, do_rename_whiteout },
+	{ "rename", "over a file, no inode is left", FULL, READS " exchanged", no_inodes, do_rename_replace_full },
+	{ "rename", "WHITEOUT", PLAIN, CHANGES, file, do_rename_whiteout },
 	{ "link", "new", PLAIN, ENTRY, file, do_link },
 	{ "link", "a file made without a name", PLAIN, ENTRY, tmpfile_held, do_link_tmpfile },
 	{ "open", "for reading", ANYKIND, READS " counted", file, do_open_reading },
 	{ "open", "for writing", ANYKIND, READS " counted", file, do_open_writing },
 	{ "open", "for writing, a backing id is made", PLAIN | SERVED, "backing", forgotten, do_open_writing },
-	{ "open", "with O_TRUNC", ANYKIND, CHANGES " counted", file, do_open_trunc },
+	{ "open", "with O_TRUNC", ANYKIND, CHANGES " counted truncated", file, do_open_trunc },
 	{ "open", "a second time", ANYKIND, READS " counted", open_file, do_open_again },
 	{ "opendir", "a directory", PLAIN, READS, directory, do_opendir },
 	{ "read", "of a mirror", MIRROR, READS, open_for_reading, do_read },

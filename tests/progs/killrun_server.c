@@ -149,7 +149,7 @@ int target_memfd(const struct target *t, const char *name)
 {
 	int fd = -1;
 
-	each_memfd(target_find(t, SERVER_KEEPER), name, open_it, &fd);
+	each_memfd((pid_t)t->state->keeper_pid, name, open_it, &fd);
 	if (fd < 0)
 		fprintf(stderr, "the keeper holds no memory called %s\n", name);
 	return fd;
