@@ -11,7 +11,7 @@
  * does not get a copy that would keep the memory.
  */
 #define SPM_REGION_DIR  "/region"
-#define SPM_REGION_META "/region.source" /* what the region was made from: bytes and SOURCE, one line; then its mark */
+#define SPM_REGION_META "/region.source" /* what it was made from: bytes and SOURCE, one line; then its mark */
 
 /* What the meta file says. */
 struct spm_region {

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define FAILS_IDLE   3  /* standbys that may fail in a row while nobody needs one */
+#define FAILS_IDLE   3 /* standbys that may fail in a row while nobody needs one */
 #define FAILS_NEEDED 10
 #define EXIT_FAILED  32
 #define QUICK_NS     (SPM_SECOND_NS / 10) /* one that dies so soon after its start is not followed at once */
@@ -25,7 +25,8 @@ static _Noreturn void exec_party(struct spm_keeper *k, const char *program, int 
 		ns = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
 	spm_fds_format(k->fd, list + strlen(list));
 	if (ns < 0 || setns(ns, CLONE_NEWNS)) {
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: cannot enter the mount namespace of process 1: %m", k->mountpoint);
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: cannot enter the mount namespace of process 1: %m",
+			       k->mountpoint);
 	} else {
 		spm_fds_inherit(k->fd, true);
 		execve(program, argv, environ);
@@ -91,6 +92,7 @@ void spm_keeper_end(struct spm_keeper *k, enum spm_end how)
 	if (k->ending)
 		return;
 	k->ending = true;
+	k->end_ns = spm_clock_ns();
 	/* bound in the directory that is about to go, which would stay busy */
 	spm_cleanup_close(&k->fd[SPM_FD_CONTROL]);
 	k->fd[SPM_FD_CONTROL] = -1;
@@ -106,7 +108,8 @@ void spm_keeper_end(struct spm_keeper *k, enum spm_end how)
 	if (k->standby.ready)
 		tell_end(k);
 	else if (!k->standby.pid)
-		spm_keeper_start_standby(k); /* which may be the spare; if not, that has to go like everybody else */
+		spm_keeper_start_standby(
+			k); /* which may be the spare; if not, that has to go like everybody else */
 	spm_keeper_drop_party(&k->spare, true);
 }
 
@@ -197,7 +200,8 @@ void spm_keeper_hear_standby(struct spm_keeper *k)
 			hello(k, &w);
 		} else if (w.kind == SPM_WORD_REFUSED) {
 			spm_cleanup_close(&pidfd);
-			spm_keeper_say(k, SPM_SAY_ERR, "%s: %s cannot be the standby: %s", k->mountpoint, k->program, w.text);
+			spm_keeper_say(k, SPM_SAY_ERR, "%s: %s cannot be the standby: %s", k->mountpoint,
+				       k->program, w.text);
 		} else {
 			of_worker(k, &w, pidfd);
 		}
@@ -207,7 +211,7 @@ void spm_keeper_hear_standby(struct spm_keeper *k)
 /* It died before it could tell what became of the worker that it was asked for. */
 static void find_worker(struct spm_keeper *k)
 {
-	if (k->worker.phase != SPM_WORKER_ASKED || k->worker.pid)
+	if (k->worker.phase != SPM_WORKER_ASKED || k->worker.pid || k->upgrade.phase == SPM_UPGRADE_STARTING)
 		return;
 	if (spm_worker_locked(k->fd[SPM_FD_STATE]))
 		spm_keeper_adopt_worker(k);
@@ -233,21 +237,23 @@ void spm_keeper_standby_died(struct spm_keeper *k, int status, bool known)
 		return;
 	}
 	if (known && WIFSIGNALED(status))
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: the standby was killed by SIG%s; starting another", k->mountpoint,
-			       spm_keeper_signal(WTERMSIG(status)));
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: the standby was killed by SIG%s; starting another",
+			       k->mountpoint, spm_keeper_signal(WTERMSIG(status)));
 	else if (was_ready)
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: the standby ended with status %d; starting another", k->mountpoint,
-			       known ? WEXITSTATUS(status) : 0);
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: the standby ended with status %d; starting another",
+			       k->mountpoint, known ? WEXITSTATUS(status) : 0);
 	k->standby_fails = was_ready ? 0 : k->standby_fails + 1;
 	if (was_ready && !quick) {
 		spm_keeper_start_standby(k);
 	} else if (k->standby_fails < (k->wanted || k->ending ? FAILS_NEEDED : FAILS_IDLE)) {
 		k->standby_retry_ns = now + SPM_SECOND_NS;
 	} else if (k->wanted || k->ending) {
-		spm_keeper_give_up(k, "no standby can be started, and without one no worker; unmount with umount -l");
+		spm_keeper_give_up(
+			k, "no standby can be started, and without one no worker; unmount with umount -l");
 		return;
 	} else {
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: no standby can be started; the next try is when a worker has died",
+		spm_keeper_say(k, SPM_SAY_ERR,
+			       "%s: no standby can be started; the next try is when a worker has died",
 			       k->mountpoint);
 		k->standby_fails = 0;
 	}

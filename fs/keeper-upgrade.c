@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define ASK_NS   (5 * SPM_SECOND_NS)  /* a client has so long to say what it wants */
+#define ASK_NS   (5 * SPM_SECOND_NS) /* a client has so long to say what it wants */
 #define LOAD_NS  (10 * SPM_SECOND_NS)
 #define YIELD_NS (5 * SPM_SECOND_NS)
 #define START_NS (10 * SPM_SECOND_NS)
@@ -28,7 +28,8 @@ static void answer(struct spm_keeper *k, enum spm_word_kind kind, const char *te
 void spm_keeper_upgrade_refuse(struct spm_keeper *k, const char *why)
 {
 	if (k->upgrade.phase != SPM_UPGRADE_NONE)
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: upgrade to %s refused: %s", k->mountpoint, k->upgrade.program, why);
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: upgrade to %s refused: %s", k->mountpoint, k->upgrade.program,
+			       why);
 	answer(k, SPM_WORD_REFUSED, why);
 	spm_keeper_drop_party(&k->next, false);
 	spm_keeper_drop_party(&k->next_spare, true);
@@ -57,7 +58,8 @@ static void begin(struct spm_keeper *k, const struct spm_word *w, int ns)
 	if (k->ending || !k->state->ready_generation) {
 		spm_keeper_upgrade_refuse(k, "the mount does not serve");
 	} else if (w->text[0] != '/' || ns < 0) {
-		spm_keeper_upgrade_refuse(k, "the path of the program has to be absolute, and its mount namespace given");
+		spm_keeper_upgrade_refuse(
+			k, "the path of the program has to be absolute, and its mount namespace given");
 	} else {
 		memcpy(k->upgrade.program, w->text, sizeof(k->upgrade.program));
 		k->upgrade.phase = SPM_UPGRADE_LOADING;
@@ -111,7 +113,8 @@ void spm_keeper_hear_next(struct spm_keeper *k)
 			spm_keeper_upgrade_refuse(k, "it speaks another version of the mount's state");
 		} else if (w.kind == SPM_WORD_HELLO && k->upgrade.phase == SPM_UPGRADE_LOADING) {
 			k->next.ready = true;
-			snprintf(k->next.version, sizeof(k->next.version), "%.*s", (int)sizeof(k->next.version) - 1, w.text);
+			snprintf(k->next.version, sizeof(k->next.version), "%.*s",
+				 (int)sizeof(k->next.version) - 1, w.text);
 			k->upgrade.phase = SPM_UPGRADE_LOADED;
 		} else if (w.kind == SPM_WORD_FAILED) {
 			memcpy(k->worker.failed, w.text, sizeof(w.text));
@@ -133,7 +136,8 @@ void spm_keeper_next_died(struct spm_keeper *k)
 	else if (k->upgrade.phase == SPM_UPGRADE_STARTING)
 		spm_keeper_worker_died(k, 0, false);
 	else
-		spm_keeper_upgrade_refuse(k, "the new program ended before it could take over; the system log may say why");
+		spm_keeper_upgrade_refuse(
+			k, "the new program ended before it could take over; the system log may say why");
 }
 
 void spm_keeper_upgrade_step(struct spm_keeper *k, uint64_t now)

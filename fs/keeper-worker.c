@@ -10,10 +10,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define NAMES_MAX    4
+#define NAMES_MAX      4
 #define ANY_LATENCY_US 2000000000 /* the kernel's PM_QOS_CPU_LATENCY_DEFAULT_VALUE */
-#define FORK_NS  (5 * SPM_SECOND_NS)
-#define START_NS     (10 * SPM_SECOND_NS) /* at least so long may a takeover last */
+#define FORK_NS        (5 * SPM_SECOND_NS)
+#define START_NS       (10 * SPM_SECOND_NS) /* at least so long may a takeover last */
 
 static bool connection_ended(const struct spm_keeper *k)
 {
@@ -44,7 +44,7 @@ void spm_keeper_want_worker(struct spm_keeper *k)
 		return;
 	}
 	k->wanted = true;
-	if (k->standby.talk < 0)
+	if (!k->standby.pid)
 		spm_keeper_start_standby(k);
 }
 
@@ -81,8 +81,8 @@ static void took_over(struct spm_keeper *k)
 {
 	uint64_t ms = (spm_clock_ns() - k->state->death_ns) / 1000000;
 
-	spm_keeper_say(k, SPM_SAY_INFO, "%s: takeover by worker %d, %llu ms after the death of the last one", k->mountpoint,
-		       k->worker.pid, (unsigned long long)ms);
+	spm_keeper_say(k, SPM_SAY_INFO, "%s: takeover by worker %d, %llu ms after the death of the last one",
+		       k->mountpoint, k->worker.pid, (unsigned long long)ms);
 	spm_keeper_notify(k, "STATUS=%s serves, %u restarts", k->mountpoint, k->state->restarts);
 }
 
@@ -175,15 +175,19 @@ static void restart_after_crash(struct spm_keeper *k, int status, bool known, ui
 
 	cause(k, status, known, why, sizeof(why));
 	snprintf(hand, sizeof(hand), "%s", in_hand(k, names, sizeof(names)));
-	spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: worker %d %s; in hand: %s", k->mountpoint, k->worker.pid, why, hand);
+	spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: worker %d %s; in hand: %s", k->mountpoint, k->worker.pid, why,
+		       hand);
 	st->death_signal = !known ? SIGKILL : WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : SIGABRT;
 	st->death_hung = k->worker.hung;
 	st->death_ns = when;
 	spm_keeper_forget_worker(k);
 	if (crash_loop(k, when)) {
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: %d workers died in %u s without serving a request, the last one %s, in hand: %s; "
-			       "giving up. The region '%s' stays: umount -l %s, then mount with -o recover", k->mountpoint,
-			       SPM_CRASH_DEATHS, (unsigned int)(SPM_CRASH_NS / SPM_SECOND_NS), why, hand, k->name, k->mountpoint);
+		spm_keeper_say(k, SPM_SAY_ERR,
+			       "%s: %d workers died in %u s without serving a request, the last one %s, "
+			       "in hand: %s; giving up. The region '%s' stays: umount -l %s, then mount with "
+			       "-o recover",
+			       k->mountpoint, SPM_CRASH_DEATHS, (unsigned int)(SPM_CRASH_NS / SPM_SECOND_NS), why,
+			       hand, k->name, k->mountpoint);
 		spm_keeper_end(k, SPM_END_ABANDON);
 		return;
 	}
@@ -201,19 +205,21 @@ void spm_keeper_worker_died(struct spm_keeper *k, int status, bool known)
 		spm_keeper_say(k, SPM_SAY_ERR, "cpu_dma_latency: %m");
 	if (k->ending) {
 		spm_keeper_forget_worker(k);
-	} else if ((known && WIFEXITED(status) && WEXITSTATUS(status) == SPM_WORKER_UNMOUNTED) || connection_ended(k)) {
+	} else if ((known && WIFEXITED(status) && WEXITSTATUS(status) == SPM_WORKER_UNMOUNTED) ||
+		   connection_ended(k)) {
 		spm_keeper_forget_worker(k);
 		spm_keeper_end(k, SPM_END_UNMOUNTED);
 	} else if (!k->state->ready_generation) {
-		snprintf(k->failed, sizeof(k->failed), "%s", k->worker.failed[0] ? k->worker.failed :
-			 "the worker died before it could serve; see the log");
+		snprintf(k->failed, sizeof(k->failed), "%s",
+			 k->worker.failed[0] ? k->worker.failed :
+					       "the worker died before it could serve; see the log");
 		spm_keeper_forget_worker(k);
 		spm_keeper_end(k, SPM_END_UNMOUNT);
 	} else if (spm_keeper_upgrade_death(k, status, known)) {
 		return;
 	} else if (known && WIFEXITED(status) && WEXITSTATUS(status) == SPM_WORKER_YIELDED) {
-		spm_keeper_say(k, SPM_SAY_INFO, "%s: worker %d ended as it was told; the next one takes over", k->mountpoint,
-			       k->worker.pid);
+		spm_keeper_say(k, SPM_SAY_INFO, "%s: worker %d ended as it was told; the next one takes over",
+			       k->mountpoint, k->worker.pid);
 		k->state->death_signal = k->state->death_hung = 0;
 		k->state->death_ns = when;
 		spm_keeper_forget_worker(k);
@@ -253,8 +259,9 @@ static bool holds_too_long(const struct spm_keeper *k, uint64_t now)
 	for (unsigned int i = 0; i < SPM_SLOTS; i++) {
 		const struct spm_hold *h = &k->state->hold[i];
 
-		if (h->stage == SPM_STAGE_HELD && !(h->flags & SPM_HOLD_SLOW) && h->generation == k->state->generation &&
-		    h->since_ns && now > h->since_ns && now - h->since_ns > k->watchdog_ns)
+		if (h->stage == SPM_STAGE_HELD && !(h->flags & SPM_HOLD_SLOW) &&
+		    h->generation == k->state->generation && h->since_ns && now > h->since_ns &&
+		    now - h->since_ns > k->watchdog_ns)
 			return true;
 	}
 	return false;
@@ -302,7 +309,8 @@ void spm_keeper_watch(struct spm_keeper *k, uint64_t now)
 		return;
 	}
 	/* a standby that does not do as it is told is no better than a dead one */
-	if (k->worker.phase == SPM_WORKER_ASKED && now - k->worker.since_ns > FORK_NS && k->upgrade.phase != SPM_UPGRADE_STARTING) {
+	if (k->worker.phase == SPM_WORKER_ASKED && now - k->worker.since_ns > FORK_NS &&
+	    k->upgrade.phase != SPM_UPGRADE_STARTING) {
 		k->worker.since_ns = now;
 		if (k->standby.pid > 0)
 			kill(k->standby.pid, SIGKILL);

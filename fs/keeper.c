@@ -19,6 +19,7 @@
 #define STACK_BYTES (32 * 1024)
 #define EXIT_FAILED 32
 #define POLLED      8
+#define END_NS      (60 * SPM_SECOND_NS) /* writing back, unmounting and the grace periods have limits of their own */
 
 static struct spm_state *map_state(int fd)
 {
@@ -47,10 +48,12 @@ static void lock_memory(struct spm_state *state)
 
 	mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
 	for (unsigned long i = 0; ph && i < getauxval(AT_PHNUM); i++) {
-		unsigned long from = ph[i].p_vaddr & ~(PAGE - 1), to = (ph[i].p_vaddr + ph[i].p_memsz + PAGE - 1) & ~(PAGE - 1);
+		unsigned long from = ph[i].p_vaddr & ~(PAGE - 1),
+			      to = (ph[i].p_vaddr + ph[i].p_memsz + PAGE - 1) & ~(PAGE - 1);
 
 		if (ph[i].p_type == PT_LOAD)
-			madvise((void *)from, to - from, ph[i].p_flags & PF_W ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+			madvise((void *)from, to - from,
+				ph[i].p_flags & PF_W ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 	}
 	madvise(state, SPM_STATE_HEAD_BYTES, MADV_POPULATE_WRITE);
 	touch_stack();
@@ -149,7 +152,8 @@ static void take_signals(struct spm_keeper *k)
 			continue;
 		}
 		if (!k->state->ready_generation && !k->failed[0])
-			snprintf(k->failed, sizeof(k->failed), "stopped by SIG%s", spm_keeper_signal((int)si.ssi_signo));
+			snprintf(k->failed, sizeof(k->failed), "stopped by SIG%s",
+				 spm_keeper_signal((int)si.ssi_signo));
 		spm_keeper_end(k, SPM_END_UNMOUNT);
 	}
 }
@@ -165,6 +169,8 @@ static int due_ms(const struct spm_keeper *k, uint64_t now)
 {
 	uint64_t at = UINT64_MAX;
 
+	if (k->ending)
+		at = k->end_ns + END_NS;
 	if (k->worker.gone_ns)
 		earlier(&at, k->worker.gone_ns + SPM_SECOND_NS);
 	else if (k->worker.phase == SPM_WORKER_ASKED)
@@ -186,8 +192,11 @@ static void on_time(struct spm_keeper *k)
 {
 	uint64_t now = spm_clock_ns();
 
-	if (k->ending)
+	if (k->ending) {
+		if (now - k->end_ns > END_NS)
+			spm_keeper_give_up(k, "the standby does not come to an end; unmount with umount -l");
 		return;
+	}
 	spm_keeper_watch(k, now);
 	spm_keeper_upgrade_step(k, now);
 }
@@ -245,12 +254,17 @@ static void begin(struct spm_keeper *k)
 
 int main(int argc, char **argv)
 {
-	static struct spm_keeper k = { .standby.talk = -1, .spare.talk = -1, .next.talk = -1, .next_spare.talk = -1,
-				      .worker.pidfd = -1, .upgrade.client = -1 };
+	static struct spm_keeper k = { .standby.talk = -1,
+				       .spare.talk = -1,
+				       .next.talk = -1,
+				       .next_spare.talk = -1,
+				       .worker.pidfd = -1,
+				       .upgrade.client = -1 };
 	int rc;
 
 	if (!read_arguments(&k, argc, argv)) {
-		static const char text[] = "spmfs-keeper: spmfs(8) starts this program; it is of no use by hand\n";
+		static const char text[] =
+			"spmfs-keeper: spmfs(8) starts this program; it is of no use by hand\n";
 
 		return write(2, text, sizeof(text) - 1) < 0 ? EXIT_FAILED : 1;
 	}

@@ -64,7 +64,8 @@ struct spm_keeper {
 	bool foreground;
 	int level;
 	uint64_t watchdog_ns;
-	const char *watchdog, *flags, *name, *source, *mountpoint, *list; /* as they came: for whoever is started next */
+	/* as they came: for whoever is started next */
+	const char *watchdog, *flags, *name, *source, *mountpoint, *list;
 	const char *program;
 	char upgraded[SPM_WORD_TEXT]; /* what that is after an upgrade */
 
@@ -86,6 +87,7 @@ struct spm_keeper {
 	struct spm_upgrade upgrade;
 
 	bool ending;
+	uint64_t end_ns;
 	unsigned int end_tries;
 	enum spm_end end;
 	char failed[SPM_WORD_TEXT]; /* why the mount never became usable */
@@ -94,7 +96,8 @@ struct spm_keeper {
 };
 
 /* -- fs/keeper-say.c -- */
-void spm_keeper_say(const struct spm_keeper *k, enum spm_keeper_level level, const char *fmt, ...) SPM_PRINTF(3, 4);
+void spm_keeper_say(const struct spm_keeper *k, enum spm_keeper_level level, const char *fmt, ...)
+	SPM_PRINTF(3, 4);
 /* "KILL" */
 const char *spm_keeper_signal(int sig);
 /* To systemd, if it wants to know. */

@@ -288,7 +288,9 @@ static enum visited visit_mounts(int proc, const struct wanted *w, int home_ns, 
 	enum visited v = VISITED_GONE;
 	char path[4096];
 
-	for (int i = 0; v == VISITED_GONE && i < ROUNDS_MAX && find_mount(proc, w, path, sizeof(path)) && !is_over(w); i++) {
+	for (int i = 0; v == VISITED_GONE && i < ROUNDS_MAX; i++) {
+		if (!find_mount(proc, w, path, sizeof(path)) || is_over(w))
+			break;
 		v = VISITED_STAYS;
 		if (!visit(proc) && still_there(w, path))
 			v = fn(path, arg);

@@ -108,13 +108,15 @@ static int refuse_left_over(struct setup *s, const struct spm_region *r)
 	if (localtime_r(&r->since, &tm))
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M", &tm);
 	spm_mounts_pin_path(s->o->name, path, sizeof(path));
-	return spm_fail(s->err, -EEXIST, "a server that died has left the region '%s' (%s in %llu files and directories, "
+	return spm_fail(s->err, -EEXIST,
+			"a server that died has left the region '%s' (%s in %llu files and directories, "
 			"in use since %s); take it over with -o recover, or give the memory back with "
-			"'umount %s && rm %s'", s->o->name,
+			"'umount %s && rm %s'",
+			s->o->name,
 			spm_size_human((uint64_t)(sv.f_blocks - sv.f_bavail) * sv.f_frsize, used, sizeof(used)),
 			/* without the top directories of the filesystem */
-			(unsigned long long)(sv.f_files - sv.f_ffree > 3 ? sv.f_files - sv.f_ffree - 3 : 0),
-			when, path, path);
+			(unsigned long long)(sv.f_files - sv.f_ffree > 3 ? sv.f_files - sv.f_ffree - 3 : 0), when,
+			path, path);
 }
 
 static int reopen_region(struct setup *s)
@@ -123,7 +125,8 @@ static int reopen_region(struct setup *s)
 	int rc = spm_region_read(s->fd[SPM_FD_META], &r);
 
 	if (rc)
-		return spm_fail(s->err, rc, "the region '%s' does not say what it was made from: %s", s->o->name, strerror(-rc));
+		return spm_fail(s->err, rc, "the region '%s' does not say what it was made from: %s", s->o->name,
+				strerror(-rc));
 	rc = spm_region_open(s->o->source_text, s->o->name, &r, &s->root, s->err);
 	if (rc)
 		return rc;
@@ -135,15 +138,17 @@ static int reopen_region(struct setup *s)
 		return rc;
 	rc = spm_slice_orphans_clear(&s->root);
 	if (rc)
-		return spm_fail(s->err, rc, "cannot clear the orphans of the region '%s': %s", s->o->name, strerror(-rc));
+		return spm_fail(s->err, rc, "cannot clear the orphans of the region '%s': %s", s->o->name,
+				strerror(-rc));
 	if (s->o->size_bytes)
 		rc = spm_slice_resize(&s->root, s->o->size_bytes);
 	if (rc)
-		return spm_fail(s->err, rc, "option size=: the kept region '%s' holds more than that", s->o->name);
+		return spm_fail(s->err, rc, "option size=: the kept region '%s' holds more than that",
+				s->o->name);
 	s->mount.flags |= SPM_MOUNT_REOPENED | SPM_MOUNT_PINNED | (r.clean ? SPM_MOUNT_CLEAN : 0);
 	if (!r.clean)
-		spm_log(SPM_LOG_INFO, "%s: the region '%s', left by a server that died, is taken over", s->o->mountpoint,
-			s->o->name);
+		spm_log(SPM_LOG_INFO, "%s: the region '%s', left by a server that died, is taken over",
+			s->o->mountpoint, s->o->name);
 	return 0;
 }
 
@@ -153,8 +158,13 @@ static int create_region(struct setup *s)
 	char list[256], mpol[300];
 	struct spm_slice_opts so = {
 		.size_bytes = o->size_bytes ? o->size_bytes : o->source.bytes,
-		.nr_inodes = o->nr_inodes, .nr_inodes_set = o->nr_inodes_set,
-		.mode = o->mode, .uid = o->uid, .gid = o->gid, .huge = o->huge, .mpol = o->mpol,
+		.nr_inodes = o->nr_inodes,
+		.nr_inodes_set = o->nr_inodes_set,
+		.mode = o->mode,
+		.uid = o->uid,
+		.gid = o->gid,
+		.huge = o->huge,
+		.mpol = o->mpol,
 		.mount_flags = o->mount_flags,
 	};
 
@@ -190,7 +200,8 @@ static int pin_region(struct setup *s, bool *again)
 		s->mount.flags |= SPM_MOUNT_PINNED;
 	else if (s->o->keep || rc == -EEXIST)
 		return spm_fail(s->err, rc, "%s%s", s->o->keep ? "option keep: " : "", e.text);
-	snprintf(s->mount.no_recover, sizeof(s->mount.no_recover), "%.*s", (int)sizeof(s->mount.no_recover) - 1, rc ? e.text : "");
+	snprintf(s->mount.no_recover, sizeof(s->mount.no_recover), "%.*s", (int)sizeof(s->mount.no_recover) - 1,
+		 rc ? e.text : "");
 	return 0;
 }
 
@@ -322,7 +333,8 @@ static void raise_read_ahead(struct setup *s)
 
 	if (s->bdi_fd < 0)
 		return;
-	snprintf(path, sizeof(path), "%u:%u/read_ahead_kb", major((dev_t)s->mount.dev), minor((dev_t)s->mount.dev));
+	snprintf(path, sizeof(path), "%u:%u/read_ahead_kb", major((dev_t)s->mount.dev),
+		 minor((dev_t)s->mount.dev));
 	fd = openat(s->bdi_fd, path, O_WRONLY | O_CLOEXEC);
 	if (fd >= 0 && write(fd, READ_AHEAD_KB, sizeof(READ_AHEAD_KB) - 1) < 0)
 		spm_log(SPM_LOG_DEBUG, "read_ahead_kb: %m");
@@ -339,7 +351,8 @@ static void open_control(struct setup *s)
 	spm_mounts_socket_path(s->o->name, addr.sun_path, sizeof(addr.sun_path));
 	unlink(addr.sun_path);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(addr.sun_path, 0600) || listen(fd, 8)) {
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(addr.sun_path, 0600) ||
+	    listen(fd, 8)) {
 		spm_log(SPM_LOG_WARNING, "%s: %m; spmctl upgrade will not work", addr.sun_path);
 		spm_cleanup_close(&fd);
 		return;
@@ -380,7 +393,8 @@ static void clean_up(struct setup *s)
 {
 	close_fd(&s->fd[SPM_FD_CONTROL]);
 	if (s->mounted && s->fd[SPM_FD_REGION] >= 0)
-		spm_mounts_remove_all((dev_t)s->mount.dev, s->o->source_text, s->fd[SPM_FD_FUSE], false, s->fd[SPM_FD_REGION]);
+		spm_mounts_remove_all((dev_t)s->mount.dev, s->o->source_text, s->fd[SPM_FD_FUSE], false,
+				      s->fd[SPM_FD_REGION]);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
 		spm_mounts_tidy(s->o->name, !(s->mount.flags & SPM_MOUNT_REOPENED), s->fd[SPM_FD_REGION]);
 	spm_cgroup_remove(&s->cgroup);
@@ -409,7 +423,9 @@ static int make_shared(struct setup *s)
 /* The child is the standby, this process becomes the keeper; both hold the same descriptors. */
 static int divide(struct setup *s)
 {
-	struct spm_standby standby = { .opts = s->o, .program = s->program, .state = s->state, .nohalt = s->nohalt };
+	struct spm_standby standby = {
+		.opts = s->o, .program = s->program, .state = s->state, .nohalt = s->nohalt
+	};
 	pid_t pid = fork();
 	int rc;
 
@@ -460,8 +476,15 @@ static void own_process(void)
 
 int spm_setup_run(struct spm_options *o, const struct spm_report_fds *report, struct spm_error *e)
 {
-	struct setup s = { .o = o, .err = e, .where_fd = -1, .mount_fd = -1, .host_ns = -1, .bdi_fd = -1, .standby_end = -1,
-			   .nohalt = { .fd = -1 }, .cgroup = { .base_fd = -1 },
+	struct setup s = { .o = o,
+			   .err = e,
+			   .where_fd = -1,
+			   .mount_fd = -1,
+			   .host_ns = -1,
+			   .bdi_fd = -1,
+			   .standby_end = -1,
+			   .nohalt = { .fd = -1 },
+			   .cgroup = { .base_fd = -1 },
 			   .root = { .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 } };
 	int rc;
 

@@ -19,7 +19,8 @@ static struct spm_state *map_head(int fd)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-int spm_shared_make(const struct spm_mount *mount, int fd[static SPM_FDS], struct spm_state **state, struct spm_error *e)
+int spm_shared_make(const struct spm_mount *mount, int fd[static SPM_FDS], struct spm_state **state,
+		    struct spm_error *e)
 {
 	int rc = spm_desks_create(&fd[SPM_FD_STATE], &fd[SPM_FD_BUFFERS]);
 
@@ -79,7 +80,8 @@ int spm_shared_programs(char program[static PATH_MAX], int *keeper_fd, struct sp
 	if (*keeper_fd < 0)
 		*keeper_fd = open(installed, O_RDONLY | O_CLOEXEC);
 	if (*keeper_fd < 0)
-		return spm_fail(e, -errno, "cannot open the keeper's program %s: %m; install spmfs again", installed);
+		return spm_fail(e, -errno, "cannot open the keeper's program %s: %m; install spmfs again",
+				installed);
 	return 0;
 }
 
@@ -95,8 +97,9 @@ int spm_shared_connect(const char *path)
 	if (path[0] == '@')
 		addr.sun_path[0] = '\0';
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n +
-			       (path[0] == '@' ? 0 : 1)))) {
+	if (fd >= 0 &&
+	    connect(fd, (struct sockaddr *)&addr,
+		    (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + (path[0] == '@' ? 0 : 1)))) {
 		close(fd);
 		return -1;
 	}
@@ -108,5 +111,6 @@ bool spm_shared_in_user_ns(void)
 	spm_auto_fclose FILE *f = fopen("/proc/self/uid_map", "re");
 	unsigned long inside, outside, count;
 
-	return !f || fscanf(f, "%lu %lu %lu", &inside, &outside, &count) != 3 || inside || outside || count < UINT32_MAX;
+	return !f || fscanf(f, "%lu %lu %lu", &inside, &outside, &count) != 3 || inside || outside ||
+	       count < UINT32_MAX;
 }

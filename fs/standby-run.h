@@ -30,8 +30,8 @@ int spm_standby_exec_keeper(const struct spm_standby *s, const int fd[static SPM
 
 /* What a keeper starts when its standby has died, or for an upgrade: the first argument begins with this. */
 #define SPM_STANDBY_ARG "--standby="
-/* The arguments: SPM_STANDBY_ARG and descriptors, "-" and flags (f, s), SOURCE, MOUNTPOINT, LIST. Nothing is looked up
- * by path: the mount point's server may be dead. Returns the exit status. */
+/* The arguments: SPM_STANDBY_ARG and descriptors, "-" and flags (f, s), SOURCE, MOUNTPOINT, LIST. Nothing is
+ * looked up by path: the mount point's server may be dead. Returns the exit status. */
 int spm_standby_main(int argc, char **argv);
 
 #endif

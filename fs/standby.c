@@ -22,7 +22,7 @@
 
 #define GRACE_MS        3000 /* for the kernel to say that the mount is gone, before the worker is told */
 #define YIELD_MS        3000 /* for the worker to finish what it has in hand, before it is killed */
-#define KEEPER_DEATHS   5    /* within */
+#define KEEPER_DEATHS   5 /* within */
 #define KEEPER_DEATH_NS UINT64_C(10000000000)
 #define KEEPER_START_NS UINT64_C(100000000)
 
@@ -50,7 +50,9 @@ static void tell(struct spm_standby *s, struct spm_word w, int pass)
 
 static void say_hello(struct spm_standby *s)
 {
-	struct spm_word w = { .kind = SPM_WORD_HELLO, .value = SPM_STATE_VERSION, .pid = getpid(), .text = PACKAGE_VERSION };
+	struct spm_word w = {
+		.kind = SPM_WORD_HELLO, .value = SPM_STATE_VERSION, .pid = getpid(), .text = PACKAGE_VERSION
+	};
 
 	tell(s, w, -1);
 }
@@ -68,8 +70,8 @@ static void forget_children(struct spm_standby *s)
 /* In the worker: what is the standby's or the keeper's. The lock of the region stays, with its descriptor. */
 static void close_others(struct spm_standby *s)
 {
-	static const enum spm_fd_of theirs[] = { SPM_FD_TALK, SPM_FD_REGION, SPM_FD_READY, SPM_FD_CGROUP, SPM_FD_CONTROL,
-					      SPM_FD_NOTIFY, SPM_FD_KEEPER, SPM_FD_LOG };
+	static const enum spm_fd_of theirs[] = { SPM_FD_TALK,    SPM_FD_REGION, SPM_FD_READY,  SPM_FD_CGROUP,
+						 SPM_FD_CONTROL, SPM_FD_NOTIFY, SPM_FD_KEEPER, SPM_FD_LOG };
 
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(theirs); i++)
 		close_fd(&s->fd[theirs[i]]);
@@ -89,10 +91,14 @@ static void join_cgroup(const struct spm_standby *s)
 
 static int run_worker(struct spm_standby *s)
 {
-	struct spm_worker_args a = { .opts = s->opts, .dev_fd = s->fd[SPM_FD_FUSE], .state_fd = s->fd[SPM_FD_STATE],
-				     .buffers_fd = s->fd[SPM_FD_BUFFERS], .inodes_fd = s->fd[SPM_FD_INODES],
+	struct spm_worker_args a = { .opts = s->opts,
+				     .dev_fd = s->fd[SPM_FD_FUSE],
+				     .state_fd = s->fd[SPM_FD_STATE],
+				     .buffers_fd = s->fd[SPM_FD_BUFFERS],
+				     .inodes_fd = s->fd[SPM_FD_INODES],
 				     .ready_fd = s->fd[SPM_FD_WORKER],
-				     .reopened = s->mount.flags & SPM_MOUNT_REOPENED, .nohalt = s->nohalt };
+				     .reopened = s->mount.flags & SPM_MOUNT_REOPENED,
+				     .nohalt = s->nohalt };
 	struct spm_word failed = { .kind = SPM_WORD_FAILED };
 	struct spm_error e = { "" };
 
@@ -274,8 +280,8 @@ static int unmount(struct spm_standby *s)
 	if (ended(s))
 		spm_mounts_dead(dev, source, true, s->fd[SPM_FD_REGION]);
 	else
-		spm_mounts_remove_all(dev, source, s->fd[SPM_FD_FUSE], s->worker_fd >= 0 && s->state->ready_generation,
-				      s->fd[SPM_FD_REGION]);
+		spm_mounts_remove_all(dev, source, s->fd[SPM_FD_FUSE],
+				      s->worker_fd >= 0 && s->state->ready_generation, s->fd[SPM_FD_REGION]);
 	/* still open files keep the connection alive: their users get ENOTCONN then, mappings stay */
 	end_worker(s, s->state->ready_generation ? GRACE_MS : 0);
 	return clean_up_orderly(s);
@@ -287,8 +293,10 @@ static int after_unmount(struct spm_standby *s)
 	end_worker(s, 0);
 	if (!spm_mounts_dead((dev_t)s->mount.dev, s->opts->source_text, false, s->fd[SPM_FD_REGION]))
 		return clean_up_orderly(s);
-	spm_log(SPM_LOG_ERR, "%s: the kernel has aborted the connection of a mount that is still there; the region '%s' stays: "
-		"umount -l %s, then mount with -o recover", s->opts->mountpoint, s->opts->name, s->opts->mountpoint);
+	spm_log(SPM_LOG_ERR,
+		"%s: the kernel has aborted the connection of a mount that is still there; "
+		"the region '%s' stays: umount -l %s, then mount with -o recover",
+		s->opts->mountpoint, s->opts->name, s->opts->mountpoint);
 	clean_up(s, true);
 	return SPM_EXIT_FAILED;
 }
@@ -323,7 +331,8 @@ int spm_standby_exec_keeper(const struct spm_standby *s, const int fd[static SPM
 	char fds[SPM_FDS_TEXT], watchdog[16], arg0[] = "spmfs-keeper";
 	spm_auto_free char *list = NULL;
 	char flags[] = { '-', o->foreground ? 'f' : '-', o->sloppy ? 's' : '-', '\0' };
-	char *argv[] = { arg0, fds, watchdog, flags, o->name, (char *)s->program, o->source_text, o->mountpoint, NULL, NULL };
+	char *argv[] = { arg0,           fds,           watchdog, flags, o->name, (char *)s->program,
+			 o->source_text, o->mountpoint, NULL,     NULL };
 	int rc;
 
 	spm_fds_format(fd, fds);
@@ -363,7 +372,8 @@ static int succeed_keeper(struct spm_standby *s)
 	pid_t pid;
 
 	if (count_keeper_death(s->state)) {
-		spm_log(SPM_LOG_ERR, "%s: the keeper died %d times in %u s: giving up; the worker serves on until it ends",
+		spm_log(SPM_LOG_ERR,
+			"%s: the keeper died %d times in %u s: giving up; the worker serves on until it ends",
 			s->opts->mountpoint, KEEPER_DEATHS, (unsigned int)(KEEPER_DEATH_NS / 1000000000u));
 		return -ELOOP;
 	}
@@ -548,11 +558,13 @@ int spm_standby_main(int argc, char **argv)
 	spm_options_init(&o);
 	rc = spm_shared_map(s.fd[SPM_FD_STATE], &s.state, &version);
 	if (argc < 3 || s.fd[SPM_FD_TALK] < 0 || rc == -EPROTO) {
-		fprintf(stderr, "spmfs: " SPM_STANDBY_ARG " is what a mount's keeper starts, see spmfs(8); it is of no use by hand\n");
+		fprintf(stderr, "spmfs: " SPM_STANDBY_ARG " is what a mount's keeper starts, see spmfs(8); "
+				"it is of no use by hand\n");
 		return SPM_EXIT_USAGE;
 	}
 	if (rc == -ENOTSUP || argc != 6 || !whole) {
-		snprintf(why, sizeof(why), "the mount's state has version %u, this is spmfs " PACKAGE_VERSION " with version %u",
+		snprintf(why, sizeof(why),
+			 "the mount's state has version %u, this is spmfs " PACKAGE_VERSION " with version %u",
 			 version, SPM_STATE_VERSION);
 		return refuse(s.fd[SPM_FD_TALK], why);
 	}

@@ -28,7 +28,8 @@ static bool find_program(const char *given, char path[static PATH_MAX])
 	if (n > 0) {
 		own[n] = '\0';
 		*strrchr(own, '/') = '\0';
-		if ((size_t)snprintf(beside, sizeof(beside), "%s/spmfs", own) < sizeof(beside) && realpath(beside, path))
+		if ((size_t)snprintf(beside, sizeof(beside), "%s/spmfs", own) < sizeof(beside) &&
+		    realpath(beside, path))
 			return true;
 	}
 	return realpath(installed, path);
@@ -44,7 +45,8 @@ static int reach_keeper(const char *name)
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&addr, sizeof(addr)) &&
 	    !setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)))
 		return fd;
-	ctl_error("cannot reach the mount's keeper at %s: %s; it takes root, in the mount namespace that it was mounted from",
+	ctl_error("cannot reach the mount's keeper at %s: %s; it takes root, in the mount namespace that it was "
+		  "mounted from",
 		  addr.sun_path, strerror(errno));
 	spm_cleanup_close(&fd);
 	return -1;
@@ -68,7 +70,8 @@ static int ask(const char *point, const char *name, const char *program)
 	if (!rc)
 		rc = spm_word_take(sock, &w, NULL);
 	if (rc || (w.kind != SPM_WORD_DONE && w.kind != SPM_WORD_REFUSED)) {
-		ctl_error("%s: no answer from the keeper (%s); the system log says what became of it", point, strerror(rc ? -rc : EPROTO));
+		ctl_error("%s: no answer from the keeper (%s); the system log says what became of it", point,
+			  strerror(rc ? -rc : EPROTO));
 		return CTL_FAILED;
 	}
 	if (w.kind == SPM_WORD_REFUSED) {
@@ -93,8 +96,9 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 	if (at < 0)
 		return at == -2 ? CTL_DONE : CTL_USAGE;
 	if (argc - at < 1 || argc - at > 2) {
-		ctl_error("upgrade: give a mount point, and the program if it is not the installed one; usage: spmctl %s %s",
-			  cmd->name, cmd->args);
+		ctl_error(
+			"upgrade: give a mount point, and the program if it is not the installed one; usage: spmctl %s %s",
+			cmd->name, cmd->args);
 		return CTL_USAGE;
 	}
 	given = argc - at == 2 ? argv[at + 1] : NULL;

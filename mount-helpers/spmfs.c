@@ -132,7 +132,8 @@ static int parse_operands(struct command *c, int argc, char **argv, struct spm_e
 	else if (stat(path, &st) || statfs(path, &sf)) /* the latter asks the server, if there is one */
 		rc = -errno;
 	if (rc == -ENOTCONN)
-		return spm_fail(e, -ENOENT, "mount point %s: the mount of a server that died is still there; 'umount -l %s' first",
+		return spm_fail(e, -ENOENT,
+				"mount point %s: the mount of a server that died is still there; 'umount -l %s' first",
 				argv[optind + 1], argv[optind + 1]);
 	if (rc)
 		return spm_fail(e, -ENOENT, "mount point %s: %s; make it with mkdir", argv[optind + 1], strerror(-rc));
