@@ -74,6 +74,34 @@ refused "one that is not there" "$SPM_TMP/no-such" "No such file"
 printf '#!/bin/sh\nexec sleep 60\n' >"$SPM_TMP/mute"
 chmod 755 "$SPM_TMP/mute"
 refused "one that says nothing" "$SPM_TMP/mute" "not upgraded: .*in time"
+# A program that keeps its state in another way, or would agree on something else with the kernel: the marks of
+# that are in the state, so changing those makes the program at hand one of another kind.
+state=$(find "/proc/$keeper/fd" -lname '/memfd:spmfs-state*')
+set_version()
+{
+	# a 32-bit number behind the magic one
+	printf '%b' "\\x$1" | dd of="$state" bs=1 seek=8 conv=notrunc status=none
+}
+ok "the state has another version" set_version 63
+refused "one that keeps its state in another format" "$SPMFS" "not upgraded: .*version 99"
+ok "the state has its version" set_version 01
+ok "the state has another answer to INIT" "$top_builddir/tests/progs/damage" "$MNT" head init
+refused "one that would answer INIT otherwise" "$SPMFS" "not upgraded: .*INIT"
+ok "the state has its answer to INIT" "$top_builddir/tests/progs/damage" "$MNT" head init
+
+# One that says hello, and whose worker then has no room for the shared memory: the old worker has ended by then.
+if grep -qE '__(asan|tsan)_init' "$SPMFS"; then
+	skip "one whose worker cannot start" "a sanitizer needs all of the address space"
+else
+	printf '#!/bin/sh\nulimit -v 1000000\nexec %q "$@"\n' "$SPM_TMP/new/spmfs" >"$SPM_TMP/small"
+	chmod 755 "$SPM_TMP/small"
+	before=$(exe standby_pid)
+	fails "one whose worker cannot start" "$SPMCTL" upgrade "$MNT" "$SPM_TMP/small"
+	like "is refused with the reason" "$(cat "$SPM_TMP/out")" "not upgraded: .*(Cannot allocate memory; the old program|ended before)"
+	is "the old program serves on" "$(timeout 10 cat "$MNT/f") $(exe standby_pid) $(exe worker_pid)" "changed $before $before"
+fi
+ok "without that it can take over" "$SPMCTL" upgrade "$MNT" "$SPMFS"
+worker=$(spm_feature worker_pid)
 is "and no process of those is left" "$(find /proc -maxdepth 2 -name cwd -lname "$SPM_TMP*" 2>/dev/null)" ""
 fails "a mount point that is none" "$SPMCTL" upgrade "$SPM_TMP"
 fails "usage" "$SPMCTL" upgrade

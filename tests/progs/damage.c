@@ -6,7 +6,7 @@
  *					flags nlookup opens backing
  *	damage MOUNT random SEED N	flips N bits of records that are in use, but the root's
  *	damage MOUNT desks SEED N	flips N bits of what threads noted of their requests, or of the requests
- *	damage MOUNT head PART		flips a bit in the head of: state, version, inodes
+ *	damage MOUNT head PART		flips a bit in the head of: state, version, inodes; or in the answer to INIT: init
  *	damage MOUNT truncate NAME	shrinks, and grows, a memory: must be refused
  */
 #include "core/itable.h"
@@ -14,6 +14,7 @@
 #include "tests/progs/killrun.h"
 
 #include <errno.h>
+#include <linux/fuse.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,6 +143,10 @@ static int damage_head(const struct target *t, const char *part)
 	}
 	if (!strcmp(part, "version")) {
 		t->state->version ^= 1;
+		return 0;
+	}
+	if (!strcmp(part, "init")) {
+		t->state->init_reply[sizeof(struct fuse_out_header) + offsetof(struct fuse_init_out, max_write)] ^= 1;
 		return 0;
 	}
 	inodes = target_map(t, "spmfs-inodes", &size);
