@@ -13,7 +13,8 @@
 #define FAILS_IDLE   3 /* standbys that may fail in a row while nobody needs one */
 #define FAILS_NEEDED 10
 #define EXIT_FAILED  32
-#define QUICK_NS     (SPM_SECOND_NS / 10) /* one that dies so soon after its start is not followed at once */
+#define QUICK_NS     (SPM_SECOND_NS / 10)
+#define QUICK_MAX    10 /* so many that lived for less are followed at once */
 
 static _Noreturn void exec_party(struct spm_keeper *k, const char *program, int ns)
 {
@@ -243,7 +244,8 @@ void spm_keeper_standby_died(struct spm_keeper *k, int status, bool known)
 		spm_keeper_say(k, SPM_SAY_ERR, "%s: the standby ended with status %d; starting another",
 			       k->mountpoint, known ? WEXITSTATUS(status) : 0);
 	k->standby_fails = was_ready ? 0 : k->standby_fails + 1;
-	if (was_ready && !quick) {
+	k->standby_quick = quick ? k->standby_quick + 1 : 0;
+	if (was_ready && k->standby_quick < QUICK_MAX) {
 		spm_keeper_start_standby(k);
 	} else if (k->standby_fails < (k->wanted || k->ending ? FAILS_NEEDED : FAILS_IDLE)) {
 		k->standby_retry_ns = now + SPM_SECOND_NS;

@@ -77,12 +77,12 @@ void spm_keeper_forget_worker(struct spm_keeper *k)
 
 /* -- ready -- */
 
-static void took_over(struct spm_keeper *k)
+static void took_over(struct spm_keeper *k, pid_t pid)
 {
 	uint64_t ms = (spm_clock_ns() - k->state->death_ns) / 1000000;
 
 	spm_keeper_say(k, SPM_SAY_INFO, "%s: takeover by worker %d, %llu ms after the death of the last one",
-		       k->mountpoint, k->worker.pid, (unsigned long long)ms);
+		       k->mountpoint, pid, (unsigned long long)ms);
 	spm_keeper_notify(k, "STATUS=%s serves, %u restarts", k->mountpoint, k->state->restarts);
 }
 
@@ -99,7 +99,7 @@ static void worker_serves(struct spm_keeper *k, const struct spm_word *w)
 	} else if (k->upgrade.phase == SPM_UPGRADE_STARTING) {
 		spm_keeper_upgrade_done(k);
 	} else {
-		took_over(k);
+		took_over(k, w->pid);
 	}
 }
 
@@ -175,8 +175,12 @@ static void restart_after_crash(struct spm_keeper *k, int status, bool known, ui
 
 	cause(k, status, known, why, sizeof(why));
 	snprintf(hand, sizeof(hand), "%s", in_hand(k, names, sizeof(names)));
-	spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: worker %d %s; in hand: %s", k->mountpoint, k->worker.pid, why,
-		       hand);
+	if (k->worker.pid)
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: worker %d %s; in hand: %s", k->mountpoint, k->worker.pid,
+			       why, hand);
+	else
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the worker died with the keeper; in hand: %s",
+			       k->mountpoint, hand);
 	st->death_signal = !known ? SIGKILL : WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : SIGABRT;
 	st->death_hung = k->worker.hung;
 	st->death_ns = when;

@@ -72,6 +72,7 @@ struct spm_keeper {
 	struct spm_party standby, spare;
 	struct spm_party next, next_spare; /* those that an upgrade brings */
 	unsigned int standby_fails;     /* in a row, before it could say hello */
+	unsigned int standby_quick;     /* in a row, that died right after their start */
 	uint64_t standby_retry_ns;      /* not before; 0: not at all, until it is needed */
 
 	struct spm_keeper_worker worker;

@@ -21,6 +21,8 @@ struct spm_standby {
 	int worker_status; /* of the last one */
 	pid_t spare;
 	int spare_fd; /* pidfd */
+	uint64_t spare_since_ns;
+	uint64_t spare_next_ns; /* no other one before */
 };
 
 /* In the region's namespace: serves the keeper until the mount ends. Returns the exit status of the process. */

@@ -22,9 +22,10 @@
 
 #define GRACE_MS        3000 /* for the kernel to say that the mount is gone, before the worker is told */
 #define YIELD_MS        3000 /* for the worker to finish what it has in hand, before it is killed */
+#define SPARE_PAUSE_NS  UINT64_C(1000000000) /* one that lived for less is not followed at once */
 #define KEEPER_DEATHS   5 /* within */
 #define KEEPER_DEATH_NS UINT64_C(10000000000)
-#define KEEPER_START_NS UINT64_C(100000000)
+#define KEEPER_START_NS UINT64_C(20000000)
 
 static void close_fd(int *fd)
 {
@@ -191,13 +192,14 @@ static bool stand_by(struct spm_standby *s)
 	return !rc;
 }
 
-/* Nothing depends on it, so that it may fail. */
+/* Nothing depends on it, so that it may fail. Returns in the spare, too, when that steps in. */
 static void make_spare(struct spm_standby *s)
 {
 	struct spm_word w = { .kind = SPM_WORD_SPARE };
 	int pair[2];
 
-	if (s->spare || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+	s->spare_next_ns = spm_clock_ns() + SPARE_PAUSE_NS; /* if this one cannot be made */
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return;
 	w.pid = fork();
 	if (!w.pid) {
@@ -205,28 +207,42 @@ static void make_spare(struct spm_standby *s)
 		close(s->fd[SPM_FD_TALK]);
 		s->fd[SPM_FD_TALK] = pair[1];
 		forget_children(s);
+		s->spare_next_ns = 0;
 		if (!stand_by(s))
 			_exit(0);
 		say_hello(s);
-		make_spare(s);
 		return;
 	}
 	close(pair[1]);
 	if (w.pid > 0) {
 		s->spare = w.pid;
+		s->spare_since_ns = spm_clock_ns();
+		s->spare_next_ns = 0;
 		s->spare_fd = (int)syscall(SYS_pidfd_open, w.pid, 0);
 		tell(s, w, pair[0]);
 	}
 	close(pair[0]);
 }
 
-/* It was killed: the next one is made with the next worker, so that this cannot go round and round. */
+/* It was killed. The next one is made at once, unless this goes round and round. */
 static void spare_died(struct spm_standby *s)
 {
 	while (waitpid(s->spare, NULL, 0) < 0 && errno == EINTR)
 		;
 	s->spare = 0;
 	close_fd(&s->spare_fd);
+	if (spm_clock_ns() - s->spare_since_ns < SPARE_PAUSE_NS)
+		s->spare_next_ns = spm_clock_ns() + SPARE_PAUSE_NS;
+}
+
+/* Milliseconds until it is time for one; 0: now, -1: there is one, or nothing is served yet. */
+static int spare_due(const struct spm_standby *s)
+{
+	uint64_t now = spm_clock_ns();
+
+	if (s->spare || !s->state->generation)
+		return -1;
+	return now >= s->spare_next_ns ? 0 : (int)((s->spare_next_ns - now) / 1000000 + 1);
 }
 
 /* -- the end -- */
@@ -410,7 +426,6 @@ static int hear(struct spm_standby *s, int *status)
 
 	if (!rc && w.kind == SPM_WORD_START) {
 		start_worker(s);
-		make_spare(s);
 	} else if (!rc && w.kind == SPM_WORD_END) {
 		*status = end(s, &w);
 		return 1;
@@ -424,7 +439,6 @@ static int hear(struct spm_standby *s, int *status)
 		if (succeed_keeper(s))
 			return 1;
 		say_hello(s);
-		make_spare(s);
 	}
 	return 0;
 }
@@ -478,7 +492,11 @@ int spm_standby_run(struct spm_standby *s)
 					 { .fd = s->spare_fd, .events = POLLIN } };
 
 		rc = 0;
-		if (poll(pfd, 3, -1) < 0)
+		if (!spare_due(s)) {
+			make_spare(s);
+			continue; /* as the standby, or as the spare that has become it */
+		}
+		if (poll(pfd, 3, spare_due(s)) <= 0)
 			continue;
 		if (pfd[1].revents)
 			worker_died(s);
