@@ -254,6 +254,6 @@ const struct ctl_cmd ctl_devices = {
 	.name = "devices",
 	.args = "[--json] [-u]",
 	.help = "what memory could back a mount, and its SOURCE",
-	.lists = true,
+	.options = CTL_OPT_JSON | CTL_OPT_HUMAN,
 	.run = run,
 };

@@ -193,6 +193,6 @@ const struct ctl_cmd ctl_files = {
 	.name = "files",
 	.args = "[--json] [-u] PATH...",
 	.help = "where the bytes of files are, how they are mapped",
-	.lists = true,
+	.options = CTL_OPT_JSON | CTL_OPT_HUMAN,
 	.run = run,
 };

@@ -206,6 +206,6 @@ const struct ctl_cmd ctl_status = {
 	.name = "status",
 	.args = "[--json] [-u] [MOUNTPOINT...]",
 	.help = "what mounts hold and who serves them",
-	.lists = true,
+	.options = CTL_OPT_JSON | CTL_OPT_HUMAN,
 	.run = run,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmctl upgrade: has a live mount served by another spmfs program. The keeper does it (fs/keeper-upgrade.c). */
+/* spmctl upgrade: another program serves a live mount from now on. The keeper does it (fs/keeper-upgrade.c). */
 #include "config.h"
 
 #include "fs/handover.h"
@@ -14,114 +14,208 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
-#define ANSWER_SECONDS 60 /* the keeper's own limits are shorter */
+#define RUN_DIR        "/run/spmfs"
+#define INSTALLED      SPM_SBINDIR "/spmfs"
+#define ANSWER_SECONDS 60 /* more than the keeper allows for all of its steps */
 
-/* The program to change to: as given, else beside this one (a build tree), else where it is installed. */
+/*
+ * The program's absolute path, not resolved any further: through a link that the next package moves, the keeper
+ * finds whatever is installed then. What can be told from outside is told here, the rest by the keeper.
+ */
 static bool find_program(const char *given, char path[static PATH_MAX])
 {
-	static const char installed[] = SPM_SBINDIR "/spmfs";
-	char beside[PATH_MAX], own[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", own, sizeof(own) - 1);
+	const char *what = given ? given : INSTALLED;
+	struct stat st;
 
-	if (given)
-		return realpath(given, path);
-	if (n > 0) {
-		own[n] = '\0';
-		*strrchr(own, '/') = '\0';
-		if ((size_t)snprintf(beside, sizeof(beside), "%s/spmfs", own) < sizeof(beside) &&
-		    realpath(beside, path))
-			return true;
+	if (what[0] == '/' ? snprintf(path, PATH_MAX, "%s", what) >= PATH_MAX : !realpath(what, path)) {
+		ctl_error("%s: %s", what, strerror(what[0] == '/' ? ENAMETOOLONG : errno));
+		return false;
 	}
-	return realpath(installed, path);
+	if (stat(path, &st)) {
+		ctl_error("%s: %s; %s", path, strerror(errno), given ? "give the path of an spmfs program" :
+			  "spmfs is not installed there: name the program with --binary");
+		return false;
+	}
+	if (!S_ISREG(st.st_mode)) {
+		ctl_error("%s: not a program file", path);
+		return false;
+	}
+	if (access(path, X_OK)) {
+		ctl_error("%s: cannot be executed (%s); chmod +x it, or move it off a noexec mount", path, strerror(errno));
+		return false;
+	}
+	return true;
 }
 
-static int reach_keeper(const char *name)
+/* The name goes into a path, and comes from a mount that need not be one of root's. */
+static bool is_name(const char *name)
+{
+	size_t n = name ? strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") : 0;
+
+	return n && !name[n] && n <= 64 && name[0] != '.';
+}
+
+static void unreachable(const char *point, const char *path)
+{
+	if (errno == ENOENT)
+		ctl_error("%s: there is no %s: a mount made in a user namespace cannot be upgraded, and one made in "
+			  "another mount namespace only there", point, path);
+	else if (errno == ECONNREFUSED)
+		ctl_error("%s: its keeper is gone, so nothing can be upgraded or restarted; umount it and mount it with "
+			  "-o recover", point);
+	else if (errno == EAGAIN)
+		ctl_error("%s: its keeper did not answer in %d s; the system log may say why", point, ANSWER_SECONDS);
+	else
+		ctl_error("%s: cannot reach the keeper at %s: %s", point, path, strerror(errno));
+}
+
+/* A connection to the keeper, which must be root's: it gets a descriptor of our namespace. */
+static int reach_keeper(const char *point, const char *name)
 {
 	const struct timeval limit = { .tv_sec = ANSWER_SECONDS };
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	struct ucred peer = { .uid = (uid_t)-1 };
+	socklen_t len = sizeof(peer);
+	spm_auto_close int fd = -1;
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/run/spmfs/%.64s.sock", name);
-	if (fd >= 0 && !connect(fd, (struct sockaddr *)&addr, sizeof(addr)) &&
-	    !setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)))
-		return fd;
-	ctl_error("cannot reach the mount's keeper at %s: %s; it takes root, in the mount namespace that it was "
-		  "mounted from",
-		  addr.sun_path, strerror(errno));
-	spm_cleanup_close(&fd);
-	return -1;
+	if (!is_name(name)) {
+		ctl_error("%s: its name is not one that spmfs gives; this is no mount made by spmfs(8)", point);
+		return -1;
+	}
+	snprintf(addr.sun_path, sizeof(addr.sun_path), RUN_DIR "/%s.sock", name);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) ||
+	    connect(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len)) {
+		unreachable(point, addr.sun_path);
+		return -1;
+	}
+	if (peer.uid) {
+		ctl_error("%s: who listens at %s is not root (uid %u), so it is not asked", point, addr.sun_path,
+			  (unsigned int)peer.uid);
+		return -1;
+	}
+	return spm_steal_fd(&fd);
 }
 
-static int ask(const char *point, const char *name, const char *program)
+static void no_answer(const char *point, int rc)
 {
-	struct spm_word w = { .kind = SPM_WORD_UPGRADE };
-	spm_auto_close int sock = -1, ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	if (rc == -EAGAIN)
+		ctl_error("%s: no answer within %d s; spmctl status shows what serves, the system log what happened", point,
+			  ANSWER_SECONDS);
+	else
+		ctl_error("%s: its keeper ended the connection without an answer; spmctl status shows what serves, the "
+			  "system log what happened", point);
+}
+
+/* Asks the keeper and waits. CTL_DONE with the answer in @w; else it is told. */
+static int ask(const char *point, const char *name, const char *program, struct spm_word *w)
+{
+	spm_auto_close int ns = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC), sock = -1;
+	size_t len = strlen(program);
 	int rc;
 
-	if (strlen(program) >= sizeof(w.text)) {
-		ctl_error("%s: the path is too long (at most %zu bytes)", program, sizeof(w.text) - 1);
+	if (ns < 0) {
+		ctl_error("/proc/self/ns/mnt: %s; is /proc mounted?", strerror(errno));
 		return CTL_FAILED;
 	}
-	strcpy(w.text, program);
-	sock = reach_keeper(name);
+	*w = (struct spm_word){ .kind = SPM_WORD_UPGRADE };
+	if (len >= sizeof(w->text)) {
+		ctl_error("%s: a path of more than %zu bytes cannot be passed on", program, sizeof(w->text) - 1);
+		return CTL_FAILED;
+	}
+	memcpy(w->text, program, len + 1);
+	sock = reach_keeper(point, name);
 	if (sock < 0)
 		return CTL_FAILED;
-	rc = spm_word_send(sock, &w, ns);
+	rc = spm_word_send(sock, w, ns);
 	if (!rc)
-		rc = spm_word_take(sock, &w, NULL);
-	if (rc || (w.kind != SPM_WORD_DONE && w.kind != SPM_WORD_REFUSED)) {
-		ctl_error("%s: no answer from the keeper (%s); the system log says what became of it", point,
-			  strerror(rc ? -rc : EPROTO));
+		rc = spm_word_take(sock, w, NULL);
+	if (rc || (w->kind != SPM_WORD_DONE && w->kind != SPM_WORD_REFUSED)) {
+		no_answer(point, rc);
 		return CTL_FAILED;
 	}
-	if (w.kind == SPM_WORD_REFUSED) {
-		ctl_error("%s: not upgraded: %s", point, w.text);
+	if (w->kind == SPM_WORD_REFUSED) {
+		ctl_error("%s: not upgraded: %s", point, w->text);
 		return CTL_FAILED;
 	}
-	printf("%s: %s\n", point, w.text);
+	return CTL_DONE;
+}
+
+/* "OLD -> NEW, takeover N ms" */
+static void show_json(const char *point, const char *program, const char *text)
+{
+	struct json_object *obj = json_object_new_object();
+	char from[32], to[32];
+	unsigned long long ms;
+	bool whole = sscanf(text, "%31s -> %31[^,], takeover %llu ms", from, to, &ms) == 3;
+
+	json_object_object_add(obj, "mountpoint", ctl_json_bytes(point));
+	json_object_object_add(obj, "program", ctl_json_bytes(program));
+	json_object_object_add(obj, "from", whole ? ctl_json_bytes(from) : NULL);
+	json_object_object_add(obj, "to", whole ? ctl_json_bytes(to) : NULL);
+	json_object_object_add(obj, "takeover_ms", whole ? json_object_new_uint64(ms) : NULL);
+	ctl_json_print(obj);
+}
+
+static int upgrade(const char *point, const char *program, const struct ctl_opts *opts)
+{
+	char *text = ctl_control_read(point, "features");
+	struct ctl_table features;
+	struct spm_word w;
+	int rc;
+
+	if (!text)
+		return CTL_FAILED;
+	if (ctl_table_parse(&features, text)) {
+		ctl_error("%s: out of memory", point);
+		return CTL_FAILED;
+	}
+	rc = ask(point, ctl_table_get(&features, "name"), program, &w);
+	ctl_table_free(&features);
+	if (rc != CTL_DONE)
+		return rc;
+	if (opts->json) {
+		show_json(point, program, w.text);
+	} else {
+		ctl_print_path(point);
+		printf(": %s\n", w.text);
+	}
 	return CTL_DONE;
 }
 
 static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 {
-	struct ctl_mounts mounts = { 0 };
-	struct ctl_table features = { 0 };
 	const struct ctl_mount *m;
-	struct ctl_opts opts;
-	int at = ctl_options(cmd, argc, argv, &opts), rc = CTL_FAILED;
+	struct ctl_mounts mounts;
 	char program[PATH_MAX];
-	const char *name, *given;
-	char *text;
+	struct ctl_opts opts;
+	int first = ctl_options(cmd, argc, argv, &opts), rc = CTL_FAILED;
 
-	if (at < 0)
-		return at == -2 ? CTL_DONE : CTL_USAGE;
-	if (argc - at < 1 || argc - at > 2) {
-		ctl_error(
-			"upgrade: give a mount point, and the program if it is not the installed one; usage: spmctl %s %s",
-			cmd->name, cmd->args);
+	if (first < 0)
+		return first == -2 ? CTL_DONE : CTL_USAGE;
+	if (argc - first != 1) {
+		ctl_error("upgrade: give one mount point; usage: spmctl upgrade %s", cmd->args);
 		return CTL_USAGE;
 	}
-	given = argc - at == 2 ? argv[at + 1] : NULL;
-	if (!find_program(given, program)) {
-		ctl_error("%s: %s", given ? given : SPM_SBINDIR "/spmfs", strerror(errno));
+	if (geteuid()) {
+		ctl_error("upgrade: only root decides what serves a mount; run it as root");
 		return CTL_FAILED;
 	}
-	if (ctl_mounts_read(&mounts))
+	if (!find_program(opts.binary, program) || ctl_mounts_read(&mounts))
 		return CTL_FAILED;
-	m = ctl_mount_find(&mounts, argv[at]);
-	text = m ? ctl_control_read(m->point, "features") : NULL;
-	if (text && !ctl_table_parse(&features, text)) {
-		name = ctl_table_get(&features, "name");
-		rc = ask(m->point, name ? name : "", program);
-		ctl_table_free(&features);
-	}
+	m = ctl_mount_find(&mounts, argv[first]);
+	if (m)
+		rc = upgrade(m->point, program, &opts);
 	ctl_mounts_free(&mounts);
 	return rc;
 }
 
 const struct ctl_cmd ctl_upgrade = {
 	.name = "upgrade",
-	.args = "MOUNTPOINT [PROGRAM]",
-	.help = "Has a live mount served by the installed spmfs, or by PROGRAM",
+	.args = "[--json] [--binary PATH] MOUNTPOINT",
+	.help = "have another program serve a live mount",
+	.options = CTL_OPT_JSON | CTL_OPT_BINARY,
 	.run = run,
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmctl: shows what spmfs mounts hold and what could back one. One file per subcommand. */
+/* spmctl: shows what spmfs mounts hold and what could back one, and has them upgraded. One file per subcommand. */
 #include "config.h"
 
 #include "mount-helpers/spmctl.h"
@@ -10,7 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_devices, &ctl_metrics, &ctl_upgrade };
+static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_devices, &ctl_metrics,
+						 &ctl_upgrade };
 #define N_COMMANDS SPM_ARRAY_SIZE(commands)
 
 void ctl_error(const char *fmt, ...)
@@ -25,21 +26,33 @@ void ctl_error(const char *fmt, ...)
 	fputc('\n', stderr);
 }
 
+static const struct {
+	struct option o;
+	enum ctl_option bit;
+	const char *help;
+} options[] = {
+	{ { "json", no_argument, NULL, 'j' }, CTL_OPT_JSON, "  --json         print JSON (sizes are numbers of bytes)" },
+	{ { "human", no_argument, NULL, 'u' }, CTL_OPT_HUMAN, "  -u, --human    print sizes in units instead of bytes" },
+	{ { "binary", required_argument, NULL, 'b' }, CTL_OPT_BINARY, "  --binary PATH  the program (default: " SPM_SBINDIR "/spmfs)" },
+};
+
 static void command_help(const struct ctl_cmd *cmd)
 {
+	int any = 0;
+
 	printf("Usage: spmctl %s %s\n%s.\n", cmd->name, cmd->args, cmd->help);
-	if (cmd->lists)
-		puts("\n  --json       print JSON (sizes are numbers of bytes)\n"
-		     "  -u, --human  print sizes in units instead of bytes");
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(options); i++)
+		if (cmd->options & options[i].bit)
+			printf("%s%s\n", any++ ? "" : "\n", options[i].help);
 	puts("\nSee spmctl(1).");
 }
 
 static void help(void)
 {
 	puts("Usage: spmctl COMMAND [OPTION...] [ARGUMENT...]\n"
-	     "Shows what spmfs mounts hold, and what could back one.\n");
+	     "Shows what spmfs mounts hold and what could back one, and has live mounts upgraded.\n");
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		printf("  %-8s %-32s %s\n", commands[i]->name, commands[i]->args, commands[i]->help);
+		printf("  %-8s %-36s %s\n", commands[i]->name, commands[i]->args, commands[i]->help);
 	puts("\n  --help       this text, or with a command that command's\n"
 	     "  --version    the version\n"
 	     "\nExit status: 0 done, 1 failed, 2 wrong usage. See spmctl(1).");
@@ -47,20 +60,16 @@ static void help(void)
 
 int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opts *opts)
 {
-	static const struct option all[] = {
-		{ "help", no_argument, NULL, 'h' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "human", no_argument, NULL, 'u' },
-		{ NULL, 0, NULL, 0 },
-	};
-	static const struct option only_help[] = { { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
-	int c;
+	struct option known[SPM_ARRAY_SIZE(options) + 2] = { { "help", no_argument, NULL, 'h' } };
+	int c, n = 1;
 
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(options); i++)
+		if (cmd->options & options[i].bit)
+			known[n++] = options[i].o;
 	memset(opts, 0, sizeof(*opts));
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, cmd->lists ? "hu" : "h", cmd->lists ? all : only_help, NULL)) !=
-	       -1) {
+	while ((c = getopt_long(argc, argv, cmd->options & CTL_OPT_HUMAN ? ":hu" : ":h", known, NULL)) != -1) {
 		switch (c) {
 		case 'h':
 			command_help(cmd);
@@ -71,6 +80,13 @@ int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opt
 		case 'u':
 			opts->human = true;
 			break;
+		case 'b':
+			opts->binary = optarg;
+			break;
+		case ':':
+			ctl_error("%s: option '%s' needs a value; usage: spmctl %s %s", cmd->name, argv[optind - 1], cmd->name,
+				  cmd->args);
+			return -1;
 		default:
 			ctl_error("%s: unknown option '%s'; usage: spmctl %s %s", cmd->name, argv[optind - 1],
 				  cmd->name, cmd->args);

@@ -16,16 +16,19 @@
 
 enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
+enum ctl_option { CTL_OPT_JSON = 1 << 0, CTL_OPT_HUMAN = 1 << 1, CTL_OPT_BINARY = 1 << 2 };
+
 struct ctl_opts {
 	bool json;
 	bool human;
+	const char *binary; /* NULL: not given */
 };
 
 struct ctl_cmd {
 	const char *name;
 	const char *args;  /* what follows the name in the usage line */
 	const char *help;  /* one line for the list of subcommands */
-	bool lists;        /* knows --json and -u */
+	unsigned int options; /* that it knows: enum ctl_option */
 	int (*run)(const struct ctl_cmd *cmd, int argc, char **argv); /* returns an enum ctl_exit */
 };
 
