@@ -136,12 +136,13 @@ static void unescape(char *s)
 	*to = '\0';
 }
 
-/* What is looked for: a spmfs by number and source, or (dev 0) a mount at a path. */
+/* What is looked for: a spmfs by number and source, or (dev 0) the pin of a namespace at a path. */
 struct wanted {
 	dev_t dev;
 	const char *source;
 	int fuse_fd; /* tells when the mount, and with it the right to its number, is gone; -1: nobody does */
 	const char *path;
+	ino_t ns;
 };
 
 /* The rest of a line of mountinfo: "OPTIONS [TAGS] - TYPE SOURCE SUPER-OPTIONS". */
@@ -203,9 +204,11 @@ static bool still_there(const struct wanted *w, const char *path)
 {
 	struct statfs sf;
 	struct statx sx;
+	struct stat st;
 
+	/* in another namespace the same name may be another mount's */
 	if (!w->dev)
-		return !statfs(path, &sf) && sf.f_type == NSFS_MAGIC;
+		return !statfs(path, &sf) && sf.f_type == NSFS_MAGIC && !stat(path, &st) && st.st_ino == w->ns;
 	return !statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, 0, &sx) &&
 	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == w->dev;
 }
@@ -414,7 +417,11 @@ void spm_mounts_tidy(const char *name, bool unpin, int home_ns)
 	char path[128], socket[128];
 	struct wanted w = { .path = path, .fuse_fd = -1 };
 	struct tidying t = { .socket = socket, .unpin = unpin };
+	struct stat st;
 
+	if (fstat(home_ns, &st))
+		return;
+	w.ns = st.st_ino;
 	spm_mounts_pin_path(name, path, sizeof(path));
 	spm_mounts_socket_path(name, socket, sizeof(socket));
 	for_each_mount(&w, home_ns, tidy_here, &t);
