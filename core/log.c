@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/log.h"
+#include "core/journal.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -7,7 +8,7 @@
 
 static struct {
 	int level;
-	bool syslog;
+	bool syslog, journal;
 } sink = { .level = SPM_LOG_INFO };
 
 void spm_log_init(void)
@@ -24,6 +25,7 @@ void spm_log_init(void)
 	for (size_t i = 0; want && i < SPM_ARRAY_SIZE(names); i++)
 		if (!strcmp(want, names[i].name))
 			sink.level = names[i].level;
+	sink.journal = spm_journal_reads(2);
 }
 
 void spm_log_to_syslog(const char *ident)
@@ -45,6 +47,8 @@ void spm_log(enum spm_log_level level, const char *fmt, ...)
 	va_end(ap);
 	if (sink.syslog)
 		syslog(level, "%s", line);
+	else if (sink.journal)
+		fprintf(stderr, "<%d>%s\n", (int)level, line);
 	else
 		fprintf(stderr, "spmfs: %s\n", line);
 }

@@ -220,6 +220,20 @@ static void find_worker(struct spm_keeper *k)
 		spm_keeper_want_worker(k);
 }
 
+/* An end with an error has been told by whoever saw the error. */
+static void say_end(const struct spm_keeper *k)
+{
+	const char *kept = k->state->mount.flags & SPM_MOUNT_KEEP ? "; its files are kept" : "";
+
+	if (k->status || !k->state->ready_generation)
+		return;
+	if (k->end_signal)
+		spm_keeper_say(k, SPM_SAY_INFO, "%s: end: unmounted, as SIG%s asked%s", k->mountpoint,
+			       spm_keeper_signal(k->end_signal), kept);
+	else
+		spm_keeper_say(k, SPM_SAY_INFO, "%s: end: unmounted%s", k->mountpoint, kept);
+}
+
 void spm_keeper_standby_died(struct spm_keeper *k, int status, bool known)
 {
 	uint64_t now = spm_clock_ns();
@@ -231,6 +245,7 @@ void spm_keeper_standby_died(struct spm_keeper *k, int status, bool known)
 	if (k->ending && known && WIFEXITED(status) && was_ready) {
 		k->status = WEXITSTATUS(status);
 		k->finished = true;
+		say_end(k);
 		return;
 	}
 	if (k->ending && ++k->end_tries > 2) {
@@ -238,10 +253,10 @@ void spm_keeper_standby_died(struct spm_keeper *k, int status, bool known)
 		return;
 	}
 	if (known && WIFSIGNALED(status))
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: the standby was killed by SIG%s; starting another",
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the standby was killed by SIG%s; starting another",
 			       k->mountpoint, spm_keeper_signal(WTERMSIG(status)));
 	else if (was_ready)
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: the standby ended with status %d; starting another",
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the standby ended with status %d; starting another",
 			       k->mountpoint, known ? WEXITSTATUS(status) : 0);
 	k->standby_fails = was_ready ? 0 : k->standby_fails + 1;
 	k->standby_quick = quick ? k->standby_quick + 1 : 0;

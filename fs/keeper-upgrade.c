@@ -28,7 +28,7 @@ static void answer(struct spm_keeper *k, enum spm_word_kind kind, const char *te
 void spm_keeper_upgrade_refuse(struct spm_keeper *k, const char *why)
 {
 	if (k->upgrade.phase != SPM_UPGRADE_NONE)
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: upgrade to %s refused: %s", k->mountpoint, k->upgrade.program,
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: upgrade: %s was refused: %s", k->mountpoint, k->upgrade.program,
 			       why);
 	answer(k, SPM_WORD_REFUSED, why);
 	spm_keeper_drop_party(&k->next, false);

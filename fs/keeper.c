@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* spmfs-keeper: the process that holds a mount, whatever happens to those who serve it. */
 #include "fs/keeper.h"
+#include "core/journal.h"
 #include "fs/rights.h"
 
 #include <errno.h>
@@ -83,6 +84,7 @@ static bool read_arguments(struct spm_keeper *k, int argc, char **argv)
 	k->watchdog_ns = strtoul(argv[2], NULL, 10) * SPM_SECOND_NS;
 	k->flags = argv[3];
 	k->foreground = strchr(argv[3], 'f');
+	k->journal = k->foreground && spm_journal_reads(2);
 	k->name = argv[4];
 	k->program = argv[5];
 	k->source = argv[6];
@@ -154,6 +156,8 @@ static void take_signals(struct spm_keeper *k)
 		if (!k->state->ready_generation && !k->failed[0])
 			snprintf(k->failed, sizeof(k->failed), "stopped by SIG%s",
 				 spm_keeper_signal((int)si.ssi_signo));
+		if (!k->ending)
+			k->end_signal = (int)si.ssi_signo;
 		spm_keeper_end(k, SPM_END_UNMOUNT);
 	}
 }
@@ -247,7 +251,7 @@ static void begin(struct spm_keeper *k)
 		spm_keeper_want_worker(k);
 		return;
 	}
-	spm_keeper_say(k, SPM_SAY_INFO, "%s: another keeper, %d, has taken over", k->mountpoint, getpid());
+	spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the keeper died; %d is the keeper now", k->mountpoint, getpid());
 	spm_keeper_notify(k, "MAINPID=%d", getpid());
 	spm_keeper_adopt_worker(k);
 }

@@ -61,7 +61,7 @@ struct spm_keeper {
 	int fd[SPM_FDS]; /* SPM_FD_TALK is not used, see standby */
 	struct spm_state *state; /* its head */
 	int signal_fd;
-	bool foreground;
+	bool foreground, journal; /* stderr is systemd's journal */
 	int level;
 	uint64_t watchdog_ns;
 	/* as they came: for whoever is started next */
@@ -91,6 +91,7 @@ struct spm_keeper {
 	uint64_t end_ns;
 	unsigned int end_tries;
 	enum spm_end end;
+	int end_signal; /* that asked for it; 0: none */
 	char failed[SPM_WORD_TEXT]; /* why the mount never became usable */
 	bool finished;
 	int status;

@@ -389,11 +389,10 @@ static int succeed_keeper(struct spm_standby *s)
 
 	if (count_keeper_death(s->state)) {
 		spm_log(SPM_LOG_ERR,
-			"%s: the keeper died %d times in %u s: giving up; the worker serves on until it ends",
+			"%s: crash: the keeper died %d times in %u s: giving up; the worker serves on until it ends",
 			s->opts->mountpoint, KEEPER_DEATHS, (unsigned int)(KEEPER_DEATH_NS / 1000000000u));
 		return -ELOOP;
 	}
-	spm_log(SPM_LOG_ERR, "%s: the keeper died; starting another", s->opts->mountpoint);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
 	pid = fork();
@@ -436,8 +435,13 @@ static int hear(struct spm_standby *s, int *status)
 			return 1;
 		}
 		*status = SPM_EXIT_FAILED;
-		if (succeed_keeper(s))
+		rc = succeed_keeper(s);
+		if (rc) {
+			if (rc != -ELOOP)
+				spm_log(SPM_LOG_ERR, "%s: crash: the keeper died, and no other can be started: %s",
+					s->opts->mountpoint, strerror(-rc));
 			return 1;
+		}
 		say_hello(s);
 	}
 	return 0;

@@ -195,7 +195,7 @@ void spm_worker_ready(struct spm_fs *fs)
 		spm_log(SPM_LOG_WARNING, "cannot tell the keeper that the mount is ready: %s", strerror(-rc));
 	close(fd);
 	if (first)
-		spm_log(SPM_LOG_INFO, "%s mounted on %s, passthrough %s%s", fs->opts->source_text, fs->opts->mountpoint,
+		spm_log(SPM_LOG_INFO, "%s: start: %s, passthrough %s%s", fs->opts->mountpoint, fs->opts->source_text,
 			fs->passthrough.on ? "on" : "off: ", fs->passthrough.why);
 }
 

@@ -79,7 +79,7 @@ isnt=$(spm_feature worker_pid)
 ok "another worker serves it" test "$isnt" != "$worker"
 is "one restart" "$(spm_feature worker_restarts)" 1
 is "one line says what killed it" "$(lines "crash: worker $worker was killed by SIGKILL; in hand: ")" 1
-like "one line says how long it took" "$(cat "$MNT.log")" "takeover by worker $isnt, [0-9]+ ms after"
+like "one line says how long it took" "$(cat "$MNT.log")" "takeover: worker $isnt serves, [0-9]+ ms after"
 
 worker=$isnt
 kill -KILL "$standby"
