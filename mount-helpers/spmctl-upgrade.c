@@ -18,13 +18,28 @@
 #define INSTALLED      SPM_SBINDIR "/spmfs"
 #define ANSWER_SECONDS 60 /* more than the keeper allows for all of its steps */
 
+/* Beside this program, which is so in a build tree, or else where it is installed. */
+static const char *usual_program(char path[static PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - sizeof("/spmfs"));
+
+	if (n > 0) {
+		path[n] = '\0';
+		strcpy(strrchr(path, '/'), "/spmfs");
+		if (!access(path, X_OK))
+			return path;
+	}
+	return INSTALLED;
+}
+
 /*
  * The program's absolute path, not resolved any further: through a link that the next package moves, the keeper
  * finds whatever is installed then. What can be told from outside is told here, the rest by the keeper.
  */
 static bool find_program(const char *given, char path[static PATH_MAX])
 {
-	const char *what = given ? given : INSTALLED;
+	char usual[PATH_MAX];
+	const char *what = given ? given : usual_program(usual);
 	struct stat st;
 
 	if (what[0] == '/' ? snprintf(path, PATH_MAX, "%s", what) >= PATH_MAX : !realpath(what, path)) {
