@@ -184,8 +184,16 @@ journal >/dev/null
 
 # Everything at once, also whoever is started in between.
 # shellcheck disable=SC2016
-inside bash -c 'i=0
-	while pids=$(pgrep -f "^spmfs-keeper|/spmfs (-f|--standby)") && [ $((i += 1)) -lt 200 ]; do kill -KILL $pids; done' 2>/dev/null
+inside bash -c 'for i in $(seq 200); do
+		pids=
+		for p in /proc/[0-9]*; do
+			case $(readlink "$p/exe") in
+			*/spmfs | */spmfs-keeper) pids="$pids ${p#/proc/}" ;;
+			esac
+		done
+		[ -n "$pids" ] || break
+		kill -KILL $pids
+	done' 2>/dev/null
 ok "after the loss of all of them systemd makes it anew" wait_until 20 eval '[ "$(property NRestarts)/$(property SubState)" = 1/running ]'
 is "with its files" "$(inside cat "$there/file")" kept
 is "mounted once" "$(inside findmnt -rnM "$there" | wc -l)" 1
