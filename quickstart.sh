@@ -146,6 +146,7 @@ mount_it()
 	# Written before the mount, so that an interrupted run can be undone too.
 	printf '%s %s\n' "$made" "$dir" >>"$state/mounts"
 	mount -t fuse.spmfs ${opts:+-o "$opts"} "$source" "$dir" </dev/null || die "the mount failed"
+	feature "$dir" name >>"$state/names"
 	printf 'mounted     %s at %s\n' "$source" "$dir"
 }
 
@@ -257,20 +258,54 @@ run_check()
 	bash "$top/tests/summary.sh" "$build"
 }
 
+is_gone()
+{
+	[ ! -d "/proc/$1" ]
+}
+
+# umount returns before the servers have cleaned up.
+unmount_it()
+{
+	local dir=$1 keeper i=0
+	keeper=$(feature "$dir" keeper_pid 2>/dev/null)
+	umount -- "$dir" || die "$dir is in use; 'fuser -vm $dir' (package psmisc) shows by whom"
+	while [ -n "$keeper" ] && ! is_gone "$keeper"; do
+		[ $((i += 1)) -le 300 ] || die "$dir is unmounted, but its keeper, process $keeper, does not end; see the system log"
+		sleep 0.1
+	done
+}
+
+# What a server that was killed left of its memory, or one that was told to keep it.
+give_back_memory()
+{
+	local name pin
+	while read -r name; do
+		pin=/run/spmfs/$name.ns
+		[ -e "$pin" ] || continue
+		{ umount -- "$pin" && rm -f -- "$pin" "${pin%.ns}.sock"; } || die "cannot remove $pin"
+	done < <(sort -u "$state/names" 2>/dev/null)
+	# the last server that ends would have done this
+	if [ -d /run/spmfs ] && [ -z "$(ls -A /run/spmfs)" ]; then
+		umount /run/spmfs && rmdir /run/spmfs
+	fi
+}
+
 run_remove()
 {
 	local made dir file
 	[ -d "$state" ] || { echo "There is nothing to undo." && return; }
 	echo "This is about to change:"
 	[ -f "$state/mounts" ] && sed 's/^[^ ]* /  unmount   /' "$state/mounts" | sort -u
+	[ -f "$state/names" ] && sort -u "$state/names" | sed 's/^/  free      all memory of the mount named /'
 	[ -f "$state/files" ] &&
 		printf '  delete    the %s files listed in %s\n' "$(wc -l <"$state/files")" "$state/files"
 	while read -r made dir; do
 		if is_mounted "$dir"; then
-			umount -- "$dir" || die "$dir is in use; 'fuser -vm $dir' (package psmisc) shows by whom"
+			unmount_it "$dir"
 		fi
 		[ "$made" = no ] || rmdir -- "$dir" 2>/dev/null
 	done < <(cat "$state/mounts" 2>/dev/null)
+	give_back_memory
 	while read -r file; do
 		rm -f -- "$file"
 	done < <(cat "$state/files" 2>/dev/null)
@@ -278,7 +313,7 @@ run_remove()
 		printf 'These packages stay; if nothing else needs them: apt-get remove %s\n' \
 			"$(sort -u "$state/packages" | tr '\n' ' ')"
 	fi
-	rm -f "$state"/{mounts,files,packages} && rmdir "$state"
+	rm -f "$state"/{mounts,names,files,packages} && rmdir "$state"
 	printf 'Done. The build stays in %s.\n' "$build"
 }
 
