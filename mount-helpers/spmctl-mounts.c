@@ -129,6 +129,12 @@ static const struct ctl_mount *mount_around(const struct ctl_mounts *mounts, con
 	return best;
 }
 
+bool ctl_is_dead(int err)
+{
+	/* the latter for a request that was under way when the connection ended */
+	return err == ENOTCONN || err == ECONNABORTED;
+}
+
 const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const char *path)
 {
 	const struct ctl_mount *around;
@@ -136,7 +142,7 @@ const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const ch
 
 	if (!realpath(path, real)) {
 		/* A dead server answers nothing, and its mount point is still the one that was meant. */
-		if (errno != ENOTCONN || snprintf(real, sizeof(real), "%s", path) >= (int)sizeof(real)) {
+		if (!ctl_is_dead(errno) || snprintf(real, sizeof(real), "%s", path) >= (int)sizeof(real)) {
 			ctl_error("%s: %s", path, strerror(errno));
 			return NULL;
 		}
@@ -183,7 +189,7 @@ static char *read_all(int fd)
 
 static void control_error(const char *mount, const char *name, int err)
 {
-	if (err == ENOTCONN)
+	if (ctl_is_dead(err))
 		ctl_error("%s: its server is gone, its files may not be: umount -l %s, then mount it as before with -o recover",
 			  mount, mount);
 	else if (err == EACCES || err == EPERM)

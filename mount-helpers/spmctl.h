@@ -67,6 +67,9 @@ void ctl_mounts_free(struct ctl_mounts *mounts);
  */
 const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const char *path);
 
+/* Whether that error says that nothing serves the mount any more. */
+bool ctl_is_dead(int err);
+
 /* The text of MOUNT/.spm/NAME, to be freed; NULL after an error, which is told. */
 char *ctl_control_read(const char *mount, const char *name);
 

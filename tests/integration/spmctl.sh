@@ -106,7 +106,7 @@ is "metrics are those of the control file" "$("$SPMCTL" metrics "$MNT" | grep -c
 
 status_is "--help" 0 --help
 status_is "--version" 0 --version
-for cmd in status files devices metrics; do
+for cmd in status files devices metrics upgrade; do
 	status_is "$cmd --help" 0 $cmd --help
 done
 status_is "no command: usage" 2
@@ -122,5 +122,24 @@ status_is "files that are not there: failed" 1 files "$MNT/no-such"
 status_is "one bad, one good: failed" 1 status "$MNT" /tmp
 "$SPMCTL" status "$MNT" >/dev/full 2>"$SPM_TMP/err"
 is "output that cannot be written: failed" $? 1
+
+# Restarts are counted. All at once is another matter: the mount is dead, and one line says what to do.
+kill -KILL "$(spm_server_pid)"
+is "a restart is counted" "$(timeout 20 "$SPMCTL" status --json "$MNT" | jq .worker_restarts)" 1
+spm_umount_all
+dead=$SPM_TMP/dead
+mkdir "$dead"
+ok "a mount" "$SPMFS" mem:16M "$dead" -o name=dead
+echo here >"$dead/file"
+spm_kill_servers
+for cmd in status files metrics upgrade; do
+	status_is "$cmd of a mount whose servers are gone: failed" 1 $cmd "$dead"
+	like "$cmd: the line says what to do" "$(cat "$SPM_TMP/err")" "^spmctl: $dead: .*umount -l .*-o recover"
+done
+# as it says
+ok "umount -l" umount -l "$dead"
+ok "mount with recover" "$SPMFS" mem:16M "$dead" -o name=dead,recover
+is "the file is there" "$(cat "$dead/file")" here
+umount "$dead"
 
 spm_done
