@@ -33,7 +33,7 @@ static _Noreturn void exec_party(struct spm_keeper *k, const char *program, int 
 		execve(program, argv, environ);
 		spm_keeper_say(k, SPM_SAY_ERR, "%s: cannot run %s: %m", k->mountpoint, program);
 	}
-	_exit(127);
+	_exit(SPM_PARTY_NOT_RUN);
 }
 
 bool spm_keeper_start_party(struct spm_keeper *k, struct spm_party *p, const char *program, int ns)
@@ -46,6 +46,7 @@ bool spm_keeper_start_party(struct spm_keeper *k, struct spm_party *p, const cha
 	pid = fork();
 	if (!pid) {
 		k->fd[SPM_FD_TALK] = pair[1];
+		setpgid(0, 0);
 		exec_party(k, program, ns);
 	}
 	close(pair[1]);
@@ -53,6 +54,8 @@ bool spm_keeper_start_party(struct spm_keeper *k, struct spm_party *p, const cha
 		close(pair[0]);
 		return false;
 	}
+	/* a group of its own, so that whatever an unknown program has started can be ended with it */
+	setpgid(pid, pid);
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);
 	*p = (struct spm_party){ .talk = pair[0], .pid = pid, .since_ns = spm_clock_ns() };
 	return true;
@@ -62,8 +65,8 @@ void spm_keeper_drop_party(struct spm_party *p, bool retire)
 {
 	struct spm_word w = { .kind = SPM_WORD_END, .value = SPM_END_RETIRE };
 
-	if (p->pid > 0 && !retire)
-		kill(p->pid, SIGKILL);
+	if (p->pid > 0 && !retire && kill(-p->pid, SIGKILL))
+		kill(p->pid, SIGKILL); /* one that set-up or another standby has forked */
 	if (p->talk >= 0) {
 		(void)spm_word_send(p->talk, &w, -1);
 		close(p->talk);

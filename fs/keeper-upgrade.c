@@ -124,11 +124,27 @@ void spm_keeper_hear_next(struct spm_keeper *k)
 	}
 }
 
-void spm_keeper_next_died(struct spm_keeper *k)
+static const char *why_ended(int status, char *text, size_t size)
 {
+	if (WIFSIGNALED(status))
+		snprintf(text, size, "SIG%s killed it before it could take over", spm_keeper_signal(WTERMSIG(status)));
+	else if (WEXITSTATUS(status) == SPM_PARTY_NOT_RUN)
+		snprintf(text, size, "it cannot be run; the log of the mount says why");
+	else
+		snprintf(text, size, "it ended with status %d before it could take over; is it spmfs?",
+			 WEXITSTATUS(status));
+	return text;
+}
+
+void spm_keeper_next_died(struct spm_keeper *k, int status)
+{
+	pid_t group = k->next.pid;
+	char why[128];
+
 	spm_keeper_hear_next(k);
 	if (k->upgrade.phase == SPM_UPGRADE_NONE)
 		return;
+	kill(-group, SIGKILL); /* what it may have started */
 	k->next.pid = 0;
 	k->next.ready = false;
 	if (k->upgrade.phase == SPM_UPGRADE_STARTING && k->worker.pid)
@@ -136,8 +152,7 @@ void spm_keeper_next_died(struct spm_keeper *k)
 	else if (k->upgrade.phase == SPM_UPGRADE_STARTING)
 		spm_keeper_worker_died(k, 0, false);
 	else
-		spm_keeper_upgrade_refuse(
-			k, "the new program ended before it could take over; the system log may say why");
+		spm_keeper_upgrade_refuse(k, why_ended(status, why, sizeof(why)));
 }
 
 void spm_keeper_upgrade_step(struct spm_keeper *k, uint64_t now)

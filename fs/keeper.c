@@ -136,7 +136,7 @@ static void children_died(struct spm_keeper *k)
 		if (pid == k->standby.pid)
 			spm_keeper_standby_died(k, status, true);
 		else if (pid == k->next.pid)
-			spm_keeper_next_died(k);
+			spm_keeper_next_died(k, status);
 		else if (pid == k->worker.pid)
 			spm_keeper_worker_died(k, status, true);
 		else if (pid == k->spare.pid)

@@ -15,6 +15,9 @@
 
 enum spm_keeper_level { SPM_SAY_ERR = 3, SPM_SAY_INFO = 6 };
 
+/* Exit status of a child that could not become the program. */
+#define SPM_PARTY_NOT_RUN 127
+
 /* A standby, as the keeper sees it. */
 struct spm_party {
 	int talk; /* -1: there is none */
@@ -141,7 +144,8 @@ void spm_keeper_give_up(struct spm_keeper *k, const char *why);
 void spm_keeper_accept(struct spm_keeper *k);
 void spm_keeper_hear_client(struct spm_keeper *k);
 void spm_keeper_hear_next(struct spm_keeper *k);
-void spm_keeper_next_died(struct spm_keeper *k);
+/* With the status of waitpid(2). */
+void spm_keeper_next_died(struct spm_keeper *k, int status);
 /* Goes on with it once the worker serves again, or when it takes too long. */
 void spm_keeper_upgrade_step(struct spm_keeper *k, uint64_t now);
 /* The worker has died: true if that was, or broke, the upgrade, and the next one was asked for. */

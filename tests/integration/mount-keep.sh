@@ -155,4 +155,20 @@ is "when nobody maps it, it is idle" "$(file_mode "$d/f")" idle
 ok "unmounted for good" umount "$d"
 ok "and the servers ended" wait_until 10 spm_no_servers
 
+# Another mount namespace may have a mount of the same name, which takes away what is its own when it ends.
+ok "a kept mount" "$SPMFS" mem:16M "$d" -o keep,name=same
+echo mine >"$d/f"
+mkdir "$SPM_TMP/other"
+# shellcheck disable=SC2016 # the inner shell's arguments
+ok "one of the same name in another namespace comes and goes" unshare --mount --propagation private bash -c '
+	mount -t tmpfs none /run && "$1" mem:16M "$2" -o name=same && umount "$2" &&
+	for i in $(seq 100); do [ -e /run/spmfs ] || exit 0; sleep 0.1; done; exit 1' - "$SPMFS" "$SPM_TMP/other"
+is "pin and socket are still there" "$(cd /run/spmfs && echo *)" "same.ns same.sock"
+ok "unmounted" umount "$d"
+ok "and the servers ended" wait_until 10 spm_no_servers
+ok "mounted again" "$SPMFS" mem:16M "$d" -o name=same
+is "with its files" "$(cat "$d/f")" mine
+ok "unmounted for good" umount "$d"
+ok "and the servers ended" wait_until 10 spm_no_servers
+
 spm_done

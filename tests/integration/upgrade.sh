@@ -158,12 +158,19 @@ attempts()
 	[ -n "$(running \( -lname "$programs/*" -o -lname '*/tests/progs/impostor' \) ! -lname '*/spmfs-new')" ]
 }
 
-refused "not an spmfs" "ended before it could take over" /bin/true
-refused "one that dies" "ended before it could take over" "$programs/dies"
+refused "not an spmfs" "it ended with status 0 before it could take over; is it spmfs" /bin/true
+refused "one that dies" "it ended with status 7 before it could take over" "$programs/dies"
+printf 'not a program\n' >"$programs/text"
+chmod +x "$programs/text"
+refused "one that the kernel cannot run" "cannot be run" "$programs/text"
 refused "one that refuses" "the impostor does not want to" "$programs/refuses"
 refused "another version of the state" "another version of the mount's state" "$programs/other-state"
 refused "one that says nothing" "did not come up in time" "$programs/silent"
-refused "one that ends after its hello" "ended before|the old program serves on" "$programs/says-hello" other
+printf '#!/bin/sh\ntail -f /dev/null\n' >"$programs/waits"
+chmod +x "$programs/waits"
+refused "one that waits for a child" "did not come up in time" "$programs/waits"
+is "one that waits for a child: that is gone, too" "$(running -lname '*/tail')" ""
+refused "one that ends after its hello" "ended with status 0 before|the old program serves on" "$programs/says-hello" other
 refused "one without a worker" "the old program serves on" "$programs/no-worker" other
 refused "one whose worker fails" "the impostor cannot serve; the old program serves on" "$programs/failing-worker" other
 refused "one whose worker never serves" "did not serve in time; the old program serves on" "$programs/idle-worker" other
