@@ -13,6 +13,8 @@
 /* statvfs(3) reports mount flags by the same numbers, but for this one which it leaves out */
 #define ATIME_STATVFS (MS_NOATIME | MS_NODIRATIME)
 
+#define SLICE_INODES 3 /* of its own: data, orphans, probe */
+
 struct mount_try {
 	bool noswap;
 	bool huge;
@@ -27,7 +29,7 @@ static int mount_tmpfs(const char *path, const struct spm_slice_opts *o, const s
 	n = snprintf(data, sizeof(data), "mode=0700,inode64,size=%llu", (unsigned long long)o->size_bytes);
 	if (o->nr_inodes_set)
 		n += snprintf(data + n, sizeof(data) - (size_t)n, ",nr_inodes=%llu",
-			      (unsigned long long)(o->nr_inodes ? o->nr_inodes + 2 : 0));
+			      (unsigned long long)(o->nr_inodes ? o->nr_inodes + SLICE_INODES : 0));
 	if (t->huge)
 		n += snprintf(data + n, sizeof(data) - (size_t)n, ",huge=%s", o->huge ? o->huge : "within_size");
 	if (t->noswap)

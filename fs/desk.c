@@ -221,6 +221,20 @@ void spm_desk_end(struct spm_thread *t)
 	t->hold->stage = SPM_STAGE_FREE;
 }
 
+void spm_desk_answering(bool yes)
+{
+	spm_state_barrier();
+	spm_self->hold->stage = yes ? SPM_STAGE_ANSWERING : SPM_STAGE_HELD;
+	spm_state_barrier();
+}
+
+void spm_desk_clear(struct spm_desks *d, uint32_t slot)
+{
+	d->state->hold[slot].stage = SPM_STAGE_FREE;
+	/* more threads may have been at work then than ever will be again */
+	madvise(d->buffers + (size_t)slot * SPM_BUFFER_STRIDE, SPM_BUFFER_STRIDE, MADV_REMOVE);
+}
+
 void spm_begin(uint64_t a, uint64_t b, uint64_t other)
 {
 	struct spm_desk *d = spm_self->desk;

@@ -77,6 +77,12 @@ void spm_desk_reading(struct spm_thread *t);
 void spm_desk_begin(struct spm_thread *t);
 void spm_desk_end(struct spm_thread *t);
 
+/* The answer to the request in hand is written next (a request that does not come again after this was answered; one
+ * that does not come again before it was given up by a client that was killed); or it was not taken after all. */
+void spm_desk_answering(bool yes);
+/* Frees a slot that a dead worker has left, and its memory. */
+void spm_desk_clear(struct spm_desks *d, uint32_t slot);
+
 /* For the requests' code, about the request in hand. */
 
 /* The effect comes next. @a, @b: what was there before. */

@@ -64,6 +64,7 @@ static int reply_splice(fuse_req_t req, int fd, size_t size, off_t off)
 		in_pipe += (size_t)n;
 	}
 	spm_fault("reply");
+	spm_desk_answering(true);
 	n = splice(t->pipe[0], NULL, spm_fs_of(req)->dev_fd, NULL, h.len, 0);
 	if (n == (ssize_t)h.len || (n < 0 && errno == ENOENT)) {
 		fuse_reply_none(req); /* the reply is out, or nobody waits for it: libfuse only lets go */

@@ -70,8 +70,8 @@ void spm_op_readlink(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_readlink(req, target);
 }
 
-/* The two directories that hold up the slice and are not the user's. */
-#define HIDDEN_INODES 2
+/* The two directories that hold up the slice, and its probe file, are not the user's. */
+#define HIDDEN_INODES 3
 
 void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)
 {

@@ -159,8 +159,10 @@ static bool choose_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	*must = true;
 	if (opened_direct(rec))
 		return true;
-	if (rec->open_mirror || !fs->passthrough.on)
+	if (rec->open_mirror)
 		return false;
+	if (!fs->passthrough.on) /* a mapping from before, if there is one, must not be joined by a mirror */
+		return still_mapped(fs, rec, nodeid, LEASE_RETRIES);
 	wish = spm_open_preference(fs, rec, nodeid);
 	if (wish == SPM_MAP_MIRROR) {
 		if (!still_mapped(fs, rec, nodeid, LEASE_RETRIES))
@@ -284,14 +286,14 @@ static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodei
 	atomic_fetch_add_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
 }
 
-static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, uint64_t size)
+static int change_size(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, uint64_t size)
 {
 	/* the client's kernel says whether its caller may keep the bits; by itself a thread here may not */
 	spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
 	bool commit = !fs->opts->commit_lazy && !rec->open_mirror && fs->passthrough.on;
 	struct stat st = { .st_size = 0 };
-	uint64_t was;
+	uint64_t was, truncated = 0;
 	int rc;
 
 	(void)keep;
@@ -306,14 +308,15 @@ static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t no
 	if (fstat(fd, &st))
 		return -errno;
 	/* a request that comes again finds the new size, but perhaps not all of its memory */
-	if (!spm_again(&was, NULL))
+	if (!spm_again(&was, &truncated))
 		was = (uint64_t)st.st_size;
 	spm_begin(was, 0, 0);
 	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
 		spm_session_blocking();
-	if (ftruncate(fd, (off_t)size))
+	if (!truncated && ftruncate(fd, (off_t)size))
 		return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
 	spm_fault("truncated");
+	spm_self->desk->b = 1;
 	if (!commit || size <= was ||
 	    (!opened_direct(rec) && spm_open_preference(fs, rec, nodeid) == SPM_MAP_MIRROR))
 		return 0;
@@ -324,12 +327,27 @@ static int truncate_locked(struct spm_fs *fs, struct spm_inode *rec, uint64_t no
 	return rc;
 }
 
+/*
+ * O_TRUNC. Unlike for truncate(2) the client's kernel holds no lock of the inode, so a plain write may be under way, which
+ * holds the region's for as long as its writer likes: not with a lock of ours, and not with the lead.
+ */
+static int empty(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd)
+{
+	int rc;
+
+	if (__atomic_load_n(&rec->open_plain, __ATOMIC_RELAXED))
+		spm_session_blocking();
+	rc = change_size(fs, rec, nodeid, fd, 0);
+	spm_fault("effect");
+	return rc;
+}
+
 int spm_open_truncate(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t size)
 {
 	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
 
 	(void)lock;
-	return truncate_locked(fs, rec, nodeid, -1, size);
+	return change_size(fs, rec, nodeid, -1, size);
 }
 
 int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
@@ -338,20 +356,15 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 	bool writes = (flags & O_ACCMODE) != O_RDONLY, must;
 	/* what O_TRUNC is about to drop needs no memory */
 	int committed = writes && !(flags & O_TRUNC) ? commit_file(fs, rec, nodeid, fd) : 0, rc = 0;
-	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
 
-	(void)lock;
-	if (writes && fd < 0) {
+	if (writes && fd < 0)
 		rc = check_writable(fs, rec, nodeid, flags);
-		if (rc)
-			return rc;
-	}
-	if (flags & O_TRUNC) {
-		rc = truncate_locked(fs, rec, nodeid, fd, 0);
-		if (rc)
-			return rc;
-		spm_fault("effect");
-	}
+	if (!rc && flags & O_TRUNC)
+		rc = empty(fs, rec, nodeid, fd);
+	if (rc)
+		return rc;
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	(void)lock;
 	if (!choose_direct(fs, rec, nodeid, &must)) {
 		open_mirror(fs, rec, nodeid, flags, out);
 		return 0;

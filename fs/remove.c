@@ -221,9 +221,10 @@ static int replace_file(struct spm_fs *fs, const struct move *m)
 	if (renameat2(m->from.fd.fd, m->from.name, m->to.fd.fd, m->to.name, m->flags))
 		rc = -errno;
 	spm_fault("effect");
-	if (rec && rc)
+	if (rec && rc) {
 		unlinkat(s->orphans_fd, orphan, 0);
-	else if (rec)
+		spm_inode_clear(rec, SPM_INODE_ORPHAN); /* a takeover may have marked it */
+	} else if (rec)
 		mark_orphan(fs, rec, nodeid);
 	return rc;
 }

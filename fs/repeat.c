@@ -5,7 +5,9 @@
  *
  * What all of it rests on: while a request is unanswered the client's kernel goes on holding the locks that it took
  * for it: a directory's over whatever changes names in it, an inode's over truncate, fallocate, xattrs and
- * attributes. A client that is killed meanwhile does not give them up either. And the region has no other way in.
+ * attributes (not over opens, also not with O_TRUNC). And the region has no other way in. A client that is killed gives
+ * them up only between FUSE_NOTIFY_RESEND and the reading of its request, while nothing is served; such a request does
+ * not come again, see give_up() in takeover.c.
  * So a name that was absent when the first worker began, and is there now, was made by the request itself.
  */
 #include "fs/repeat.h"
@@ -18,6 +20,8 @@ enum { OP_TMPFILE = 51, OP_STATX = 52 };
 #define LOOKUPS SPM_REPEAT_UNDO_LOOKUPS
 #define OPENED  SPM_REPEAT_UNDO_OPEN
 #define ORPHANS SPM_REPEAT_ORPHANS
+#define NAME    SPM_REPEAT_NAME
+#define FINISH  SPM_REPEAT_FINISH
 
 static const struct spm_repeat_row rows[] = {
 	{ FUSE_LOOKUP, LOOKUPS, "the count is undone" },
@@ -34,22 +38,23 @@ static const struct spm_repeat_row rows[] = {
 	{ FUSE_OPENDIR, 0, "handles hold no state" },
 	{ FUSE_READDIR, 0, "offsets are the region's own" },
 	{ FUSE_READDIRPLUS, LOOKUPS, "the same, and the counts are undone" },
-	{ FUSE_SETATTR, 0, "sets the same values again, under the client's inode lock" },
-	{ FUSE_MKDIR, LOOKUPS, "EEXIST after 'begun': made by itself" },
-	{ FUSE_MKNOD, LOOKUPS, "EEXIST after 'begun': made by itself" },
-	{ FUSE_SYMLINK, LOOKUPS, "EEXIST after 'begun': made by itself" },
-	{ FUSE_LINK, LOOKUPS | ORPHANS, "after 'begun', the name is this inode's already: linked by itself" },
-	{ FUSE_CREATE, LOOKUPS | OPENED, "EEXIST with O_EXCL after 'begun': made by itself; the open is undone" },
+	{ FUSE_SETATTR, 0, "sets the same values again, under the client's inode lock; truncated (desk.b) only once" },
+	{ FUSE_MKDIR, LOOKUPS | NAME, "EEXIST after 'begun': made by itself" },
+	{ FUSE_MKNOD, LOOKUPS | NAME, "EEXIST after 'begun': made by itself" },
+	{ FUSE_SYMLINK, LOOKUPS | NAME, "EEXIST after 'begun': made by itself" },
+	{ FUSE_LINK, LOOKUPS | ORPHANS | NAME, "after 'begun', the name is this inode's already: linked by itself" },
+	{ FUSE_CREATE, LOOKUPS | OPENED | NAME, "EEXIST with O_EXCL after 'begun': made by itself; the open is undone" },
 	{ OP_TMPFILE, LOOKUPS | OPENED | ORPHANS, "what the first worker made (desk.a) is removed" },
-	{ FUSE_OPEN, OPENED, "the open is undone; truncating again, under the client's inode lock" },
-	{ FUSE_RELEASE, 0, "the ledger says whether it was counted" },
-	{ FUSE_UNLINK, ORPHANS, "ENOENT after 'begun': removed by itself" },
-	{ FUSE_RMDIR, ORPHANS, "ENOENT after 'begun': removed by itself" },
-	{ FUSE_RENAME, ORPHANS, "which inode is where (desk.a, desk.b) tells how far it came; it goes on from there" },
-	{ FUSE_RENAME2, ORPHANS, "the same" },
+	{ FUSE_OPEN, OPENED, "the open is undone; emptied (desk.b) is not emptied again, others may have written since" },
+	{ FUSE_RELEASE, FINISH, "the ledger says whether it was counted" },
+	{ FUSE_UNLINK, ORPHANS | NAME, "ENOENT after 'begun': removed by itself" },
+	{ FUSE_RMDIR, ORPHANS | NAME, "ENOENT after 'begun': removed by itself" },
+	{ FUSE_RENAME, ORPHANS | FINISH, "which inode is where (desk.a, desk.b) tells how far it came; it goes on from there" },
+	{ FUSE_RENAME2, ORPHANS | FINISH, "the same" },
 	{ FUSE_WRITE, 0, "'done' is answered at once; else the same bytes at the same place, also with O_APPEND: the "
 	  "client's kernel says where" },
-	{ FUSE_FALLOCATE, 0, "'done' is answered at once; else the same range, under the client's inode lock" },
+	{ FUSE_FALLOCATE, 0, "'done' is answered at once; else the same range, under the client's inode lock (what a direct "
+	  "mapping stored into a hole in the few instructions before 'done' is lost: stores take no lock)" },
 	{ FUSE_COPY_FILE_RANGE, 0, "'done' is answered at once; else the same ranges, which do not overlap" },
 	{ FUSE_SETXATTR, 0, "EEXIST with XATTR_CREATE, and absent (desk.a) when begun: set by itself" },
 	{ FUSE_REMOVEXATTR, 0, "ENODATA, and there (desk.a) when begun: removed by itself" },

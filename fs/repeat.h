@@ -9,6 +9,8 @@ enum spm_repeat {
 	SPM_REPEAT_UNDO_LOOKUPS = 1 << 0, /* what it had counted is taken back first */
 	SPM_REPEAT_UNDO_OPEN = 1 << 1,
 	SPM_REPEAT_ORPHANS = 1 << 2,      /* desk's @a, @b may lie among the orphans without being marked so */
+	SPM_REPEAT_NAME = 1 << 4,         /* if nobody waits for it any more, the kernel forgets what it knew of the name */
+	SPM_REPEAT_FINISH = 1 << 5,       /* even then it is finished */
 	SPM_REPEAT_LOST = 1 << 3,         /* the kernel does not send it again: it is finished from its buffer */
 };
 

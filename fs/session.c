@@ -376,6 +376,7 @@ int spm_session_run(struct spm_fs *fs)
 	pthread_mutex_unlock(&p.lock);
 	if (p.threads) /* fewer will do */
 		rc = spm_thread_confine();
+	spm_takeover_tell(fs);
 	pthread_mutex_lock(&p.lock);
 	while (p.threads)
 		pthread_cond_wait(&p.gone, &p.lock);

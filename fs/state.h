@@ -26,7 +26,7 @@
  * between a record and the effect that it announces there is a compiler barrier (spm_state_barrier), no more.
  */
 #define SPM_STATE_MAGIC   UINT64_C(0x6174736d666d7073) /* "spmfmsta" */
-#define SPM_STATE_VERSION 1u /* of all four parts; a worker of another one refuses to take over */
+#define SPM_STATE_VERSION 2u /* of all four parts; a worker of another one refuses to take over */
 #define SPM_SLOTS         1024u
 
 #define spm_state_barrier() atomic_signal_fence(memory_order_seq_cst)
@@ -35,7 +35,9 @@ enum spm_stage {
 	SPM_STAGE_FREE,
 	SPM_STAGE_READING,   /* owned; the buffer gets the next request, or has just got it */
 	SPM_STAGE_HELD,      /* the request in the buffer is being worked on */
-	SPM_STAGE_WAITING,   /* resent by the kernel after a crash, not yet worked on again */
+	SPM_STAGE_WAITING,   /* its worker died over it, and it was not yet worked on again */
+	SPM_STAGE_ANSWERING, /* all is done, the answer is being written or was */
+	SPM_STAGES
 };
 
 enum spm_hold_flags {
@@ -49,6 +51,12 @@ struct spm_hold {
 	uint64_t since_ns; /* CLOCK_MONOTONIC, when it became HELD */
 	uint32_t flags;
 	uint32_t generation; /* of the worker that owns it */
+};
+
+/* Whether the kernel can do a thing, as the first worker found out: the others must not come to another result. */
+struct spm_found {
+	uint32_t on;
+	char why[120]; /* not */
 };
 
 /* A fault point that a test has set, see fs/fault.h. */
@@ -110,7 +118,8 @@ struct spm_state {
 	_Atomic uint64_t received;                 /* requests that were read, by all workers */
 	_Atomic uint64_t answered;                 /* and worked through to the end */
 	uint32_t resend;                           /* 1: the kernel gives unanswered requests to the next worker */
-	uint32_t reserved_1;
+	uint32_t probed;                           /* 1: what follows is valid */
+	struct spm_found passthrough, leases;
 	uint64_t backing_opening;                  /* node id for which a backing id is being made, else 0 */
 	int32_t backing_last;                      /* the newest id that was recorded */
 	uint32_t reserved_2;

@@ -49,7 +49,7 @@ int spm_takeover_settle(struct spm_fs *fs)
 	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
 		struct spm_ledger *l = &d->desk[i].ledger;
 
-		if (d->state->hold[i].stage > SPM_STAGE_WAITING) {
+		if (d->state->hold[i].stage >= SPM_STAGES) {
 			spm_log(SPM_LOG_ERR, "slot %u: its stage is damaged; the slot was cleared", i);
 			memset(&d->desk[i], 0, sizeof(d->desk[i]));
 			d->state->hold[i].stage = SPM_STAGE_FREE;
@@ -203,7 +203,6 @@ static void sort_resent(struct spm_fs *fs)
 		if (r->slot < SPM_SLOTS && row)
 			undo(fs, r->slot, row->how);
 		if (r->slot < SPM_SLOTS && is_poison(fs, r)) {
-			d->state->hold[r->slot].stage = SPM_STAGE_FREE;
 			*p = r->next;
 			free(r);
 			atomic_fetch_sub(&fs->takeover.left, 1);
@@ -216,6 +215,50 @@ static void sort_resent(struct spm_fs *fs)
 	fs->takeover.last = p;
 }
 
+static void forget_name(struct spm_fs *fs, uint32_t slot);
+
+static bool is_matched(const struct spm_fs *fs, uint32_t slot)
+{
+	return fs->takeover.matched[slot / 64] >> slot % 64 & 1;
+}
+
+/* Works once more on the request in a slot, whose answer nobody may wait for. */
+static void run_again(struct spm_fs *fs, uint32_t slot)
+{
+	const struct fuse_in_header *h = spm_desk_buffer(&fs->desks, slot);
+	size_t len = h->len;
+
+	if (len < sizeof(*h) || len > SPM_WIRE_BUFSIZE)
+		return; /* damaged */
+	spm_desk_reading(spm_self);
+	memcpy(spm_self->buf, h, len);
+	*spm_self->desk = fs->desks.desk[slot];
+	spm_desk_begin(spm_self);
+	spm_state_barrier();
+	fs->desks.state->hold[slot].stage = SPM_STAGE_FREE;
+	spm_session_answer(fs, spm_self, len);
+}
+
+/*
+ * A request that does not come again though it was not answered: its client was killed, and the kernel gave it up
+ * between FUSE_NOTIFY_RESEND and our reading it. It may have begun, which is as good as if the client had been killed
+ * a moment later; but what it counted is the kernel's no more, and half a rename is nobody's. Nothing has been served
+ * since its worker died, so what it was working on is as it was.
+ */
+static void give_up(struct spm_fs *fs, uint32_t i)
+{
+	struct spm_desks *d = &fs->desks;
+	const struct spm_repeat_row *row = spm_repeat_row(d->state->hold[i].opcode);
+
+	if (!row || d->state->hold[i].stage != SPM_STAGE_WAITING || is_matched(fs, i) || d->desk[i].blame >= BLAME_EIO)
+		return;
+	undo(fs, i, row->how);
+	if (row->how & SPM_REPEAT_FINISH && (d->desk[i].begun || d->state->hold[i].opcode == FUSE_RELEASE))
+		run_again(fs, i);
+	else if (row->how & SPM_REPEAT_NAME)
+		forget_name(fs, i);
+}
+
 /* Without RESEND: the requests themselves are lost, but who waits for them is known. */
 static void give_up_held(struct spm_fs *fs)
 {
@@ -223,20 +266,30 @@ static void give_up_held(struct spm_fs *fs)
 
 	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
 		const struct fuse_in_header *h = spm_desk_buffer(d, i);
-		const struct spm_repeat_row *row = spm_repeat_row(d->state->hold[i].opcode);
+		const struct spm_hold *hold = &d->state->hold[i];
+		const struct spm_repeat_row *row = spm_repeat_row(hold->opcode);
 		uint64_t unique = d->desk[i].unique;
 
-		if (!is_left(d, i) || (d->state->hold[i].stage == SPM_STAGE_READING && !h->len))
+		if (!is_left(d, i) || (hold->stage == SPM_STAGE_READING && !h->len))
 			continue;
-		if (d->state->hold[i].stage == SPM_STAGE_READING) {
-			row = NULL;
+		if (hold->stage == SPM_STAGE_READING) { /* read, and not looked at yet */
 			unique = h->unique;
-			if (h->opcode == FUSE_FORGET || h->opcode == FUSE_BATCH_FORGET)
-				continue;
+			row = spm_repeat_row(h->opcode);
+		}
+		if (!unique || (row && row->how & SPM_REPEAT_LOST))
+			continue;
+		/* half a rename is nobody's, and a file stays open until its release is counted */
+		if (row && row->how & SPM_REPEAT_FINISH && hold->stage == SPM_STAGE_WAITING && d->desk[i].blame < BLAME_EIO &&
+		    (d->desk[i].begun || hold->opcode == FUSE_RELEASE)) {
+			run_again(fs, i);
+			continue;
 		}
 		/* ENOENT: it had been answered after all, and what it counted stands */
-		if (unique && !answer_eio(fs, unique) && row)
-			undo(fs, i, row->how);
+		if (answer_eio(fs, unique) || hold->stage == SPM_STAGE_READING || !row)
+			continue;
+		undo(fs, i, row->how);
+		if (row->how & SPM_REPEAT_NAME)
+			forget_name(fs, i);
 	}
 }
 
@@ -249,7 +302,7 @@ static void blame(struct spm_fs *fs)
 
 	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
 		if (!is_left(&fs->desks, i) || s->hold[i].stage != SPM_STAGE_HELD)
-			continue;
+			continue; /* (an answer that is being written is all done) */
 		fs->desks.desk[i].blame += points;
 		/* if this worker dies before it takes the request up, that is not the request's fault */
 		s->hold[i].stage = SPM_STAGE_WAITING;
@@ -296,6 +349,64 @@ static void tidy_slot(struct spm_fs *fs, uint32_t i)
 	spm_fresh_void(fs, h->nodeid);
 	if (desk->other)
 		spm_fresh_void(fs, desk->other);
+}
+
+/* -- names of which the kernel may remember the wrong thing -- */
+
+struct spm_stale_name {
+	struct spm_stale_name *next;
+	uint64_t parent;
+	char name[SPM_NAME_MAX + 1];
+};
+
+/* Where the name stands in a request, behind its header; 0: it has none. */
+static size_t name_offset(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_MKDIR:
+		return sizeof(struct fuse_mkdir_in);
+	case FUSE_MKNOD:
+		return sizeof(struct fuse_mknod_in);
+	case FUSE_LINK:
+		return sizeof(struct fuse_link_in);
+	case FUSE_CREATE:
+		return sizeof(struct fuse_create_in);
+	default: /* UNLINK, RMDIR, SYMLINK */
+		return 0;
+	}
+}
+
+/*
+ * A request on a name that ends without the kernel's hearing of its effect: what it caches of the name may be wrong for
+ * ever. Told to it later, when requests are served again, since it takes the directory's lock for that.
+ */
+static void forget_name(struct spm_fs *fs, uint32_t slot)
+{
+	const struct fuse_in_header *h = spm_desk_buffer(&fs->desks, slot);
+	size_t at = sizeof(*h) + name_offset(fs->desks.state->hold[slot].opcode), n;
+	struct spm_stale_name *s;
+
+	if (h->len <= at || h->len > SPM_WIRE_BUFSIZE)
+		return;
+	n = strnlen((const char *)h + at, h->len - at);
+	s = n && n <= SPM_NAME_MAX ? calloc(1, sizeof(*s)) : NULL;
+	if (!s)
+		return;
+	s->parent = h->nodeid;
+	memcpy(s->name, (const char *)h + at, n);
+	s->next = fs->takeover.stale;
+	fs->takeover.stale = s;
+}
+
+void spm_takeover_tell(struct spm_fs *fs)
+{
+	while (fs->takeover.stale) {
+		struct spm_stale_name *s = fs->takeover.stale;
+
+		fs->takeover.stale = s->next;
+		(void)fuse_lowlevel_notify_inval_entry(fs->se, s->parent, s->name, strlen(s->name));
+		free(s);
+	}
 }
 
 struct survey {
@@ -365,15 +476,15 @@ static void tidy(struct spm_fs *fs)
 		if (!is_left(d, i))
 			continue;
 		tidy_slot(fs, i);
-		if (!(fs->takeover.matched[i / 64] >> i % 64 & 1))
-			d->state->hold[i].stage = SPM_STAGE_FREE;
+		if (!is_matched(fs, i))
+			spm_desk_clear(d, i);
 	}
 	survey(fs);
 }
 
 int spm_takeover_run(struct spm_fs *fs)
 {
-	int rc;
+	int rc, resend;
 
 	if (!spm_takeover_needed(fs->desks.state)) {
 		/* the last one died before it answered INIT: there is nothing else to go on with */
@@ -388,15 +499,18 @@ int spm_takeover_run(struct spm_fs *fs)
 	if (rc)
 		return rc;
 	mark_orphans(fs);
-	rc = send_resend(fs);
-	fs->desks.state->resend = !rc;
-	if (rc)
+	resend = send_resend(fs);
+	fs->desks.state->resend = !resend;
+	if (resend)
 		give_up_held(fs);
 	else
 		rc = read_resent(fs);
-	if (rc && rc != -ENOSYS && rc != -EINVAL)
+	if (rc)
 		return rc;
 	sort_resent(fs);
+	for (uint32_t i = 0; !resend && i < SPM_SLOTS; i++)
+		if (is_left(&fs->desks, i))
+			give_up(fs, i);
 	tidy(fs);
 	return 0;
 }
@@ -428,7 +542,7 @@ ssize_t spm_takeover_next(struct spm_fs *fs, struct spm_thread *t)
 	spm_state_barrier();
 	/* from here on this desk is the one that counts */
 	if (r->slot < SPM_SLOTS)
-		fs->desks.state->hold[r->slot].stage = SPM_STAGE_FREE;
+		spm_desk_clear(&fs->desks, r->slot);
 	n = (ssize_t)r->len;
 	free(r);
 	return n;

@@ -25,11 +25,13 @@
  * A kernel without FUSE_NOTIFY_RESEND (before Linux 6.9) sends nothing again: what was in hand gets EIO.
  */
 struct spm_recovered;
+struct spm_stale_name;
 
 struct spm_takeover {
 	pthread_mutex_t lock; /* guards the list; a leaf */
 	struct spm_recovered *first, **last;
 	atomic_uint left; /* in the list */
+	struct spm_stale_name *stale; /* names that the kernel is to be told of */
 	uint64_t matched[SPM_SLOTS / 64]; /* slots whose request is in the list */
 };
 
@@ -50,6 +52,8 @@ int spm_takeover_run(struct spm_fs *fs);
 
 /* The next repeated request into the thread's buffer: its length; 0: none left. */
 ssize_t spm_takeover_next(struct spm_fs *fs, struct spm_thread *t);
+/* Once requests are served again: tells the kernel of names that it may remember wrongly. May wait for clients. */
+void spm_takeover_tell(struct spm_fs *fs);
 void spm_takeover_destroy(struct spm_takeover *to);
 
 #endif

@@ -59,16 +59,32 @@ static int keep_or_compare(struct spm_fs *fs, const struct iovec *iov, int count
 	return 0;
 }
 
+static ssize_t send(int fd, const struct iovec *iov, int count)
+{
+	const struct fuse_out_header *h = iov[0].iov_base;
+	ssize_t n;
+
+	if (!h->unique) /* a notification */
+		return writev(fd, iov, count);
+	spm_fault("reply");
+	spm_desk_answering(true);
+	n = writev(fd, iov, count);
+	if (n < 0 && errno == ENOENT) {
+		/* nobody waits for it: what the request has counted is taken back next */
+		spm_desk_answering(false);
+		errno = ENOENT;
+	}
+	return n;
+}
+
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct spm_fs *fs = userdata;
 	size_t total = 0;
 	int rc;
 
-	if (fs->init.done) {
-		spm_fault("reply");
-		return writev(fd, iov, count);
-	}
+	if (fs->init.done)
+		return send(fd, iov, count);
 	spm_wire_reply(iov, count, &fs->init, !fs->opts->no_passthrough);
 	rc = fs->init.done ? keep_or_compare(fs, iov, count) : 0;
 	if (!rc)
@@ -176,15 +192,46 @@ static void probe_leases(struct spm_fs *fs)
 		feature_off(&fs->leases, "%s: whatever was mapped directly stays direct", strerror(-rc));
 }
 
+static void keep_found(struct spm_found *to, const struct spm_feature *from)
+{
+	to->on = from->on;
+	memcpy(to->why, from->why, sizeof(to->why));
+}
+
+static void take_found(struct spm_feature *to, const struct spm_found *from)
+{
+	to->on = from->on;
+	memcpy(to->why, from->why, sizeof(to->why));
+	to->why[sizeof(to->why) - 1] = '\0';
+}
+
+/* Once: a worker that found another result, for want of memory perhaps, would mix modes that must not be mixed. */
+static void probe(struct spm_fs *fs)
+{
+	struct spm_state *s = fs->desks.state;
+
+	_Static_assert(sizeof(s->leases.why) == sizeof(fs->leases.why), "the same text");
+	if (s->probed) {
+		take_found(&fs->passthrough, &s->passthrough);
+		take_found(&fs->leases, &s->leases);
+		return;
+	}
+	probe_passthrough(fs);
+	probe_leases(fs);
+	keep_found(&s->passthrough, &fs->passthrough);
+	keep_found(&s->leases, &fs->leases);
+	spm_state_barrier();
+	s->probed = 1;
+}
+
 void spm_worker_ready(struct spm_fs *fs)
 {
-	bool first = fs->desks.generation == 1;
+	bool first = !fs->desks.state->probed;
 	struct spm_word w = { .kind = SPM_WORD_READY, .value = fs->desks.generation, .pid = getpid() };
 	int fd = fs->ready_fd, rc;
 
 	fs->ready_fd = -1;
-	probe_passthrough(fs);
-	probe_leases(fs);
+	probe(fs);
 	if (first)
 		fs->desks.state->resend = !fs->opts->no_resend && fs->init.agreed & SPM_FUSE_HAS_RESEND;
 	/* a restriction that the user did not ask for is told where the mount was asked for */
