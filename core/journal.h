@@ -4,8 +4,8 @@
 
 #include "core/util.h"
 
-/* Whether what is written to @fd goes to systemd's journal, line by line; a line may have its level in front then,
- * "<6>", see sd-daemon(3). The keeper uses this too, so it needs nothing but libc. */
+/* Whether what is written to @fd goes to systemd's journal, line by line; a line may have its level in front,
+ * "<6>", then: sd-daemon(3). The keeper uses this too, so it needs nothing but libc. */
 bool spm_journal_reads(int fd);
 
 #endif

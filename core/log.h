@@ -8,10 +8,9 @@
 enum spm_log_level { SPM_LOG_ERR = 3, SPM_LOG_WARNING = 4, SPM_LOG_INFO = 6, SPM_LOG_DEBUG = 7 };
 
 /*
- * The log goes to stderr, which may be systemd's journal, until spm_log_to_syslog() is called. One event is one line,
- * "MOUNTPOINT: EVENT: how", with the EVENTs start, recover, crash, takeover, upgrade and end.
- * SPMFS_LOG=debug|info|warning|err in the
- * environment sets the lowest level that is shown (default: info).
+ * The log goes to stderr, which may be systemd's journal, until spm_log_to_syslog() is called. One event is
+ * one line, "MOUNTPOINT: EVENT: how", with the EVENTs start, recover, crash, takeover, upgrade and end.
+ * SPMFS_LOG=debug|info|warning|err in the environment sets the lowest level that is shown (default: info).
  * The sink is the one piece of state outside the context struct: syslog(3) keeps its own as well.
  */
 void spm_log_init(void);

@@ -19,8 +19,8 @@ void spm_keeper_say(const struct spm_keeper *k, enum spm_keeper_level level, con
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (k->foreground) {
-		n = k->journal ? snprintf(line, sizeof(line), "<%d>%s\n", (int)level, text) :
-			snprintf(line, sizeof(line), "spmfs: %s\n", text);
+		n = k->journal ? snprintf(line, sizeof(line), "<%d>%s\n", (int)level, text)
+			       : snprintf(line, sizeof(line), "spmfs: %s\n", text);
 		n = (int)write(2, line, (size_t)n);
 		return;
 	}

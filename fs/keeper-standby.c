@@ -259,8 +259,9 @@ void spm_keeper_standby_died(struct spm_keeper *k, int status, bool known)
 		spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the standby was killed by SIG%s; starting another",
 			       k->mountpoint, spm_keeper_signal(WTERMSIG(status)));
 	else if (was_ready)
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the standby ended with status %d; starting another",
-			       k->mountpoint, known ? WEXITSTATUS(status) : 0);
+		spm_keeper_say(k, SPM_SAY_ERR,
+			       "%s: crash: the standby ended with status %d; starting another", k->mountpoint,
+			       known ? WEXITSTATUS(status) : 0);
 	k->standby_fails = was_ready ? 0 : k->standby_fails + 1;
 	k->standby_quick = quick ? k->standby_quick + 1 : 0;
 	if (was_ready && k->standby_quick < QUICK_MAX) {

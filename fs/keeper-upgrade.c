@@ -28,8 +28,8 @@ static void answer(struct spm_keeper *k, enum spm_word_kind kind, const char *te
 void spm_keeper_upgrade_refuse(struct spm_keeper *k, const char *why)
 {
 	if (k->upgrade.phase != SPM_UPGRADE_NONE)
-		spm_keeper_say(k, SPM_SAY_ERR, "%s: upgrade: %s was refused: %s", k->mountpoint, k->upgrade.program,
-			       why);
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: upgrade: %s was refused: %s", k->mountpoint,
+			       k->upgrade.program, why);
 	answer(k, SPM_WORD_REFUSED, why);
 	spm_keeper_drop_party(&k->next, false);
 	spm_keeper_drop_party(&k->next_spare, true);
@@ -127,7 +127,8 @@ void spm_keeper_hear_next(struct spm_keeper *k)
 static const char *why_ended(int status, char *text, size_t size)
 {
 	if (WIFSIGNALED(status))
-		snprintf(text, size, "SIG%s killed it before it could take over", spm_keeper_signal(WTERMSIG(status)));
+		snprintf(text, size, "SIG%s killed it before it could take over",
+			 spm_keeper_signal(WTERMSIG(status)));
 	else if (WEXITSTATUS(status) == SPM_PARTY_NOT_RUN)
 		snprintf(text, size, "it cannot be run; the log of the mount says why");
 	else

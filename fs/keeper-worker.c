@@ -81,7 +81,8 @@ static void took_over(struct spm_keeper *k, pid_t pid)
 {
 	uint64_t ms = (spm_clock_ns() - k->state->death_ns) / 1000000;
 
-	spm_keeper_say(k, SPM_SAY_INFO, "%s: takeover: worker %d serves, %llu ms after the death of the last one",
+	spm_keeper_say(k, SPM_SAY_INFO,
+		       "%s: takeover: worker %d serves, %llu ms after the death of the last one",
 		       k->mountpoint, pid, (unsigned long long)ms);
 	spm_keeper_notify(k, "STATUS=%s serves, %u restarts", k->mountpoint, k->state->restarts);
 }
@@ -187,9 +188,9 @@ static void restart_after_crash(struct spm_keeper *k, int status, bool known, ui
 	spm_keeper_forget_worker(k);
 	if (crash_loop(k, when)) {
 		spm_keeper_say(k, SPM_SAY_ERR,
-			       "%s: crash: %d workers died in %u s without serving a request, the last one %s, "
-			       "in hand: %s; giving up. The region '%s' stays: umount -l %s, then mount with "
-			       "-o recover",
+			       "%s: crash: %d workers died in %u s without serving a request, the last one "
+			       "%s, in hand: %s; giving up. The region '%s' stays: umount -l %s, then mount "
+			       "with -o recover",
 			       k->mountpoint, SPM_CRASH_DEATHS, (unsigned int)(SPM_CRASH_NS / SPM_SECOND_NS), why,
 			       hand, k->name, k->mountpoint);
 		spm_keeper_end(k, SPM_END_ABANDON);

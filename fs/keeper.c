@@ -251,7 +251,8 @@ static void begin(struct spm_keeper *k)
 		spm_keeper_want_worker(k);
 		return;
 	}
-	spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the keeper died; %d is the keeper now", k->mountpoint, getpid());
+	spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the keeper died; %d is the keeper now", k->mountpoint,
+		       getpid());
 	spm_keeper_notify(k, "MAINPID=%d", getpid());
 	spm_keeper_adopt_worker(k);
 }

@@ -208,7 +208,8 @@ static bool still_there(const struct wanted *w, const char *path)
 
 	/* in another namespace the same name may be another mount's */
 	if (!w->dev)
-		return !statfs(path, &sf) && sf.f_type == NSFS_MAGIC && !stat(path, &st) && st.st_ino == w->ns;
+		return !statfs(path, &sf) && sf.f_type == NSFS_MAGIC && !stat(path, &st) &&
+		       st.st_ino == w->ns;
 	return !statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW, 0, &sx) &&
 	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == w->dev;
 }

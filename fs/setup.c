@@ -147,7 +147,8 @@ static int reopen_region(struct setup *s)
 				s->o->name);
 	s->mount.flags |= SPM_MOUNT_REOPENED | SPM_MOUNT_PINNED | (r.clean ? SPM_MOUNT_CLEAN : 0);
 	if (!r.clean)
-		spm_log(SPM_LOG_INFO, "%s: recover: the region '%s', left by servers that died, is taken over",
+		spm_log(SPM_LOG_INFO,
+			"%s: recover: the region '%s', left by servers that died, is taken over",
 			s->o->mountpoint, s->o->name);
 	return 0;
 }

@@ -389,7 +389,8 @@ static int succeed_keeper(struct spm_standby *s)
 
 	if (count_keeper_death(s->state)) {
 		spm_log(SPM_LOG_ERR,
-			"%s: crash: the keeper died %d times in %u s: giving up; the worker serves on until it ends",
+			"%s: crash: the keeper died %d times in %u s: giving up; the worker serves on until "
+			"it ends",
 			s->opts->mountpoint, KEEPER_DEATHS, (unsigned int)(KEEPER_DEATH_NS / 1000000000u));
 		return -ELOOP;
 	}
@@ -438,7 +439,8 @@ static int hear(struct spm_standby *s, int *status)
 		rc = succeed_keeper(s);
 		if (rc) {
 			if (rc != -ELOOP)
-				spm_log(SPM_LOG_ERR, "%s: crash: the keeper died, and no other can be started: %s",
+				spm_log(SPM_LOG_ERR,
+					"%s: crash: the keeper died, and no other can be started: %s",
 					s->opts->mountpoint, strerror(-rc));
 			return 1;
 		}

@@ -242,8 +242,8 @@ void spm_worker_ready(struct spm_fs *fs)
 		spm_log(SPM_LOG_WARNING, "cannot tell the keeper that the mount is ready: %s", strerror(-rc));
 	close(fd);
 	if (first)
-		spm_log(SPM_LOG_INFO, "%s: start: %s, passthrough %s%s", fs->opts->mountpoint, fs->opts->source_text,
-			fs->passthrough.on ? "on" : "off: ", fs->passthrough.why);
+		spm_log(SPM_LOG_INFO, "%s: start: %s, passthrough %s%s", fs->opts->mountpoint,
+			fs->opts->source_text, fs->passthrough.on ? "on" : "off: ", fs->passthrough.why);
 }
 
 int spm_worker_note_map_xattr(struct spm_fs *fs)

@@ -190,7 +190,8 @@ static char *read_all(int fd)
 static void control_error(const char *mount, const char *name, int err)
 {
 	if (ctl_is_dead(err))
-		ctl_error("%s: its server is gone, its files may not be: umount -l %s, then mount it as before with -o recover",
+		ctl_error("%s: its server is gone, its files may not be: umount -l %s, then mount it as "
+			  "before with -o recover",
 			  mount, mount);
 	else if (err == EACCES || err == EPERM)
 		ctl_error("%s/.spm/%s: %s; run it as root", mount, name, strerror(err));

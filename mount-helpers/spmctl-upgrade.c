@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmctl upgrade: another program serves a live mount from now on. The keeper does it (fs/keeper-upgrade.c). */
+/* spmctl upgrade: another program serves a live mount from now on. fs/keeper-upgrade.c does it. */
 #include "config.h"
 
 #include "fs/handover.h"
@@ -33,8 +33,8 @@ static const char *usual_program(char path[static PATH_MAX])
 }
 
 /*
- * The program's absolute path, not resolved any further: through a link that the next package moves, the keeper
- * finds whatever is installed then. What can be told from outside is told here, the rest by the keeper.
+ * The program's absolute path, not resolved any further: through a link that the next package moves, the
+ * keeper finds whatever is installed then. The keeper tells what cannot be told from outside.
  */
 static bool find_program(const char *given, char path[static PATH_MAX])
 {
@@ -47,8 +47,9 @@ static bool find_program(const char *given, char path[static PATH_MAX])
 		return false;
 	}
 	if (stat(path, &st)) {
-		ctl_error("%s: %s; %s", path, strerror(errno), given ? "give the path of an spmfs program" :
-			  "spmfs is not installed there: name the program with --binary");
+		ctl_error("%s: %s; %s", path, strerror(errno),
+			  given ? "give the path of an spmfs program"
+				: "spmfs is not installed there: name the program with --binary");
 		return false;
 	}
 	if (!S_ISREG(st.st_mode)) {
@@ -56,7 +57,8 @@ static bool find_program(const char *given, char path[static PATH_MAX])
 		return false;
 	}
 	if (access(path, X_OK)) {
-		ctl_error("%s: cannot be executed (%s); chmod +x it, or move it off a noexec mount", path, strerror(errno));
+		ctl_error("%s: cannot be executed (%s); chmod +x it, or move it off a noexec mount", path,
+			  strerror(errno));
 		return false;
 	}
 	return true;
@@ -65,7 +67,8 @@ static bool find_program(const char *given, char path[static PATH_MAX])
 /* The name goes into a path, and comes from a mount that need not be one of root's. */
 static bool is_name(const char *name)
 {
-	size_t n = name ? strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") : 0;
+	static const char known[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	size_t n = name ? strspn(name, known) : 0;
 
 	return n && !name[n] && n <= 64 && name[0] != '.';
 }
@@ -73,13 +76,16 @@ static bool is_name(const char *name)
 static void unreachable(const char *point, const char *path)
 {
 	if (errno == ENOENT)
-		ctl_error("%s: there is no %s: a mount made in a user namespace cannot be upgraded, and one made in "
-			  "another mount namespace only there", point, path);
+		ctl_error("%s: there is no %s: a mount made in a user namespace cannot be upgraded, and one "
+			  "made in another mount namespace only there",
+			  point, path);
 	else if (errno == ECONNREFUSED)
-		ctl_error("%s: its keeper is gone, so nothing can be upgraded or restarted; umount it and mount it with "
-			  "-o recover", point);
+		ctl_error("%s: its keeper is gone, so nothing can be upgraded or restarted; umount it and "
+			  "mount it with -o recover",
+			  point);
 	else if (errno == EAGAIN)
-		ctl_error("%s: its keeper did not answer in %d s; the system log may say why", point, ANSWER_SECONDS);
+		ctl_error("%s: its keeper did not answer in %d s; the system log may say why", point,
+			  ANSWER_SECONDS);
 	else
 		ctl_error("%s: cannot reach the keeper at %s: %s", point, path, strerror(errno));
 }
@@ -94,7 +100,8 @@ static int reach_keeper(const char *point, const char *name)
 	spm_auto_close int fd = -1;
 
 	if (!is_name(name)) {
-		ctl_error("%s: its name is not one that spmfs gives; this is no mount made by spmfs(8)", point);
+		ctl_error("%s: its name is not one that spmfs gives; this is no mount made by spmfs(8)",
+			  point);
 		return -1;
 	}
 	snprintf(addr.sun_path, sizeof(addr.sun_path), RUN_DIR "/%s.sock", name);
@@ -107,8 +114,8 @@ static int reach_keeper(const char *point, const char *name)
 		return -1;
 	}
 	if (peer.uid) {
-		ctl_error("%s: who listens at %s is not root (uid %u), so it is not asked", point, addr.sun_path,
-			  (unsigned int)peer.uid);
+		ctl_error("%s: who listens at %s is not root (uid %u), so it is not asked", point,
+			  addr.sun_path, (unsigned int)peer.uid);
 		return -1;
 	}
 	return spm_steal_fd(&fd);
@@ -117,11 +124,13 @@ static int reach_keeper(const char *point, const char *name)
 static void no_answer(const char *point, int rc)
 {
 	if (rc == -EAGAIN)
-		ctl_error("%s: no answer within %d s; spmctl status shows what serves, the system log what happened", point,
-			  ANSWER_SECONDS);
+		ctl_error("%s: no answer within %d s; spmctl status shows what serves, the system log what "
+			  "happened",
+			  point, ANSWER_SECONDS);
 	else
-		ctl_error("%s: its keeper ended the connection without an answer; spmctl status shows what serves, the "
-			  "system log what happened", point);
+		ctl_error("%s: its keeper ended the connection without an answer; spmctl status shows what "
+			  "serves, the system log what happened",
+			  point);
 }
 
 /* Asks the keeper and waits. CTL_DONE with the answer in @w; else it is told. */
@@ -137,7 +146,8 @@ static int ask(const char *point, const char *name, const char *program, struct 
 	}
 	*w = (struct spm_word){ .kind = SPM_WORD_UPGRADE };
 	if (len >= sizeof(w->text)) {
-		ctl_error("%s: a path of more than %zu bytes cannot be passed on", program, sizeof(w->text) - 1);
+		ctl_error("%s: a path of more than %zu bytes cannot be passed on", program,
+			  sizeof(w->text) - 1);
 		return CTL_FAILED;
 	}
 	memcpy(w->text, program, len + 1);

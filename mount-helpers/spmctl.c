@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmctl: shows what spmfs mounts hold and what could back one, and has them upgraded. One file per subcommand. */
+/* spmctl: shows what spmfs mounts hold, what could back one, and upgrades them. One file per subcommand. */
 #include "config.h"
 
 #include "mount-helpers/spmctl.h"
@@ -31,9 +31,12 @@ static const struct {
 	enum ctl_option bit;
 	const char *help;
 } options[] = {
-	{ { "json", no_argument, NULL, 'j' }, CTL_OPT_JSON, "  --json         print JSON (sizes are numbers of bytes)" },
-	{ { "human", no_argument, NULL, 'u' }, CTL_OPT_HUMAN, "  -u, --human    print sizes in units instead of bytes" },
-	{ { "binary", required_argument, NULL, 'b' }, CTL_OPT_BINARY, "  --binary PATH  the program (default: " SPM_SBINDIR "/spmfs)" },
+	{ { "json", no_argument, NULL, 'j' }, CTL_OPT_JSON,
+	  "  --json         print JSON (sizes are numbers of bytes)" },
+	{ { "human", no_argument, NULL, 'u' }, CTL_OPT_HUMAN,
+	  "  -u, --human    print sizes in units instead of bytes" },
+	{ { "binary", required_argument, NULL, 'b' }, CTL_OPT_BINARY,
+	  "  --binary PATH  the program (default: " SPM_SBINDIR "/spmfs)" },
 };
 
 static void command_help(const struct ctl_cmd *cmd)
@@ -69,7 +72,8 @@ int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opt
 	memset(opts, 0, sizeof(*opts));
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, cmd->options & CTL_OPT_HUMAN ? ":hu" : ":h", known, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, cmd->options & CTL_OPT_HUMAN ? ":hu" : ":h", known, NULL)) !=
+	       -1) {
 		switch (c) {
 		case 'h':
 			command_help(cmd);
@@ -84,8 +88,8 @@ int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opt
 			opts->binary = optarg;
 			break;
 		case ':':
-			ctl_error("%s: option '%s' needs a value; usage: spmctl %s %s", cmd->name, argv[optind - 1], cmd->name,
-				  cmd->args);
+			ctl_error("%s: option '%s' needs a value; usage: spmctl %s %s", cmd->name,
+				  argv[optind - 1], cmd->name, cmd->args);
 			return -1;
 		default:
 			ctl_error("%s: unknown option '%s'; usage: spmctl %s %s", cmd->name, argv[optind - 1],

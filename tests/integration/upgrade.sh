@@ -183,6 +183,21 @@ if [ "$(spm_feature direct_supported)" = 1 ]; then
 else
 	skip "another reply to INIT: refused" "no passthrough that could be left out"
 fi
+# The same, where passthrough makes no difference: the mark of it is in the state.
+ok "the state has another answer to INIT" "$top_builddir/tests/progs/damage" "$MNT" head init
+refused "one that would answer INIT otherwise" "INIT" "$SPMFS"
+ok "the state has its answer to INIT again" "$top_builddir/tests/progs/damage" "$MNT" head init
+
+# One whose worker has no room for the shared memory, when the old one has ended already.
+if grep -qE '__(asan|tsan)_init' "$SPMFS"; then
+	skip "one whose worker cannot start: refused" "a sanitizer needs all of the address space"
+else
+	printf '#!/bin/sh\nulimit -v 1000000\nexec %q "$@"\n' "$programs/spmfs-new" >"$programs/small"
+	chmod 755 "$programs/small"
+	refused "one whose worker cannot start" "(Cannot allocate memory; the old program|before it could)" \
+		"$programs/small" other
+fi
+
 # What the worker in the meantime does is as if there were no upgrade.
 upgrade --binary "$programs/silent" "$MNT" &
 attempt=$!
@@ -235,7 +250,7 @@ chmod 777 /run/spmfs
 setpriv --reuid "$USER_A" --regid "$USER_A" --clear-groups \
 	"$top_builddir/tests/progs/impostor" listen /run/spmfs/upgraded.sock >"$SPM_TMP/listen" 2>&1 &
 pid=$!
-at_exit kill $pid
+at_exit eval "kill $pid 2>/dev/null"
 wait_until 5 test -S /run/spmfs/upgraded.sock
 says_no "a listener that is not root" 1 "is not root" "$SPMCTL" upgrade --binary "$SPMFS" "$MNT"
 kill $pid

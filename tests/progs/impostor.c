@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A program that is given to spmctl upgrade, and is not what it should be. The name under which it is called says how:
+ * A program that is given to spmctl upgrade, and is not what it should be. The name under which it is called says
+ * how:
  *
  *	silent		says nothing
  *	dies		ends at once
@@ -88,7 +89,8 @@ int main(int argc, char **argv)
 		wait_for_ever();
 	if (!strcmp(how, "dies"))
 		return 7;
-	if (argc < 2 || strncmp(argv[1], STANDBY, strlen(STANDBY)) || !spm_fds_parse(argv[1] + strlen(STANDBY), fd)) {
+	if (argc < 2 || strncmp(argv[1], STANDBY, strlen(STANDBY)) ||
+	    !spm_fds_parse(argv[1] + strlen(STANDBY), fd)) {
 		fprintf(stderr, "impostor: called in another way than a keeper calls its standby\n");
 		return 2;
 	}
