@@ -21,11 +21,12 @@
 /* Beside this program, which is so in a build tree, or else where it is installed. */
 static const char *usual_program(char path[static PATH_MAX])
 {
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - sizeof("/spmfs"));
+	static const char name[] = "/spmfs";
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - sizeof(name));
 
 	if (n > 0) {
 		path[n] = '\0';
-		strcpy(strrchr(path, '/'), "/spmfs");
+		memcpy(strrchr(path, '/'), name, sizeof(name));
 		if (!access(path, X_OK))
 			return path;
 	}
