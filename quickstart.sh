@@ -308,6 +308,10 @@ run_remove()
 	give_back_memory
 	while read -r file; do
 		rm -f -- "$file"
+		# a directory of our own; the others were there before, or may be of use to others
+		case $file in
+		*/spmfs/*) rmdir -- "${file%/*}" 2>/dev/null ;;
+		esac
 	done < <(cat "$state/files" 2>/dev/null)
 	if [ -s "$state/packages" ]; then
 		printf 'These packages stay; if nothing else needs them: apt-get remove %s\n' \
