@@ -2,7 +2,7 @@
 /*
  * Damages what a mount's worker left to the next one.
  *
- *	damage MOUNT record PATH FIELD	flips a bit in the inode record of a file: ino seq slice handle handle_len check
+ *	damage MOUNT record PATH FIELD	flips a bit in the inode record of a file: ino seq slice handle check
  *					flags nlookup opens backing
  *	damage MOUNT random SEED N	flips N bits of records that are in use, but the root's
  *	damage MOUNT desks SEED N	flips N bits of what threads noted of their requests, or of the requests
