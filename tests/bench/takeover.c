@@ -19,26 +19,82 @@
 
 /* ---- a worker that has much to take over ---- */
 
-/* Opens as many files as the scale says; their descriptors begin at *fds, which the caller frees. */
-static int open_files(struct bench *b, int **fds, int *opened)
-{
-	rlim_t want = (rlim_t)b->scale.open_files + 100;
-	struct rlimit rl = {.rlim_cur = want, .rlim_max = want};
-	char path[PATH_MAX], name[64];
+/* Processes that hold open files, since one may not have so many. */
+struct holders {
+	pid_t pid[64];
+	int count, files;
+	int go[2];   /* the holders end when the writing end is closed */
+	int told[2]; /* each sends one byte: 0, or an errno */
+};
 
-	*opened = 0;
-	*fds = calloc((size_t)b->scale.open_files, sizeof(**fds));
-	if (!*fds || setrlimit(RLIMIT_NOFILE, &rl))
-		return bench_fail(b, -errno, "cannot have %d descriptors", b->scale.open_files);
-	for (int i = 0; i < b->scale.open_files; i++) {
+/* Opens files @from to @to, says so, and waits. Each is written and read then, to see that it still works. */
+static int hold_files(const struct bench *b, const struct holders *h, int from, int to)
+{
+	uint64_t word = 4711, back = 0;
+	char path[PATH_MAX], name[64], c = 0;
+	int fd, last = -1;
+
+	close(h->go[1]);
+	for (int i = from; i < to; i++) {
 		snprintf(name, sizeof(name), "inodes%d/f%d", i / BENCH_FILES_PER_DIR,
 			 i % BENCH_FILES_PER_DIR);
-		(*fds)[i] = open(path_in(path, bench_dir(b, SIDE_SPMFS), name), O_RDWR | O_CLOEXEC);
-		if ((*fds)[i] < 0)
-			return bench_fail(b, -errno, "cannot open %s", path);
-		(*opened)++;
+		fd = open(path_in(path, bench_dir(b, SIDE_SPMFS), name), O_RDWR | O_CLOEXEC);
+		if (fd < 0) {
+			c = (char)errno;
+			break;
+		}
+		last = fd;
 	}
-	return 0;
+	if (write(h->told[1], &c, 1) != 1 || c)
+		return 1;
+	while (read(h->go[0], &c, 1) < 0 && errno == EINTR)
+		;
+	return pwrite(last, &word, sizeof(word), 0) != sizeof(word) ||
+	       pread(last, &back, sizeof(back), 0) != sizeof(back) || back != word;
+}
+
+/* As many files as the scale says, or as processes of this one's limit can hold. */
+static int open_files(struct bench *b, struct holders *h)
+{
+	struct rlimit rl;
+	int each, rc = 0;
+	char c = 0;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) || pipe2(h->go, O_CLOEXEC) || pipe2(h->told, O_CLOEXEC))
+		return bench_fail(b, -errno, "cannot prepare processes");
+	rl.rlim_cur = rl.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &rl);
+	each = rl.rlim_max > 20000 ? 19900 : (int)rl.rlim_max - 100;
+	fflush(NULL);
+	while (h->files < b->scale.open_files && h->count < 64 && !rc) {
+		int to = h->files + each < b->scale.open_files ? h->files + each : b->scale.open_files;
+		pid_t pid = fork();
+
+		if (!pid)
+			_exit(hold_files(b, h, h->files, to));
+		if (pid < 0)
+			return bench_fail(b, -errno, "cannot start a process that holds files");
+		h->pid[h->count++] = pid;
+		if (read(h->told[0], &c, 1) != 1 || c)
+			rc = bench_fail(b, -c, "cannot open %d files", b->scale.open_files);
+		h->files = to;
+	}
+	return rc;
+}
+
+/* Lets them look at a file each, and end. */
+static int end_holders(struct bench *b, struct holders *h)
+{
+	int rc = 0, status;
+
+	close(h->go[1]);
+	for (int i = 0; i < h->count; i++)
+		if (waitpid(h->pid[i], &status, 0) != h->pid[i] || status)
+			rc = bench_fail(b, UNFIT, "an open file does not work after the takeover");
+	close(h->go[0]);
+	close(h->told[0]);
+	close(h->told[1]);
+	return rc;
 }
 
 /* From the signal to the answer to a question that only a worker can answer, in ms. */
@@ -61,46 +117,32 @@ static int time_takeover(struct bench *b, double *value)
 	return 0;
 }
 
-/* All that was open is still open, and works. */
-static int files_work(struct bench *b, const int *fds, int n)
-{
-	int64_t open_now = server_stat(&b->server, "open_direct") + server_stat(&b->server, "open_mirror");
-	uint64_t word = 4711, back = 0;
-
-	if (open_now != n)
-		return bench_fail(b, UNFIT, "%d files are open, the new worker knows of %lld", n,
-				  (long long)open_now);
-	for (int i = 0; i < n; i += n / 100 + 1)
-		if (pwrite(fds[i], &word, sizeof(word), 0) != sizeof(word) ||
-		    pread(fds[i], &back, sizeof(back), 0) != sizeof(back) || back != word)
-			return bench_fail(b, UNFIT, "an open file does not work after the takeover: %s",
-					  strerror(errno));
-	return 0;
-}
-
 static int takeover_sample(struct bench *b, enum side side, double *value)
 {
-	int rc, rc2, *fds = NULL, n = 0;
-	int64_t known = 0;
+	struct holders h = {.go = {-1, -1}, .told = {-1, -1}};
+	int64_t known = 0, still = 0;
+	int rc, rc2;
 
 	(void)side;
 	rc = bench_inodes_make(b);
 	if (!rc)
-		rc = open_files(b, &fds, &n);
+		rc = open_files(b, &h);
 	if (!rc) {
 		known = server_stat(&b->server, "inodes_known");
 		rc = time_takeover(b, value);
 	}
 	server_find(&b->server, bench_dir(b, SIDE_SPMFS));
 	if (!rc)
-		rc = files_work(b, fds, n);
-	for (int i = 0; i < n; i++)
-		close(fds[i]);
-	free(fds);
+		still = server_stat(&b->server, "open_direct") + server_stat(&b->server, "open_mirror");
+	rc2 = end_holders(b, &h);
+	rc = rc ? rc : rc2;
+	if (!rc && still < h.files)
+		rc = bench_fail(b, UNFIT, "%d files are open, the new worker knows of %lld", h.files,
+				(long long)still);
 	if (!rc && known < b->scale.inodes / 2)
 		rc = bench_fail(b, UNFIT, "only %lld of %d inodes remembered: did somebody drop caches?",
 				(long long)known, b->scale.inodes);
-	bench_note(b, "%lld inodes known, %d files open", (long long)known, n);
+	bench_note(b, "%lld inodes known, %lld files open", (long long)known, (long long)still);
 	rc2 = bench_inodes_remove(b);
 	return rc ? rc : rc2;
 }

@@ -34,6 +34,7 @@ variant "worker, served writes" size=500M -k "$many"
 variant "worker, lazy commit" map=direct,commit=lazy -k "$many"
 variant "worker, mirror" map=mirror -k "$many"
 variant "worker, no passthrough" nopassthrough -k "$many"
+variant "worker, killed before it serves" map=direct -k "$few" --burst
 variant "worker, SIGSEGV" map=direct -k "$few" --signal SEGV
 variant "standby" map=direct -k "$few" --whom standby
 variant "keeper" map=direct -k "$few" --whom keeper

@@ -6,11 +6,10 @@
  *	killrun [-S] [-n PROCESSES] [-s SECONDS] [-k KILLS] [-r SEED] [--whom worker|standby|keeper] [--signal NAME]
  *	        [--burst] [--upgrade COMMAND] [--no-touch] [--clean] TESTED REFERENCE
  *
- * TESTED is a spmfs mount, REFERENCE a tmpfs. -k KILLS are spread over the time (0: none). --burst kills some new
- * servers before they have answered anything. --upgrade runs the command instead of a kill, with the
- * mount in $KILLRUN_MOUNT. -S leaves out suid and
- * sgid bits of regular files, --clean removes everything in the end. Status 0: nothing went wrong;
- * 1: something did; 2: it could not be tried.
+ * TESTED is a spmfs mount, REFERENCE a tmpfs; both are empty. -k KILLS are spread over the time (0: none).
+ * --burst kills some new servers before they have answered anything. --upgrade runs the command instead of a
+ * kill, with the mount in $KILLRUN_MOUNT. -S leaves out suid and sgid bits of regular files, --clean removes
+ * everything in the end. Status 0: nothing went wrong; 1: something did; 2: it could not be tried.
  */
 #include "tests/progs/killrun.h"
 
