@@ -152,7 +152,9 @@ int spm_desk_take(struct spm_desks *d, struct spm_thread *t)
 
 	pthread_mutex_lock(&d->lock);
 	for (i = 0; i < SPM_SLOTS; i++)
-		if (!(d->taken[i / 64] >> i % 64 & 1) && d->state->hold[i].stage == SPM_STAGE_FREE)
+		/* of a slot that nobody took, it may be cleared at this moment: see spm_desk_clear() */
+		if (!(d->taken[i / 64] >> i % 64 & 1) &&
+		    __atomic_load_n(&d->state->hold[i].stage, __ATOMIC_ACQUIRE) == SPM_STAGE_FREE)
 			break;
 	if (i < SPM_SLOTS)
 		d->taken[i / 64] |= UINT64_C(1) << i % 64;
@@ -230,9 +232,10 @@ void spm_desk_answering(bool yes)
 
 void spm_desk_clear(struct spm_desks *d, uint32_t slot)
 {
-	d->state->hold[slot].stage = SPM_STAGE_FREE;
 	/* more threads may have been at work then than ever will be again */
 	madvise(d->buffers + (size_t)slot * SPM_BUFFER_STRIDE, SPM_BUFFER_STRIDE, MADV_REMOVE);
+	/* last: a thread that finds the slot free reads a request into its buffer at once */
+	__atomic_store_n(&d->state->hold[slot].stage, SPM_STAGE_FREE, __ATOMIC_RELEASE);
 }
 
 void spm_begin(uint64_t a, uint64_t b, uint64_t other)
