@@ -11,7 +11,7 @@ SPM_LIMIT=$((${SPM_KILL_SECONDS:-60} + 240))
 
 seconds=${SPM_KILL_SECONDS:-60}
 # a server that is slowed down by a sanitizer takes longer to start
-kills=${SPM_KILLS:-$((500 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))}
+kills=${SPM_KILLS:-$((seconds * 25 / 3 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))}
 
 kill_mount map=direct
 # shellcheck disable=SC2086
