@@ -222,6 +222,15 @@ static bool is_matched(const struct spm_fs *fs, uint32_t slot)
 	return fs->takeover.matched[slot / 64] >> slot % 64 & 1;
 }
 
+/* A death while a thread took a request up leaves two slots with it, see spm_takeover_next(). */
+static bool is_other_slots(const struct spm_fs *fs, uint32_t slot)
+{
+	for (uint32_t i = 0; i < SPM_SLOTS; i++)
+		if (i != slot && is_matched(fs, i) && fs->desks.desk[i].unique == fs->desks.desk[slot].unique)
+			return true;
+	return false;
+}
+
 /* Works once more on the request in a slot, whose answer nobody may wait for. */
 static void run_again(struct spm_fs *fs, uint32_t slot)
 {
@@ -250,7 +259,8 @@ static void give_up(struct spm_fs *fs, uint32_t i)
 	struct spm_desks *d = &fs->desks;
 	const struct spm_repeat_row *row = spm_repeat_row(d->state->hold[i].opcode);
 
-	if (!row || d->state->hold[i].stage != SPM_STAGE_WAITING || is_matched(fs, i) || d->desk[i].blame >= BLAME_EIO)
+	if (!row || d->state->hold[i].stage != SPM_STAGE_WAITING || is_matched(fs, i) || d->desk[i].blame >= BLAME_EIO ||
+	    is_other_slots(fs, i))
 		return;
 	undo(fs, i, row->how);
 	if (row->how & SPM_REPEAT_FINISH && (d->desk[i].begun || d->state->hold[i].opcode == FUSE_RELEASE))
