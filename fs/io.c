@@ -108,13 +108,27 @@ void spm_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 		fuse_reply_buf(req, t->io_buf, (size_t)n);
 }
 
+/* True: an earlier worker came to the end of this request, and here is its answer. */
+static bool answer_done(fuse_req_t req)
+{
+	uint64_t n;
+	int rc;
+
+	if (!spm_was_done(&rc, &n))
+		return false;
+	if (rc)
+		spm_reply_rc(req, rc);
+	else
+		fuse_reply_write(req, (size_t)n);
+	return true;
+}
+
 void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	struct spm_inode *rec;
 	ssize_t n = -1;
-	uint64_t done;
 	int rc;
 
 	(void)fi;
@@ -122,13 +136,8 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		spm_control_write(req, ino, buf, size);
 		return;
 	}
-	if (spm_was_done(&rc, &done)) {
-		if (rc)
-			spm_reply_rc(req, rc);
-		else
-			fuse_reply_write(req, (size_t)done);
+	if (answer_done(req))
 		return;
-	}
 	rc = data_fd(spm_fs_of(req), ino, &rec, &fd);
 	if (!rc) {
 		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
@@ -202,19 +211,13 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 	spm_auto_fd struct spm_fd from = SPM_FD_NONE, to = SPM_FD_NONE;
 	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
-	uint64_t done = 0;
 	ssize_t n = 0;
 	int rc;
 
 	(void)fi_in;
 	(void)fi_out;
-	if (spm_was_done(&rc, &done)) {
-		if (rc)
-			spm_reply_rc(req, rc);
-		else
-			fuse_reply_write(req, (size_t)done);
+	if (answer_done(req))
 		return;
-	}
 	rc = spm_control_is(in) || spm_control_is(out) ? -EOPNOTSUPP : data_fd(fs, in, &rec, &from);
 	if (!rc)
 		rc = data_fd(fs, out, &rec, &to);
