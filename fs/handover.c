@@ -3,11 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+
+#define KEEPER_BYTE    1 /* of the state; a worker's is the one before */
+#define KEEPER_GONE_NS UINT64_C(1000000000)
 
 void spm_fds_format(const int fd[static SPM_FDS], char text[static SPM_FDS_TEXT])
 {
@@ -143,6 +147,22 @@ pid_t spm_worker_locked(int state_fd)
 	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 
 	return fcntl(state_fd, F_GETLK, &l) || l.l_type == F_UNLCK ? 0 : l.l_pid;
+}
+
+int spm_keeper_lock(int state_fd)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = KEEPER_BYTE, .l_len = 1 };
+	uint64_t end = spm_clock_ns() + KEEPER_GONE_NS;
+
+	while (fcntl(state_fd, F_SETLK, &l)) {
+		if (errno != EAGAIN && errno != EACCES)
+			return -errno;
+		/* of one that dies, the sockets may be closed a moment before this descriptor is */
+		if (spm_clock_ns() > end)
+			return -EBUSY;
+		poll(NULL, 0, 1);
+	}
+	return 0;
 }
 
 uint64_t spm_clock_ns(void)

@@ -56,6 +56,10 @@ int spm_worker_lock(int state_fd) SPM_MUST_CHECK;
 /* Its pid; 0: no worker runs. */
 pid_t spm_worker_locked(int state_fd);
 
+
+/* The keeper holds one as well. -EBUSY: another keeper lives, and goes on to. */
+int spm_keeper_lock(int state_fd) SPM_MUST_CHECK;
+
 uint64_t spm_clock_ns(void);
 
 #endif

@@ -47,6 +47,9 @@ bool spm_keeper_start_party(struct spm_keeper *k, struct spm_party *p, const cha
 	if (!pid) {
 		k->fd[SPM_FD_TALK] = pair[1];
 		setpgid(0, 0);
+		/* the keeper may die before it has noted it */
+		if (p == &k->standby)
+			k->state->standby_pid = getpid();
 		exec_party(k, program, ns);
 	}
 	close(pair[1]);

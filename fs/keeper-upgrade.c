@@ -219,13 +219,14 @@ void spm_keeper_upgrade_done(struct spm_keeper *k)
 
 	snprintf(text, sizeof(text), "%s -> %s, takeover %llu ms", k->standby.version, k->next.version,
 		 (unsigned long long)(spm_clock_ns() - k->state->death_ns) / 1000000);
+	/* first: if this process dies, whoever finds its own number here is the one that follows it */
+	k->state->standby_pid = k->next.pid;
 	spm_keeper_drop_party(&k->standby, true);
 	k->standby = k->next;
 	k->next = (struct spm_party){ .talk = -1 };
 	spm_keeper_drop_party(&k->spare, true);
 	k->spare = k->next_spare;
 	k->next_spare = (struct spm_party){ .talk = -1 };
-	k->state->standby_pid = k->standby.pid;
 	memcpy(k->upgraded, k->upgrade.program, sizeof(k->upgraded));
 	k->program = k->upgraded;
 	k->upgrade.phase = SPM_UPGRADE_NONE;

@@ -24,14 +24,14 @@ static bool connection_ended(const struct spm_keeper *k)
 
 void spm_keeper_ask_worker(struct spm_keeper *k, struct spm_party *p)
 {
-	struct spm_word w = { .kind = SPM_WORD_START };
+	struct spm_word w = { .kind = SPM_WORD_START, .value = k->state->generation + 1 };
 
 	k->wanted = false;
 	k->worker.phase = SPM_WORKER_ASKED;
 	k->worker.since_ns = spm_clock_ns();
 	k->worker.failed[0] = '\0';
 	k->unread_ns = 0;
-	k->state->generation++;
+	k->state->generation = w.value;
 	spm_state_barrier();
 	/* a standby that is gone is found out as such, and another one asked then */
 	(void)spm_word_send(p->talk, &w, -1);

@@ -107,6 +107,8 @@ static int own_process(struct spm_keeper *k)
 		sigaddset(&set, signals[i]);
 	}
 	sigprocmask(SIG_SETMASK, &set, NULL);
+	if (spm_keeper_lock(k->fd[SPM_FD_STATE]) == -EBUSY)
+		return -EBUSY;
 	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (k->signal_fd < 0)
 		return -errno;

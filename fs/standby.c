@@ -58,6 +58,12 @@ static void say_hello(struct spm_standby *s)
 	tell(s, w, -1);
 }
 
+/* Whether the keeper has made this process the standby: a program that an upgrade brings is not, before it is done. */
+static bool is_chosen(const struct spm_standby *s)
+{
+	return s->state->standby_pid == getpid();
+}
+
 /* In a fork of the standby, whose children are not this process's. */
 static void forget_children(struct spm_standby *s)
 {
@@ -143,10 +149,9 @@ static void worker_died(struct spm_standby *s)
 	tell(s, w, -1);
 }
 
-static void start_worker(struct spm_standby *s)
+static void start_worker(struct spm_standby *s, uint32_t generation)
 {
 	struct spm_word w = { .kind = SPM_WORD_STARTED };
-	uint32_t generation;
 	pid_t pid;
 
 	if (s->worker) {
@@ -156,7 +161,6 @@ static void start_worker(struct spm_standby *s)
 	/* from now on the region changes */
 	if (spm_region_mark(s->fd[SPM_FD_META], false))
 		spm_log(SPM_LOG_WARNING, "%s: cannot mark the region as in use: %m", s->opts->mountpoint);
-	generation = s->state->generation;
 	pid = fork();
 	if (!pid) {
 		/* if this process was killed meanwhile, the keeper may have asked another one */
@@ -189,7 +193,8 @@ static bool stand_by(struct spm_standby *s)
 		rc = spm_word_take(s->fd[SPM_FD_TALK], &w, NULL);
 	} while (!rc && w.kind != SPM_WORD_STEP_IN);
 	prctl(PR_SET_NAME, "spmfs-standby", 0, 0, 0);
-	return !rc;
+	/* or the keeper has died when it was about to say so */
+	return !rc || is_chosen(s);
 }
 
 /* Nothing depends on it, so that it may fail. Returns in the spare, too, when that steps in. */
@@ -387,6 +392,10 @@ static int succeed_keeper(struct spm_standby *s)
 	int pair[2], rc = 0;
 	pid_t pid;
 
+	/* goes on over exec */
+	rc = spm_keeper_lock(s->fd[SPM_FD_STATE]);
+	if (rc == -EBUSY)
+		return rc;
 	if (count_keeper_death(s->state)) {
 		spm_log(SPM_LOG_ERR,
 			"%s: crash: the keeper died %d times in %u s: giving up; the worker serves on until "
@@ -404,6 +413,7 @@ static int succeed_keeper(struct spm_standby *s)
 		close(s->fd[SPM_FD_TALK]);
 		s->fd[SPM_FD_TALK] = pair[1];
 		forget_children(s);
+		s->state->standby_pid = getpid();
 		return 0;
 	}
 	close(pair[1]);
@@ -425,7 +435,7 @@ static int hear(struct spm_standby *s, int *status)
 	int rc = spm_word_take(s->fd[SPM_FD_TALK], &w, NULL);
 
 	if (!rc && w.kind == SPM_WORD_START) {
-		start_worker(s);
+		start_worker(s, w.value);
 	} else if (!rc && w.kind == SPM_WORD_END) {
 		*status = end(s, &w);
 		return 1;
@@ -436,6 +446,8 @@ static int hear(struct spm_standby *s, int *status)
 			return 1;
 		}
 		*status = SPM_EXIT_FAILED;
+		if (!is_chosen(s))
+			return 1;
 		rc = succeed_keeper(s);
 		if (rc) {
 			if (rc != -ELOOP)

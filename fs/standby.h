@@ -28,7 +28,7 @@
 
 enum spm_word_kind {
 	/* keeper to standby */
-	SPM_WORD_START = 1, /* fork a worker; the generation is in the state */
+	SPM_WORD_START = 1, /* fork a worker; value: its generation, unless the state has another one by then */
 	SPM_WORD_STEP_IN,   /* to the spare: be the standby from now on */
 	SPM_WORD_END,       /* value: enum spm_end; pid: the worker if one runs. Unmount, clean up, exit */
 	/* standby to keeper */

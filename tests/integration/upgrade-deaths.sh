@@ -1,0 +1,86 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The keeper dies during an upgrade, at different times of it: one keeper, one standby, one worker and one spare are
+# left, and serve.
+set -u
+SPM_LIMIT=200
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+
+# By its name: asking the mount would be a request to the worker.
+named()
+{
+	local p
+	for p in $(spm_servers); do
+		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != "$1" ] || printf '%s\n' "$p"
+	done
+}
+
+# How many of each, in the order of their names.
+kinds()
+{
+	local p
+	for p in $(spm_servers); do
+		cat "/proc/$p/comm"
+	done 2>/dev/null | sort | uniq -c | awk '{ printf "%s %s ", $2, $1 }'
+}
+one_of_each="spmfs-keeper 1 spmfs-spare 1 spmfs-standby 1 spmfs-worker 1 "
+
+# With nothing of the attempt left: whoever waits in a script ends when that has become the program.
+settled()
+{
+	[ "$(kinds)" = "$one_of_each" ] && ! pgrep -f "^/bin/sh $SPM_TMP/slow" >/dev/null
+}
+
+other_keeper()
+{
+	local now
+	now=$(named spmfs-keeper) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+
+printf '#!/bin/sh\nsleep 2\nexec "%s" "$@"\n' "$SPMFS" >"$SPM_TMP/slow"
+chmod +x "$SPM_TMP/slow"
+
+spm_need_mount mem:64M name=deaths
+echo content >"$MNT/f"
+(cd "$MNT" && while [ ! -e "$SPM_TMP/stop" ]; do
+	mkdir d && echo x >d/f && mv d/f d/g && rm d/g && rmdir d || exit 1
+done) 2>"$SPM_TMP/load.err" &
+load=$!
+wait_until 5 settled
+
+# while the new program loads, and when its worker takes over
+for delay in 1 2.00 2.02 2.04 2.06; do
+	keeper=$(named spmfs-keeper)
+	timeout 30 "$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
+	client=$!
+	sleep "$delay"
+	kill -KILL "$keeper"
+	wait "$client"
+	ok "keeper killed after $delay s: there is another" wait_until 10 other_keeper "$keeper"
+	# the second and third keeper came at once where there were any
+	sleep 1.5
+	ok "$delay s: one keeper, standby, spare and worker" wait_until 10 settled
+	is "$delay s: those" "$(kinds)" "$one_of_each"
+	pid=$(named spmfs-worker)
+	sleep 1
+	is "$delay s: the worker is left alone" "$(named spmfs-worker)" "$pid"
+	is "$delay s: which serves" "$(timeout 10 cat "$MNT/f")" content
+	is "$delay s: and is known by the keeper's name" "$(spm_feature keeper_pid)" "$(named spmfs-keeper)"
+done
+ok "after all of that an upgrade works" timeout 30 "$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT"
+ok "one keeper, standby, spare and worker" wait_until 10 settled
+keeper=$(named spmfs-keeper)
+kill -KILL "$keeper"
+ok "the keeper is killed: the new standby follows it" wait_until 10 other_keeper "$keeper"
+ok "one keeper, standby, spare and worker again" wait_until 10 settled
+
+touch "$SPM_TMP/stop"
+ok "clients go on through all of it" wait "$load"
+is "without an error" "$(cat "$SPM_TMP/load.err")" ""
+umount "$MNT"
+ok "all of them end with the mount" wait_until 15 spm_no_servers
+unset "SPM_MOUNTS[$MNT]"
+is "nothing is left in /run" "$(find /run/spmfs -mindepth 1 2>/dev/null)" ""
+
+spm_done
