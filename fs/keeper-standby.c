@@ -180,7 +180,7 @@ static void of_worker(struct spm_keeper *k, const struct spm_word *w, int pidfd)
 	if (w->kind == SPM_WORD_DIED && w->pid == k->worker.pid && w->pid) {
 		spm_keeper_worker_died(k, (int)w->value, true);
 	} else if (w->kind == SPM_WORD_FAILED) {
-		memcpy(k->worker.failed, w->text, sizeof(w->text));
+		spm_keeper_hear_failed(k, w);
 		spm_keeper_worker_died(k, 0, false);
 	}
 }

@@ -117,7 +117,7 @@ void spm_keeper_hear_next(struct spm_keeper *k)
 				 (int)sizeof(k->next.version) - 1, w.text);
 			k->upgrade.phase = SPM_UPGRADE_LOADED;
 		} else if (w.kind == SPM_WORD_FAILED) {
-			memcpy(k->worker.failed, w.text, sizeof(w.text));
+			spm_keeper_hear_failed(k, &w);
 			spm_keeper_worker_died(k, 0, false);
 		}
 		spm_cleanup_close(&pidfd);
@@ -195,7 +195,9 @@ bool spm_keeper_upgrade_death(struct spm_keeper *k, int status, bool known)
 
 	if (k->upgrade.phase != SPM_UPGRADE_YIELDING && k->upgrade.phase != SPM_UPGRADE_STARTING)
 		return false;
-	k->state->death_signal = known && WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
+	/* no request is to blame for what becomes of the new program's worker */
+	k->state->death_signal = k->upgrade.phase == SPM_UPGRADE_YIELDING && known && WIFSIGNALED(status) ?
+		(uint32_t)WTERMSIG(status) : 0;
 	k->state->death_hung = 0;
 	k->state->death_ns = spm_clock_ns();
 	if (k->upgrade.phase == SPM_UPGRADE_YIELDING && k->next.ready) {

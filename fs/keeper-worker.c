@@ -13,6 +13,7 @@
 #define NAMES_MAX      4
 #define ANY_LATENCY_US 2000000000 /* the kernel's PM_QOS_CPU_LATENCY_DEFAULT_VALUE */
 #define FORK_NS        (5 * SPM_SECOND_NS)
+#define RETRIES_NS     (30 * SPM_SECOND_NS) /* so long workers may fail to come up, one after another */
 #define START_NS       (10 * SPM_SECOND_NS) /* at least so long may a takeover last */
 
 static bool connection_ended(const struct spm_keeper *k)
@@ -30,6 +31,8 @@ void spm_keeper_ask_worker(struct spm_keeper *k, struct spm_party *p)
 	k->worker.phase = SPM_WORKER_ASKED;
 	k->worker.since_ns = spm_clock_ns();
 	k->worker.failed[0] = '\0';
+	k->worker.failed_errno = 0;
+	k->fails.retry_ns = 0;
 	k->unread_ns = 0;
 	k->state->generation = w.value;
 	spm_state_barrier();
@@ -80,10 +83,12 @@ void spm_keeper_forget_worker(struct spm_keeper *k)
 static void took_over(struct spm_keeper *k, pid_t pid)
 {
 	uint64_t ms = (spm_clock_ns() - k->state->death_ns) / 1000000;
+	char fails[48] = "";
 
-	spm_keeper_say(k, SPM_SAY_INFO,
-		       "%s: takeover: worker %d serves, %llu ms after the death of the last one",
-		       k->mountpoint, pid, (unsigned long long)ms);
+	if (k->fails.count)
+		snprintf(fails, sizeof(fails), " and %u that could not serve", k->fails.count);
+	spm_keeper_say(k, SPM_SAY_INFO, "%s: takeover: worker %d serves, %llu ms after the death of the last one%s",
+		       k->mountpoint, pid, (unsigned long long)ms, fails);
 	spm_keeper_notify(k, "STATUS=%s serves, %u restarts", k->mountpoint, k->state->restarts);
 }
 
@@ -102,20 +107,24 @@ static void worker_serves(struct spm_keeper *k, const struct spm_word *w)
 	} else {
 		took_over(k, w->pid);
 	}
+	k->fails = (struct spm_keeper_fails){ .count = 0 };
+}
+
+void spm_keeper_hear_failed(struct spm_keeper *k, const struct spm_word *w)
+{
+	memcpy(k->worker.failed, w->text, sizeof(w->text));
+	k->worker.failed_errno = w->value;
 }
 
 void spm_keeper_hear_worker(struct spm_keeper *k)
 {
 	struct spm_word w;
 
-	if (spm_word_take(k->fd[SPM_FD_READY], &w, NULL))
-		return;
-	if (w.kind == SPM_WORD_FAILED) {
-		memcpy(k->worker.failed, w.text, sizeof(w.text));
-		if (k->state->ready_generation)
-			spm_keeper_say(k, SPM_SAY_ERR, "%s: %s", k->mountpoint, w.text);
-	} else if (w.kind == SPM_WORD_READY && w.value == k->state->generation && !k->ending) {
-		worker_serves(k, &w);
+	while (!spm_word_take(k->fd[SPM_FD_READY], &w, NULL)) {
+		if (w.kind == SPM_WORD_FAILED && (!k->worker.pid || w.pid == k->worker.pid))
+			spm_keeper_hear_failed(k, &w);
+		else if (w.kind == SPM_WORD_READY && w.value == k->state->generation && !k->ending)
+			worker_serves(k, &w);
 	}
 }
 
@@ -169,10 +178,66 @@ static bool crash_loop(struct spm_keeper *k, uint64_t now)
 	return k->deaths == SPM_CRASH_DEATHS && now - k->death_ns[0] <= SPM_CRASH_NS;
 }
 
+static void abandon(struct spm_keeper *k, const char *why)
+{
+	spm_keeper_say(k, SPM_SAY_ERR,
+		       "%s: crash: %s; giving up. The region '%s' stays: umount -l %s, then mount with -o recover",
+		       k->mountpoint, why, k->name, k->mountpoint);
+	spm_keeper_end(k, SPM_END_ABANDON);
+}
+
+/*
+ * It never served: no crash of a worker, for what it lacked (memory, a process, descriptors) may be there soon. Only
+ * damage to what it takes over stays.
+ */
+static void failed_to_start(struct spm_keeper *k, int status, bool known)
+{
+	static const uint16_t pause_ms[] = { 0, 10, 100, 1000 };
+	struct spm_keeper_fails *f = &k->fails;
+	uint64_t now = spm_clock_ns();
+	char why[SPM_WORD_TEXT], line[SPM_WORD_TEXT + 96];
+	bool final = k->worker.failed_errno == EPROTO;
+
+	if (k->worker.failed[0])
+		snprintf(why, sizeof(why), "%s", k->worker.failed);
+	else if (known)
+		snprintf(why, sizeof(why), "it ended with status %d", WEXITSTATUS(status));
+	else
+		snprintf(why, sizeof(why), "it died of an unknown cause");
+	/* of one that has run, requests that were in hand before are noted by now, those still in hand are its own */
+	if (k->worker.pid)
+		k->state->death_signal = k->state->death_hung = 0;
+	spm_keeper_forget_worker(k);
+	if (!f->count)
+		f->since_ns = now;
+	if (final || now - f->since_ns > RETRIES_NS) {
+		snprintf(line, sizeof(line), "no worker can serve (%u tried): %s", f->count + 1, why);
+		abandon(k, line);
+		return;
+	}
+	if (strcmp(f->why, why)) {
+		spm_keeper_say(k, SPM_SAY_ERR, "%s: takeover: a worker cannot serve: %s; trying again",
+			       k->mountpoint, why);
+		memcpy(f->why, why, sizeof(f->why));
+	}
+	f->retry_ns = now + pause_ms[f->count < SPM_ARRAY_SIZE(pause_ms) ? f->count :
+					SPM_ARRAY_SIZE(pause_ms) - 1] * UINT64_C(1000000);
+	f->count++;
+}
+
+void spm_keeper_retry_worker(struct spm_keeper *k, uint64_t now)
+{
+	if (!k->fails.retry_ns || now < k->fails.retry_ns)
+		return;
+	k->fails.retry_ns = 0;
+	spm_keeper_want_worker(k);
+}
+
 static void restart_after_crash(struct spm_keeper *k, int status, bool known, uint64_t when)
 {
-	char why[96], hand[128], names[128];
+	char why[96], hand[128], names[128], line[400];
 	struct spm_state *st = k->state;
+	bool served = st->ready_generation == st->generation;
 
 	cause(k, status, known, why, sizeof(why));
 	snprintf(hand, sizeof(hand), "%s", in_hand(k, names, sizeof(names)));
@@ -182,18 +247,15 @@ static void restart_after_crash(struct spm_keeper *k, int status, bool known, ui
 	else
 		spm_keeper_say(k, SPM_SAY_ERR, "%s: crash: the worker died with the keeper; in hand: %s",
 			       k->mountpoint, hand);
-	st->death_signal = !known ? SIGKILL : WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : SIGABRT;
-	st->death_hung = k->worker.hung;
+	st->death_signal = !served ? 0 : !known ? SIGKILL : WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : SIGABRT;
+	st->death_hung = served && k->worker.hung;
 	st->death_ns = when;
 	spm_keeper_forget_worker(k);
 	if (crash_loop(k, when)) {
-		spm_keeper_say(k, SPM_SAY_ERR,
-			       "%s: crash: %d workers died in %u s without serving a request, the last one "
-			       "%s, in hand: %s; giving up. The region '%s' stays: umount -l %s, then mount "
-			       "with -o recover",
-			       k->mountpoint, SPM_CRASH_DEATHS, (unsigned int)(SPM_CRASH_NS / SPM_SECOND_NS), why,
-			       hand, k->name, k->mountpoint);
-		spm_keeper_end(k, SPM_END_ABANDON);
+		snprintf(line, sizeof(line),
+			 "%d workers died in %u s without serving a request, the last one %s, in hand: %s",
+			 SPM_CRASH_DEATHS, (unsigned int)(SPM_CRASH_NS / SPM_SECOND_NS), why, hand);
+		abandon(k, line);
 		return;
 	}
 	st->restarts++;
@@ -204,7 +266,10 @@ void spm_keeper_worker_died(struct spm_keeper *k, int status, bool known)
 {
 	static const int32_t any_latency = ANY_LATENCY_US;
 	uint64_t when = k->worker.gone_ns ? k->worker.gone_ns : spm_clock_ns();
+	bool served;
 
+	spm_keeper_hear_worker(k); /* its last words */
+	served = k->state->ready_generation == k->state->generation;
 	/* what it may have asked of the processors, and nobody takes back any more */
 	if (k->fd[SPM_FD_NOHALT] >= 0 && write(k->fd[SPM_FD_NOHALT], &any_latency, sizeof(any_latency)) < 0)
 		spm_keeper_say(k, SPM_SAY_ERR, "cpu_dma_latency: %m");
@@ -222,6 +287,8 @@ void spm_keeper_worker_died(struct spm_keeper *k, int status, bool known)
 		spm_keeper_end(k, SPM_END_UNMOUNT);
 	} else if (spm_keeper_upgrade_death(k, status, known)) {
 		return;
+	} else if (!served && !k->worker.hung && !(known && WIFSIGNALED(status))) {
+		failed_to_start(k, status, known);
 	} else if (known && WIFEXITED(status) && WEXITSTATUS(status) == SPM_WORKER_YIELDED) {
 		spm_keeper_say(k, SPM_SAY_INFO, "%s: worker %d ended as it was told; the next one takes over",
 			       k->mountpoint, k->worker.pid);

@@ -185,6 +185,8 @@ static int due_ms(const struct spm_keeper *k, uint64_t now)
 		earlier(&at, k->check_ns);
 	if (!k->standby.pid && k->standby_retry_ns)
 		earlier(&at, k->standby_retry_ns);
+	if (k->fails.retry_ns)
+		earlier(&at, k->fails.retry_ns);
 	if (k->upgrade.phase != SPM_UPGRADE_NONE || k->upgrade.client >= 0)
 		earlier(&at, k->upgrade.deadline_ns);
 	if (k->upgrade.phase == SPM_UPGRADE_LOADED && k->worker.phase == SPM_WORKER_SERVES)
@@ -203,6 +205,8 @@ static void on_time(struct spm_keeper *k)
 			spm_keeper_give_up(k, "the standby does not come to an end; unmount with umount -l");
 		return;
 	}
+	spm_keeper_retry_worker(k, now);
+	now = spm_clock_ns(); /* not before whatever that has begun */
 	spm_keeper_watch(k, now);
 	spm_keeper_upgrade_step(k, now);
 }

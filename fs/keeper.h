@@ -43,6 +43,15 @@ struct spm_keeper_worker {
 	bool hung;         /* killed for that */
 	bool nobodys;      /* not a child of this process nor of the standby: how it ends nobody will know */
 	char failed[SPM_WORD_TEXT]; /* why it could not serve */
+	uint32_t failed_errno;      /* the same as a number, if there is one */
+};
+
+/* Workers that never served, one after another: what they lack may be there a moment later. */
+struct spm_keeper_fails {
+	unsigned int count;
+	uint64_t since_ns; /* the first of them */
+	uint64_t retry_ns; /* when the next one is asked for; 0: none waits for that */
+	char why[SPM_WORD_TEXT]; /* the last, which has been logged */
 };
 
 enum spm_upgrade_phase {
@@ -79,6 +88,7 @@ struct spm_keeper {
 	uint64_t standby_retry_ns;      /* not before; 0: not at all, until it is needed */
 
 	struct spm_keeper_worker worker;
+	struct spm_keeper_fails fails;
 	bool wanted; /* a worker has to be started as soon as there is a standby */
 	uint64_t death_ns[SPM_CRASH_DEATHS];
 	unsigned int deaths;
@@ -119,8 +129,11 @@ void spm_keeper_kill_worker(struct spm_keeper *k, int sig);
 /* @pidfd, owned from now on, may be -1. */
 void spm_keeper_worker_started(struct spm_keeper *k, pid_t pid, int pidfd);
 void spm_keeper_hear_worker(struct spm_keeper *k);
+void spm_keeper_hear_failed(struct spm_keeper *k, const struct spm_word *w);
 /* With the status of waitpid(2), or @known false. */
 void spm_keeper_worker_died(struct spm_keeper *k, int status, bool known);
+/* The one that did not come up is asked for again, if it is time. */
+void spm_keeper_retry_worker(struct spm_keeper *k, uint64_t now);
 /* Looks whether it still answers; at @now, if it is time for that. */
 void spm_keeper_watch(struct spm_keeper *k, uint64_t now);
 /* Takes over from a keeper that has died. */

@@ -106,7 +106,7 @@ static int run_worker(struct spm_standby *s)
 				     .ready_fd = s->fd[SPM_FD_WORKER],
 				     .reopened = s->mount.flags & SPM_MOUNT_REOPENED,
 				     .nohalt = s->nohalt };
-	struct spm_word failed = { .kind = SPM_WORD_FAILED };
+	struct spm_word failed = { .kind = SPM_WORD_FAILED, .pid = getpid() };
 	struct spm_error e = { "" };
 
 	join_cgroup(s);
@@ -149,6 +149,14 @@ static void worker_died(struct spm_standby *s)
 	tell(s, w, -1);
 }
 
+static void tell_failed(struct spm_standby *s, const char *what, int error)
+{
+	struct spm_word w = { .kind = SPM_WORD_FAILED, .value = (uint32_t)error };
+
+	snprintf(w.text, sizeof(w.text), "%s: %s", what, strerror(error));
+	tell(s, w, -1);
+}
+
 static void start_worker(struct spm_standby *s, uint32_t generation)
 {
 	struct spm_word w = { .kind = SPM_WORD_STARTED };
@@ -169,13 +177,20 @@ static void start_worker(struct spm_standby *s, uint32_t generation)
 		exit(run_worker(s));
 	}
 	if (pid < 0) {
-		w = (struct spm_word){ .kind = SPM_WORD_FAILED };
-		snprintf(w.text, sizeof(w.text), "cannot fork: %s", strerror(errno));
-		tell(s, w, -1);
+		tell_failed(s, "cannot fork", errno);
 		return;
 	}
 	s->worker = pid;
 	s->worker_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (s->worker_fd < 0) {
+		int error = errno;
+
+		/* how it ends would never be known */
+		kill(pid, SIGKILL);
+		reap(s);
+		tell_failed(s, "cannot watch a worker", error);
+		return;
+	}
 	w.pid = pid;
 	tell(s, w, s->worker_fd);
 }
@@ -219,12 +234,16 @@ static void make_spare(struct spm_standby *s)
 		return;
 	}
 	close(pair[1]);
-	if (w.pid > 0) {
+	if (w.pid > 0)
+		s->spare_fd = (int)syscall(SYS_pidfd_open, w.pid, 0);
+	if (s->spare_fd >= 0) {
 		s->spare = w.pid;
 		s->spare_since_ns = spm_clock_ns();
 		s->spare_next_ns = 0;
-		s->spare_fd = (int)syscall(SYS_pidfd_open, w.pid, 0);
 		tell(s, w, pair[0]);
+	} else if (w.pid > 0) {
+		kill(w.pid, SIGKILL);
+		waitpid(w.pid, NULL, 0);
 	}
 	close(pair[0]);
 }

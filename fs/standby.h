@@ -39,7 +39,7 @@ enum spm_word_kind {
 	SPM_WORD_SPARE,     /* pid of a fork of it that waits to step in; with its socket as SCM_RIGHTS */
 	/* worker to keeper */
 	SPM_WORD_READY,     /* value: generation; text: what the user of mount(8) should know, or empty */
-	SPM_WORD_FAILED,    /* text: why it cannot serve; it exits then */
+	SPM_WORD_FAILED,    /* pid; text: why it cannot serve; it exits then. value: errno, EPROTO if no other can either */
 	/* spmctl to keeper, on the control socket, and the one answer to it */
 	SPM_WORD_UPGRADE,   /* text: absolute path of spmfs, in the mount namespace that comes as SCM_RIGHTS */
 	SPM_WORD_DONE,      /* text: from what to what, and how long it took. REFUSED: why not */

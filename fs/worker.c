@@ -451,7 +451,9 @@ int spm_worker_main(struct spm_worker_args *a)
 	if (rc) {
 		spm_log(SPM_LOG_ERR, "%s: the worker cannot %s: %s", a->opts->mountpoint,
 			fs && fs->desks.generation > 1 ? "take over" : "start", strerror(-rc));
-		snprintf(w.text, sizeof(w.text), "cannot set up the server: %s", strerror(-rc));
+		w.value = (uint32_t)-rc;
+		snprintf(w.text, sizeof(w.text), rc == -EPROTO ? "the state in shared memory is damaged, or of another version (%s)" :
+			 "cannot set up the server: %s", strerror(-rc));
 		spm_word_send(a->ready_fd, &w, -1);
 		return 1;
 	}
