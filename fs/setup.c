@@ -65,6 +65,22 @@ static int go(struct setup *s, int ns)
 	return setns(ns, CLONE_NEWNS) ? spm_fail(s->err, -errno, "cannot change the mount namespace: %m") : 0;
 }
 
+/* Whether the keeper will be able to start a standby anew: in a fork, since there is no way back. */
+static bool can_exec(const struct setup *s)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (!pid) {
+		spm_auto_close int ns = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+		_exit(ns < 0 || setns(ns, CLONE_NEWNS) || access(s->program, X_OK));
+	}
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return pid < 0 || !status;
+}
+
 /* Everything that is only reachable from the host's namespace. */
 static int open_host(struct setup *s)
 {
@@ -80,6 +96,8 @@ static int open_host(struct setup *s)
 	rc = spm_shared_programs(s->program, &s->fd[SPM_FD_KEEPER], s->err);
 	if (rc)
 		return rc;
+	if (!can_exec(s))
+		s->mount.flags |= SPM_MOUNT_NO_EXEC;
 	s->bdi_fd = open("/sys/class/bdi", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	spm_nohalt_open(&s->nohalt, s->o->nohalt);
 	s->fd[SPM_FD_NOHALT] = s->nohalt.fd;

@@ -186,6 +186,9 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 	fprintf(out, "writes %s\n", fs->served_writes ? "served" : "plain");
 	fprintf(out, "restart on%s\n", st->resend ? "" :
 		": but requests in hand when the server dies fail with EIO (to send them again needs Linux 6.9)");
+	fprintf(out, "standby %s\n", st->mount.flags & SPM_MOUNT_NO_EXEC ?
+		"off: spmfs cannot be run in the mount namespace of process 1: once standby and spare were both killed, "
+		"a worker that dies is not followed by another" : "on");
 	fprintf(out, "keep %s\n", o->keep ? "on" : "off: umount gives the memory back");
 	if (st->mount.no_recover[0])
 		fprintf(out, "recover off: %.*s\n", (int)sizeof(st->mount.no_recover), st->mount.no_recover);

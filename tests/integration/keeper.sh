@@ -100,6 +100,18 @@ is "the new one is a keeper" "$(cat "/proc/$keeper/comm")" spmfs-keeper
 ok "as small as the first ($(status_of "$keeper" VmRSS) kB)" test "$(status_of "$keeper" VmRSS)" -lt 1024
 kill -KILL "$worker"
 is "and restarts the worker" "$(content)" content
+spare()
+{
+	named spmfs-spare
+}
+wait_until 10 is_named spmfs-spare
+worker=$(named spmfs-worker) last=$(spare)
+kill -KILL "$last"
+ok "the spare is killed: there is another" wait_until 5 eval '[ -n "$(spare)" ] && [ "$(spare)" != "$last" ]'
+last=$(spare)
+kill -KILL "$last"
+ok "at once again: there is another a little later" wait_until 5 eval '[ -n "$(spare)" ] && [ "$(spare)" != "$last" ]'
+is "for which no worker had to be started" "$(named spmfs-worker)" "$worker"
 
 kill -KILL "$(spm_feature keeper_pid)" "$(spm_feature worker_pid)"
 is "keeper and worker are killed at once" "$(content)" content
@@ -157,6 +169,14 @@ unset "SPM_MOUNTS[$MNT]"
 umount /run/spmfs/*.ns && rm -f /run/spmfs/*
 
 # No standby and no spare: the next one is started in the namespace of process 1.
+mkdir "$SPM_TMP/private"
+mount -t tmpfs private "$SPM_TMP/private"
+cp "$SPMFS" "$SPMFS-keeper" "$SPM_TMP/private"
+SPMFS=$SPM_TMP/private/spmfs spm_need_mount mem:16M
+like "a program that process 1 does not see: the mount says what that means" "$(spm_feature standby)" \
+	'^off: .*process 1: .*standby and spare'
+spm_umount
+umount -l "$SPM_TMP/private"
 cat >"$SPM_TMP/inside.sh" <<'END'
 set -u
 "$1" mem:16M "$2" || exit 1
@@ -165,6 +185,7 @@ feature()
 	sed -n "s/^$1 //p" "$2/.spm/features"
 }
 echo content >"$2/f"
+echo "standby $(feature standby "$2")"
 standby=$(feature standby_pid "$2")
 spare=$(grep -lx spmfs-spare /proc/[0-9]*/comm | head -n 1)
 spare=${spare#/proc/}
@@ -185,7 +206,8 @@ echo "left $(grep -lsx 'spmfs-.*' /proc/[0-9]*/comm | wc -l)"
 END
 mkdir "$SPM_TMP/pidns"
 told=$(unshare --pid --fork --kill-child --mount-proc bash "$SPM_TMP/inside.sh" "$SPMFS" "$SPM_TMP/pidns" 2>&1)
-like "standby and spare are killed: the keeper starts another" "$told" '^parent ([0-9]+) keeper ([0-9]+)'
+like "a program that process 1 sees" "$told" '(^|\n)?standby on'
+like "standby and spare are killed: the keeper starts another" "$told" 'parent ([0-9]+) keeper ([0-9]+)'
 is "as a child of its own" "${BASH_REMATCH[1]:-}" "${BASH_REMATCH[2]:-none}"
 like "from which the next worker comes" "$told" $'\ncontent\n'
 like "and which ends with the mount" "$told" $'\nleft 0$'
