@@ -40,6 +40,7 @@ void spm_keeper_accept(struct spm_keeper *k)
 {
 	struct ucred peer = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof(peer);
+	struct spm_caller *c = &k->caller[0];
 	int fd = accept4(k->fd[SPM_FD_CONTROL], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
@@ -49,8 +50,12 @@ void spm_keeper_accept(struct spm_keeper *k)
 		close(fd);
 		return;
 	}
-	k->upgrade.client = fd;
-	k->upgrade.deadline_ns = spm_clock_ns() + ASK_NS;
+	/* an unused one, or the one that has been silent for the longest */
+	for (int i = 1; i < SPM_CALLERS && c->fd >= 0; i++)
+		if (k->caller[i].fd < 0 || k->caller[i].deadline_ns < c->deadline_ns)
+			c = &k->caller[i];
+	spm_cleanup_close(&c->fd);
+	*c = (struct spm_caller){ .fd = fd, .deadline_ns = spm_clock_ns() + ASK_NS };
 }
 
 static void begin(struct spm_keeper *k, const struct spm_word *w, int ns)
@@ -69,22 +74,40 @@ static void begin(struct spm_keeper *k, const struct spm_word *w, int ns)
 	}
 }
 
-void spm_keeper_hear_client(struct spm_keeper *k)
+void spm_keeper_hear_caller(struct spm_keeper *k, struct spm_caller *c)
 {
-	struct spm_word w;
-	int ns, rc = spm_word_take(k->upgrade.client, &w, &ns);
+	struct spm_word w, busy = { .kind = SPM_WORD_REFUSED, .text = "another upgrade is under way" };
+	int ns = -1, rc = spm_word_take(c->fd, &w, &ns);
 
 	if (rc == -EAGAIN)
 		return;
 	if (!rc && w.kind == SPM_WORD_UPGRADE && k->upgrade.phase == SPM_UPGRADE_NONE) {
+		spm_cleanup_close(&k->upgrade.client);
+		k->upgrade.client = spm_steal_fd(&c->fd);
 		begin(k, &w, ns);
-	} else {
-		/* gone, or not one of ours; an upgrade that is under way goes on */
-		close(k->upgrade.client);
-		k->upgrade.client = -1;
+	} else if (!rc && w.kind == SPM_WORD_UPGRADE) {
+		(void)spm_word_send(c->fd, &busy, -1);
 	}
-	if (!rc)
-		spm_cleanup_close(&ns);
+	spm_cleanup_close(&ns);
+	spm_cleanup_close(&c->fd);
+	c->fd = -1;
+}
+
+void spm_keeper_drop_client(struct spm_keeper *k)
+{
+	/* the upgrade goes on */
+	spm_cleanup_close(&k->upgrade.client);
+	k->upgrade.client = -1;
+}
+
+void spm_keeper_drop_callers(struct spm_keeper *k, uint64_t now)
+{
+	for (int i = 0; i < SPM_CALLERS; i++) {
+		if (k->caller[i].fd < 0 || now < k->caller[i].deadline_ns)
+			continue;
+		close(k->caller[i].fd);
+		k->caller[i].fd = -1;
+	}
 }
 
 void spm_keeper_hear_next(struct spm_keeper *k)
@@ -163,10 +186,6 @@ void spm_keeper_upgrade_step(struct spm_keeper *k, uint64_t now)
 
 	switch (u->phase) {
 	case SPM_UPGRADE_NONE:
-		if (u->client >= 0 && late) {
-			close(u->client);
-			u->client = -1;
-		}
 		break;
 	case SPM_UPGRADE_LOADING:
 	case SPM_UPGRADE_LOADED:

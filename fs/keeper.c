@@ -19,7 +19,7 @@
 #define PAGE        4096ul
 #define STACK_BYTES (32 * 1024)
 #define EXIT_FAILED 32
-#define POLLED      8
+#define POLLED      8 /* and the callers */
 #define END_NS      (60 * SPM_SECOND_NS) /* writing back, unmounting and the grace periods have limits of their own */
 
 static struct spm_state *map_state(int fd)
@@ -187,8 +187,11 @@ static int due_ms(const struct spm_keeper *k, uint64_t now)
 		earlier(&at, k->standby_retry_ns);
 	if (k->fails.retry_ns)
 		earlier(&at, k->fails.retry_ns);
-	if (k->upgrade.phase != SPM_UPGRADE_NONE || k->upgrade.client >= 0)
+	if (k->upgrade.phase != SPM_UPGRADE_NONE)
 		earlier(&at, k->upgrade.deadline_ns);
+	for (int i = 0; i < SPM_CALLERS; i++)
+		if (k->caller[i].fd >= 0)
+			earlier(&at, k->caller[i].deadline_ns);
 	if (k->upgrade.phase == SPM_UPGRADE_LOADED && k->worker.phase == SPM_WORKER_SERVES)
 		at = now;
 	if (at == UINT64_MAX)
@@ -209,23 +212,26 @@ static void on_time(struct spm_keeper *k)
 	now = spm_clock_ns(); /* not before whatever that has begun */
 	spm_keeper_watch(k, now);
 	spm_keeper_upgrade_step(k, now);
+	spm_keeper_drop_callers(k, now);
 }
 
 static void turn(struct spm_keeper *k)
 {
-	struct pollfd p[POLLED] = {
+	struct pollfd p[POLLED + SPM_CALLERS] = {
 		{ .fd = k->signal_fd, .events = POLLIN },
 		{ .fd = k->standby.talk, .events = POLLIN },
 		{ .fd = k->next.talk, .events = POLLIN },
 		{ .fd = k->fd[SPM_FD_READY], .events = POLLIN },
 		{ .fd = k->worker.gone_ns ? -1 : k->worker.pidfd, .events = POLLIN },
-		{ .fd = k->upgrade.client < 0 ? k->fd[SPM_FD_CONTROL] : -1, .events = POLLIN },
+		{ .fd = k->fd[SPM_FD_CONTROL], .events = POLLIN },
 		{ .fd = k->upgrade.client, .events = POLLIN },
 		{ .fd = k->spare.talk },
 	};
 	int pidfd = k->worker.pidfd;
 
-	if (poll(p, POLLED, due_ms(k, spm_clock_ns())) > 0) {
+	for (int i = 0; i < SPM_CALLERS; i++)
+		p[POLLED + i] = (struct pollfd){ .fd = k->caller[i].fd, .events = POLLIN };
+	if (poll(p, SPM_ARRAY_SIZE(p), due_ms(k, spm_clock_ns())) > 0) {
 		if (p[3].revents)
 			spm_keeper_hear_worker(k);
 		if (p[4].revents && k->worker.pidfd == pidfd)
@@ -238,10 +244,13 @@ static void turn(struct spm_keeper *k)
 			spm_keeper_drop_party(&k->spare, true);
 		if (p[0].revents)
 			take_signals(k);
+		if (p[6].revents && k->upgrade.client == p[6].fd)
+			spm_keeper_drop_client(k);
+		for (int i = 0; i < SPM_CALLERS; i++)
+			if (p[POLLED + i].revents)
+				spm_keeper_hear_caller(k, &k->caller[i]);
 		if (p[5].revents)
 			spm_keeper_accept(k);
-		if (p[6].revents && k->upgrade.client == p[6].fd)
-			spm_keeper_hear_client(k);
 	}
 	if (!k->standby.pid && k->standby_retry_ns && spm_clock_ns() >= k->standby_retry_ns)
 		spm_keeper_start_standby(k);
@@ -271,6 +280,9 @@ int main(int argc, char **argv)
 				       .next_spare.talk = -1,
 				       .worker.pidfd = -1,
 				       .upgrade.client = -1 };
+
+	for (int i = 0; i < SPM_CALLERS; i++)
+		k.caller[i].fd = -1;
 	int rc;
 
 	if (!read_arguments(&k, argc, argv)) {

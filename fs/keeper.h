@@ -65,8 +65,15 @@ enum spm_upgrade_phase {
 struct spm_upgrade {
 	enum spm_upgrade_phase phase;
 	int client; /* who waits for the answer; -1: nobody */
-	uint64_t deadline_ns;
+	uint64_t deadline_ns; /* of the phase */
 	char program[SPM_WORD_TEXT];
+};
+
+/* Has connected to the control socket, and not said yet what it wants. */
+#define SPM_CALLERS 4
+struct spm_caller {
+	int fd; /* -1: unused */
+	uint64_t deadline_ns;
 };
 
 struct spm_keeper {
@@ -99,6 +106,7 @@ struct spm_keeper {
 	uint64_t received;
 
 	struct spm_upgrade upgrade;
+	struct spm_caller caller[SPM_CALLERS];
 
 	bool ending;
 	uint64_t end_ns;
@@ -155,7 +163,11 @@ void spm_keeper_give_up(struct spm_keeper *k, const char *why);
 
 /* -- fs/keeper-upgrade.c -- */
 void spm_keeper_accept(struct spm_keeper *k);
-void spm_keeper_hear_client(struct spm_keeper *k);
+void spm_keeper_hear_caller(struct spm_keeper *k, struct spm_caller *c);
+/* Who waits for an upgrade has nothing more to say: it is gone. */
+void spm_keeper_drop_client(struct spm_keeper *k);
+/* Those that say nothing. */
+void spm_keeper_drop_callers(struct spm_keeper *k, uint64_t now);
 void spm_keeper_hear_next(struct spm_keeper *k);
 /* With the status of waitpid(2). */
 void spm_keeper_next_died(struct spm_keeper *k, int status);

@@ -75,6 +75,43 @@ kill -KILL "$keeper"
 ok "the keeper is killed: the new standby follows it" wait_until 10 other_keeper "$keeper"
 ok "one keeper, standby, spare and worker again" wait_until 10 settled
 
+# ---- two at once, and those that say nothing ----
+
+"$top_builddir/tests/progs/impostor" connect /run/spmfs/deaths.sock &
+silent=$!
+at_exit kill "$silent"
+wait_until 5 grep -q deaths.sock /proc/net/unix
+start=$(spm_now_ms)
+ok "a client that says nothing: an upgrade works" timeout 30 "$SPMCTL" upgrade --binary "$SPMFS" "$MNT"
+ok "without waiting for that ($(($(spm_now_ms) - start)) ms)" [ $(($(spm_now_ms) - start)) -lt $((3000 * SPM_FACTOR)) ]
+
+loads()
+{
+	pgrep -f "^/bin/sh $SPM_TMP/slow" >/dev/null
+}
+
+second()
+{
+	timeout 30 "$SPMCTL" upgrade --binary "$SPMFS" "$MNT" >"$SPM_TMP/second" 2>&1 </dev/null
+	is "$1: refused" $? 1
+	like "$1: that says why" "$(cat "$SPM_TMP/second")" "not upgraded: another upgrade is under way"
+}
+
+timeout 30 "$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
+client=$!
+wait_until 5 loads
+second "a second upgrade"
+wait "$client"
+is "the first one is done" $? 0
+"$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
+client=$!
+wait_until 5 loads
+kill -KILL "$client"
+wait "$client" 2>/dev/null
+second "a second upgrade, and nobody waits for the first"
+ok "which is done nevertheless" wait_until 10 eval '[ "$(grep -c "upgrade: .* -> " "$MNT.log")" = 4 ]'
+ok "one of each in the end" wait_until 10 settled
+
 touch "$SPM_TMP/stop"
 ok "clients go on through all of it" wait "$load"
 is "without an error" "$(cat "$SPM_TMP/load.err")" ""

@@ -13,6 +13,7 @@
  *	failing-worker	says hello, and has one that says why it cannot serve
  *
  *	impostor listen PATH	listens there instead of a keeper, and answers nobody, until it is killed
+ *	impostor connect PATH	connects to a keeper, and says nothing, until it is killed
  */
 #include "fs/handover.h"
 #include "fs/state.h"
@@ -42,13 +43,14 @@ static _Noreturn void wait_for_ever(void)
 		pause();
 }
 
-static int listen_at(const char *path)
+static int be_at(const char *path, bool listens)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 8)) {
+	if (fd < 0 || (listens ? bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 8) :
+				 connect(fd, (struct sockaddr *)&addr, sizeof(addr)))) {
 		perror(path);
 		return 1;
 	}
@@ -83,8 +85,8 @@ int main(int argc, char **argv)
 	int fd[SPM_FDS];
 	struct spm_word w;
 
-	if (argc == 3 && !strcmp(argv[1], "listen"))
-		return listen_at(argv[2]);
+	if (argc == 3 && (!strcmp(argv[1], "listen") || !strcmp(argv[1], "connect")))
+		return be_at(argv[2], argv[1][0] == 'l');
 	if (!strcmp(how, "silent"))
 		wait_for_ever();
 	if (!strcmp(how, "dies"))
