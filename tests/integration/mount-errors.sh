@@ -92,8 +92,11 @@ refused 32 "1000" "a node that is not there, among others" node:0,1000 "$d"
 
 spm_need_mount mem:16M "keep,name=$NAMES"
 before=$(traces)
-refused 32 "in use" "a kept region that is in use" mem:16M "$d" -o "keep,name=$NAMES"
+refused 32 "in use by another mount; .*name=" "a kept region that is in use" mem:16M "$d" -o "keep,name=$NAMES"
 refused 32 "in use" "the same without keep" mem:16M "$d" -o "name=$NAMES"
+spm_fresh mem:16M
+before=$(traces)
+refused 32 "in use by another mount; .*name=" "a second mount at the same place with the default name" mem:16M "$MNT"
 spm_umount
 before=$(traces)
 refused 32 "mem:16M" "a kept region of another source" mem:32M "$d" -o "keep,name=$NAMES"

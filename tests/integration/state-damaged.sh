@@ -119,6 +119,7 @@ head_of()
 	ok "head, $part: it can be damaged" "$DAMAGE" "$MNT" head "$part"
 	kill -KILL "$(spm_server_pid)"
 	ok "head, $part: the keeper gives up" wait_until 20 spm_gone "$pid"
+	ok "head, $part: at once" grep -q "no worker can serve (1 tried): the state in shared memory" "$dir.log"
 	ok "head, $part: the log says why" grep -qiE 'state|version|table' "$dir.log"
 	like "head, $part: clients are told" "$(timeout 10 cat "$dir/file1" 2>&1)" 'not connected'
 	umount -l "$dir"

@@ -56,8 +56,9 @@ fi
 
 group=
 for dir in /sys/fs/cgroup/pids /sys/fs/cgroup; do
-	[ -z "$group" ] && mkdir "$dir/spmfs-starts-$SPM_TEST_ID" 2>/dev/null || continue
-	if [ -e "$dir/spmfs-starts-$SPM_TEST_ID/pids.max" ]; then
+	if [ -n "$group" ] || ! mkdir "$dir/spmfs-starts-$SPM_TEST_ID" 2>/dev/null; then
+		continue
+	elif [ -e "$dir/spmfs-starts-$SPM_TEST_ID/pids.max" ]; then
 		group=$dir/spmfs-starts-$SPM_TEST_ID
 	else
 		rmdir "$dir/spmfs-starts-$SPM_TEST_ID"
