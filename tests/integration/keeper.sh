@@ -115,6 +115,8 @@ is "for which no worker had to be started" "$(named spmfs-worker)" "$worker"
 
 kill -KILL "$(spm_feature keeper_pid)" "$(spm_feature worker_pid)"
 is "keeper and worker are killed at once" "$(content)" content
+# The one that there was is the standby now.
+wait_until 10 is_named spmfs-spare
 kill -KILL "$(spm_feature standby_pid)" "$(spm_feature worker_pid)"
 is "standby and worker are killed at once" "$(content)" content
 ok "a spare waits behind the standby" wait_until 10 is_named spmfs-spare
