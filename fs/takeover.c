@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/takeover.h"
 #include "fs/entry.h"
+#include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/opname.h"
 #include "fs/ops.h"
@@ -115,6 +116,10 @@ static int read_resent(struct spm_fs *fs)
 	const struct fuse_in_header *h = spm_self->buf;
 	int rc = 0;
 
+	/* in between a client that is killed can have its request given up; "unknown:resent", as no request is in hand */
+	spm_self->hold->opcode = 0;
+	if (spm_faults_on())
+		spm_fault_hit("resent");
 	while (!rc) {
 		ssize_t n = spm_session_read(fs, spm_self);
 
