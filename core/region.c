@@ -110,7 +110,7 @@ int spm_region_read(int meta, struct spm_region *r)
 	r->bytes = strtoull(text, &end, 10);
 	if (end == text || *end != ' ' || strlen(end + 1) >= sizeof(r->source))
 		return -EPROTO;
-	strcpy(r->source, end + 1);
+	memcpy(r->source, end + 1, strlen(end + 1) + 1);
 	r->clean = !strcmp(mark, CLEAN_MARK);
 	r->since = st.st_mtime;
 	return 0;
