@@ -236,6 +236,14 @@ static bool is_other_slots(const struct spm_fs *fs, uint32_t slot)
 	return false;
 }
 
+/* A backing id that was being closed: no record names it any more. */
+static void finish_close(struct spm_fs *fs, struct spm_desk *desk)
+{
+	if (desk->closing_id > 0)
+		spm_wire_backing_close(fs->dev_fd, desk->closing_id);
+	desk->closing_id = 0;
+}
+
 /* Works once more on the request in a slot, whose answer nobody may wait for. */
 static void run_again(struct spm_fs *fs, uint32_t slot)
 {
@@ -244,12 +252,13 @@ static void run_again(struct spm_fs *fs, uint32_t slot)
 
 	if (len < sizeof(*h) || len > SPM_WIRE_BUFSIZE)
 		return; /* damaged */
+	finish_close(fs, &fs->desks.desk[slot]);
 	spm_desk_reading(spm_self);
 	memcpy(spm_self->buf, h, len);
 	*spm_self->desk = fs->desks.desk[slot];
 	spm_desk_begin(spm_self);
 	spm_state_barrier();
-	fs->desks.state->hold[slot].stage = SPM_STAGE_FREE;
+	spm_desk_clear(&fs->desks, slot);
 	spm_session_answer(fs, spm_self, len);
 }
 
@@ -355,9 +364,7 @@ static void tidy_slot(struct spm_fs *fs, uint32_t i)
 
 	if (h->len && row && row->how & SPM_REPEAT_LOST)
 		finish_forget(fs, i);
-	if (desk->closing_id > 0)
-		spm_wire_backing_close(fs->dev_fd, desk->closing_id);
-	desk->closing_id = 0;
+	finish_close(fs, desk);
 	if (!desk->begun || hold->stage == SPM_STAGE_READING)
 		return;
 	/* the kernel may have been told too little: what it caches of these may be old */
