@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_CORE_SWAP_H
+#define SPM_CORE_SWAP_H
+
+#include <stdatomic.h>
+#include <sys/types.h>
+#include "core/extmap.h"
+#include "core/log.h"
+#include "core/slots.h"
+
+/*
+ * Swap: extents of files that nobody maps leave the device for slots of swap files, and come back.
+ *
+ * An extent's bytes are in the file's pages (here), or in a slot (core/extmap.h says when each counts). It leaves:
+ *	write its pages and a trailer to a free slot; wait; record slot and check, state OUT; punch; state SWAPPED.
+ * It comes back:
+ *	state IN; allocate its pages; read; verify; clear the record; free the slot.
+ * A worker that dies in between leaves OUT or IN behind, and its successor punches these (spm_swap_open).
+ *
+ * Who keeps whom out (core/swap-pins.c). A request pins the extents that it works on; a move (out, in, to another slot)
+ * needs the extent unpinned, and keeps others off it meanwhile; a truncate has the file to itself; a visit is the
+ * reclaimer's presence at a file, without which it holds no descriptor of it. A file that is open directly, or may be mapped
+ * so, has SPM_EXTFILE_DIRECT: no visit until the lease test (spm_swap_ops.release) has taken that away.
+ *
+ * Order: pins before inode locks of the caller; of two files, the lower number first; within a file upwards. No pin is
+ * held over a wait for room (spm_swap_room), which may move anything else. spm_swap_ops.release is called without any pin
+ * or visit.
+ *
+ * Room. Nothing is allocated on the device but by somebody who can wait: on -ENOSPC the caller lets go of its pins, waits
+ * by spm_swap_room(), and tries again; that says -ENOSPC when nothing more can go.
+ */
+struct spm_swap;
+
+struct spm_swap_opts {
+	uint32_t low_pct, high_pct; /* free memory, of the slice: reclaim in the background starts, and stops */
+	uint32_t cold_s;            /* what was not used for so long leaves in any case; 0: off */
+	uint64_t compact_bps;       /* in the background; 0: off */
+	uint64_t used_max;          /* bytes in swap files; UINT64_MAX: no limit */
+};
+
+/* What core cannot know. Called by any thread. */
+struct spm_swap_ops {
+	void *ctx;
+	/* A descriptor of the inode, O_RDWR, its caller's; -ESTALE: it is gone. */
+	int (*open)(void *ctx, uint16_t slice, const struct spm_handle *h);
+	/* The lease test: 0: nobody has the file open directly or maps it, and SPM_EXTFILE_DIRECT was cleared by
+	 * spm_swap_idle(); -EBUSY: somebody has; -ESTALE. */
+	int (*release)(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, const struct spm_handle *h);
+	int (*statfs)(void *ctx, uint16_t slice, struct statvfs *sv);
+	/* The thread may be slow from here on. */
+	void (*slow)(void *ctx);
+	/* A fault point of tests, "swapout:recorded". */
+	void (*fault)(void *ctx, const char *at);
+	/* An extent could not be read back: @why. For the log, with a path. */
+	void (*damaged)(void *ctx, uint16_t slice, uint64_t ino, const struct spm_handle *h, uint64_t offset, const char *why);
+};
+
+/* Only grow, but for the first three. They start at 0 with each worker; @base outlives it (in the shared state). */
+struct spm_swap_stats {
+	uint64_t swap_bytes, swap_used_bytes, swapped_bytes;
+	uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors;
+	uint64_t read_through_bytes;   /* served from slots without coming back */
+	uint64_t evicted_hot;          /* extents that came back within a minute of leaving */
+	uint64_t collapsed_bytes, moved_bytes; /* by compaction */
+	uint64_t direct_waits;         /* requests that waited for room */
+	uint64_t huge_bytes, scanned_bytes;    /* of resident bytes, at compaction's last pass */
+	uint64_t map_bytes;            /* of the extent map itself */
+};
+/* Counters that go on over restarts: in shared memory, added to by spm_swap. */
+struct spm_swap_counters {
+	_Atomic uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors, read_through_bytes, evicted_hot,
+		collapsed_bytes, moved_bytes, direct_waits;
+};
+
+/*
+ * Takes over map and swap files: reads the map, takes the slots, finishes what a dead worker has left half way (so before
+ * anything is served). @map_fd and @files stay the caller's. Starts the ring, but no thread of its own.
+ */
+int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const struct spm_swap_ops *ops,
+		  struct spm_swap_counters *count, int map_fd, const int *files) SPM_MUST_CHECK;
+/* The reclaimer, the loader and the compactor; stop: before close, waits for them. */
+int spm_swap_start(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_swap_stop(struct spm_swap *s);
+void spm_swap_close(struct spm_swap *s);
+
+/* -- files -- */
+
+/* The number of a regular file's head; spm_swap_file() makes one (0: no memory), with SPM_EXTFILE_DIRECT unless @fresh
+ * (just made by the request in hand, so nobody can map it). */
+uint32_t spm_swap_find(struct spm_swap *s, uint16_t slice, uint64_t ino);
+uint32_t spm_swap_file(struct spm_swap *s, uint16_t slice, uint64_t ino, const struct spm_handle *h, bool fresh);
+/* The last name and the last user of a file go: its slots are free. Before its inode goes, so that the number cannot be
+ * another's. Waits for whoever visits it. */
+void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino);
+/* Bytes of a file in slots (for st_blocks). */
+uint64_t spm_swap_bytes_of(struct spm_swap *s, uint32_t file);
+/* lseek(2) with SEEK_DATA or SEEK_HOLE, swapped pages being data. -ENXIO. */
+off_t spm_swap_seek(struct spm_swap *s, uint32_t file, int fd, off_t off, int whence);
+
+/* -- requests -- */
+
+enum spm_pin_how {
+	SPM_PIN_READ,  /* content is read; may be left in its slot: look at spm_pin.through */
+	SPM_PIN_WRITE, /* content is here, all of it that the range touches */
+	SPM_PIN_DROP,  /* content of whole extents in the range is about to be punched: edges are here; when that is
+			* done, spm_swap_dropped() */
+	SPM_PIN_TRIM,  /* the same for truncate: up to the file's end, and nobody else is at the file meanwhile */
+	SPM_PIN_FILE,  /* nothing is moved in or out of the file; what is swapped stays swapped */
+};
+
+struct spm_pin {
+	struct spm_swap *swap;
+	uint32_t file; /* 0: none is held */
+	enum spm_pin_how how;
+	uint64_t first, last; /* extents */
+	bool through;  /* READ: something is in slots, so use spm_swap_read() */
+};
+#define SPM_PIN_NONE ((struct spm_pin){ .file = 0 })
+
+/*
+ * Pins [from, to) of @file; @fd: the file, O_RDWR. Brings back what must be here, which may take long and wait for room
+ * (ops.slow is called first). -ENOSPC; -EIO: an extent cannot be read back; -ENOMEM.
+ */
+int spm_swap_pin(struct spm_swap *s, uint32_t file, int fd, uint64_t from, uint64_t to, enum spm_pin_how how,
+		 struct spm_pin *pin) SPM_MUST_CHECK;
+/* Two files at once (or one twice), without deadlock. */
+int spm_swap_pin_two(struct spm_swap *s, const uint32_t file[2], const int fd[2], const uint64_t from[2], const uint64_t to[2],
+		     struct spm_pin pin[2]) SPM_MUST_CHECK;
+void spm_swap_unpin(struct spm_pin *pin);
+#define spm_auto_pin __attribute__((cleanup(spm_swap_unpin)))
+
+/* With pin.through: reads like pread(2); what is in slots comes from there, verified, and stays there. @buf is aligned to
+ * 4096. -EIO. */
+ssize_t spm_swap_read(struct spm_pin *pin, int fd, void *buf, size_t size, off_t off) SPM_MUST_CHECK;
+/* With DROP or TRIM, after the punch or truncate: the slots of whole extents in the range are free. */
+void spm_swap_dropped(struct spm_pin *pin);
+
+/* After -ENOSPC, without pins: waits until @bytes more may fit. 0: try again; -ENOSPC: nothing more can go; @tries: 0 at
+ * first, the caller's. */
+int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
+
+/* -- opening -- */
+
+/* With a pin FILE held: brings everything back, by a deep queue, in order. -ENOSPC (what came back stays); -EIO. */
+int spm_swap_load(struct spm_pin *pin, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
+/* With a pin FILE held, nothing swapped: the file may be mapped from now on. -EAGAIN: something is swapped. */
+int spm_swap_direct(struct spm_pin *pin) SPM_MUST_CHECK;
+/* A lease test was free: it may be visited. */
+void spm_swap_idle(struct spm_swap *s, uint32_t file);
+
+/* -- by hand, and for limits -- */
+
+/* Moves [from, to) of a file out: bytes that left, or -EBUSY: pinned; -ENOSPC: swap is full. */
+int64_t spm_swap_evict(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to) SPM_MUST_CHECK;
+/* Makes @bytes free, beyond what is: how many it came to. */
+uint64_t spm_swap_reclaim(struct spm_swap *s, uint16_t slice, uint64_t bytes);
+/* One pass over device memory and swap files, at full speed: 0; -ECANCELED by spm_swap_compact_cancel(). */
+int spm_swap_compact(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_swap_compact_cancel(struct spm_swap *s);
+void spm_swap_set_max(struct spm_swap *s, uint64_t used_max);
+void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out);
+
+#endif
