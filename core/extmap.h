@@ -71,6 +71,17 @@ static inline uint32_t spm_extent_blocks(const struct spm_extent *x)
 enum spm_extfile_flags {
 	SPM_EXTFILE_DIRECT = 1 << 0, /* opened directly, or may be mapped so: nothing leaves until a lease test was free */
 	SPM_EXTFILE_TRIM = 1 << 1,   /* is being truncated: records behind its end are to be dropped */
+	SPM_EXTFILE_TIMES = 1 << 2,  /* a move is changing its times: spm_exttimes.mtime is the right one */
+	SPM_EXTFILE_SHOWN = 1 << 3,  /* spm_exttimes is valid */
+};
+
+/*
+ * What users see of a file's times. A move changes mtime and ctime of the region's inode (punch and write fault do), which
+ * nobody asked for. mtime is put back; ctime cannot be, so as long as the inode's ctime is the one that our last move left
+ * (@ours), @ctime is shown instead. In an area of its own, by file number, touched for files that were moved only.
+ */
+struct spm_exttimes {
+	int64_t mtime, ctime, ours; /* ns since 1970 */
 };
 
 #define SPM_EXTFILE_INLINE 2u
@@ -145,6 +156,9 @@ int spm_extmap_each(struct spm_extmap *m, uint32_t file, uint64_t from,
 		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg);
 /* The next extent from @from on with a record that names a slot (@x), UINT64_MAX: none. */
 uint64_t spm_extmap_next(struct spm_extmap *m, uint32_t file, uint64_t from, struct spm_extent **x);
+
+/* The times of a file, zero as long as nobody has set them; stays where it is. Guarded as the records are. */
+struct spm_exttimes *spm_extmap_times(struct spm_extmap *m, uint32_t file);
 
 static inline struct spm_extfile *spm_extmap_file(struct spm_extmap *m, uint32_t file)
 {

@@ -3,7 +3,8 @@
 #define SPM_CORE_SWAP_H
 
 #include <stdatomic.h>
-#include <sys/types.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include "core/extmap.h"
 #include "core/log.h"
 #include "core/slots.h"
@@ -41,8 +42,10 @@ struct spm_swap_opts {
 /* What core cannot know. Called by any thread. */
 struct spm_swap_ops {
 	void *ctx;
-	/* A descriptor of the inode, O_RDWR, its caller's; -ESTALE: it is gone. */
+	/* A descriptor of the inode, O_RDWR | O_NOATIME, its caller's; -ESTALE: it is gone. */
 	int (*open)(void *ctx, uint16_t slice, const struct spm_handle *h);
+	/* spm_commit_range() in that slice. */
+	int (*commit)(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to);
 	/* The lease test: 0: nobody has the file open directly or maps it, and SPM_EXTFILE_DIRECT was cleared by
 	 * spm_swap_idle(); -EBUSY: somebody has; -ESTALE. */
 	int (*release)(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, const struct spm_handle *h);
@@ -51,6 +54,8 @@ struct spm_swap_ops {
 	void (*slow)(void *ctx);
 	/* A fault point of tests, "swapout:recorded". */
 	void (*fault)(void *ctx, const char *at);
+	/* The same for I/O: 0, or the error that it is to end with. */
+	int (*io_fault)(void *ctx, bool write);
 	/* An extent could not be read back: @why. For the log, with a path. */
 	void (*damaged)(void *ctx, uint16_t slice, uint64_t ino, const struct spm_handle *h, uint64_t offset, const char *why);
 };
@@ -92,8 +97,16 @@ uint32_t spm_swap_file(struct spm_swap *s, uint16_t slice, uint64_t ino, const s
 /* The last name and the last user of a file go: its slots are free. Before its inode goes, so that the number cannot be
  * another's. Waits for whoever visits it. */
 void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino);
-/* Bytes of a file in slots (for st_blocks). */
+/* Bytes of a file in slots. */
 uint64_t spm_swap_bytes_of(struct spm_swap *s, uint32_t file);
+/*
+ * fstat(2) as users see it: st_blocks with what is in slots, and times that no move has changed (core/extmap.h). @fd may be
+ * O_PATH. Needed for each file with a head before its attributes are shown, also where fstatat(2) has told them already.
+ */
+int spm_swap_stat(struct spm_swap *s, uint32_t file, int fd, struct stat *st) SPM_MUST_CHECK;
+/* A request has changed ctime (chmod, chown, link, rename, xattr) by itself, without a pin. Requests that set mtime hold a pin
+ * FILE over it; those that write have theirs. */
+void spm_swap_touched(struct spm_swap *s, uint32_t file);
 /* lseek(2) with SEEK_DATA or SEEK_HOLE, swapped pages being data. -ENXIO. */
 off_t spm_swap_seek(struct spm_swap *s, uint32_t file, int fd, off_t off, int whence);
 
@@ -105,7 +118,8 @@ enum spm_pin_how {
 	SPM_PIN_DROP,  /* content of whole extents in the range is about to be punched: edges are here; when that is
 			* done, spm_swap_dropped() */
 	SPM_PIN_TRIM,  /* the same for truncate: up to the file's end, and nobody else is at the file meanwhile */
-	SPM_PIN_FILE,  /* nothing is moved in or out of the file; what is swapped stays swapped */
+	SPM_PIN_FILE,  /* nothing is moved in or out of the file but by its holder; what is swapped stays swapped. For
+			* opening, and for setting times */
 };
 
 struct spm_pin {
@@ -118,13 +132,14 @@ struct spm_pin {
 #define SPM_PIN_NONE ((struct spm_pin){ .file = 0 })
 
 /*
- * Pins [from, to) of @file; @fd: the file, O_RDWR. Brings back what must be here, which may take long and wait for room
+ * A thread holds one pin (or the two of spm_swap_pin_two) at a time. READ and WRITE are for requests, up to 8 MiB.
+ * Pins [from, to) of @file. Brings back what must be here, which may take long and wait for room
  * (ops.slow is called first). -ENOSPC; -EIO: an extent cannot be read back; -ENOMEM.
  */
-int spm_swap_pin(struct spm_swap *s, uint32_t file, int fd, uint64_t from, uint64_t to, enum spm_pin_how how,
+int spm_swap_pin(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to, enum spm_pin_how how,
 		 struct spm_pin *pin) SPM_MUST_CHECK;
-/* Two files at once (or one twice), without deadlock. */
-int spm_swap_pin_two(struct spm_swap *s, const uint32_t file[2], const int fd[2], const uint64_t from[2], const uint64_t to[2],
+/* Two ranges at once, WRITE each (also of one file), without deadlock. */
+int spm_swap_pin_two(struct spm_swap *s, const uint32_t file[2], const uint64_t from[2], const uint64_t to[2],
 		     struct spm_pin pin[2]) SPM_MUST_CHECK;
 void spm_swap_unpin(struct spm_pin *pin);
 #define spm_auto_pin __attribute__((cleanup(spm_swap_unpin)))
@@ -142,7 +157,7 @@ int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned i
 /* -- opening -- */
 
 /* With a pin FILE held: brings everything back, by a deep queue, in order. -ENOSPC (what came back stays); -EIO. */
-int spm_swap_load(struct spm_pin *pin, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
+int spm_swap_load(struct spm_pin *pin, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 /* With a pin FILE held, nothing swapped: the file may be mapped from now on. -EAGAIN: something is swapped. */
 int spm_swap_direct(struct spm_pin *pin) SPM_MUST_CHECK;
 /* A lease test was free: it may be visited. */
