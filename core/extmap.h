@@ -50,10 +50,13 @@ struct spm_extent {
 };
 _Static_assert(sizeof(struct spm_extent) == 12, "12 bytes an extent");
 
+#define spm_extmap_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+
 #define SPM_HOW_PAGES   0x03ffu /* 1 to 512 */
 #define SPM_HOW_STATE   0x0c00u
 #define SPM_HOW_SMALL   0x1000u
 #define SPM_HOW_SPARSE  0x2000u
+#define SPM_HOW_DAMAGED 0x4000u /* the record was: nobody knows the bytes, so reading is EIO. SWAPPED, no slot, no page */
 #define SPM_HOW_STATE_OF(h)   ((enum spm_extent_state)(((h) & SPM_HOW_STATE) >> 10))
 #define SPM_HOW_MAKE(st, n, f) ((uint16_t)((unsigned int)(st) << 10 | (n) | (f)))
 
@@ -65,7 +68,38 @@ static inline uint32_t spm_extent_pages(const struct spm_extent *x)
 /* Blocks of its slot. */
 static inline uint32_t spm_extent_blocks(const struct spm_extent *x)
 {
-	return spm_extent_pages(x) + !(x->how & SPM_HOW_SMALL);
+	return x->how & SPM_HOW_DAMAGED ? 0 : spm_extent_pages(x) + !(x->how & SPM_HOW_SMALL);
+}
+
+/* What is looked at, or changed, without the extent's pin as well, or by a store that has to be one. */
+static inline uint16_t spm_extent_how(const struct spm_extent *x)
+{
+	return __atomic_load_n(&x->how, __ATOMIC_RELAXED);
+}
+
+static inline uint16_t spm_extent_used(const struct spm_extent *x)
+{
+	return __atomic_load_n(&x->used, __ATOMIC_RELAXED);
+}
+
+static inline void spm_extent_touch(struct spm_extent *x, uint16_t now)
+{
+	__atomic_store_n(&x->used, now, __ATOMIC_RELAXED);
+}
+
+/* After everything that the new state stands for, and before everything that relies on it. */
+static inline void spm_extent_set_how(struct spm_extent *x, uint16_t how)
+{
+	spm_extmap_barrier();
+	__atomic_store_n(&x->how, how, __ATOMIC_RELAXED);
+	spm_extmap_barrier();
+}
+
+/* The record makes no sense (or its slot is not its own): gives it up. */
+static inline void spm_extent_damage(struct spm_extent *x)
+{
+	x->slot = 0;
+	spm_extent_set_how(x, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 0, SPM_HOW_DAMAGED));
 }
 
 enum spm_extfile_flags {
@@ -93,7 +127,7 @@ struct spm_extfile {
 	uint16_t flags;
 	uint32_t swapped;  /* pages in slots; derived */
 	uint16_t used;     /* clock of the last use of the whole file */
-	uint16_t reserved;
+	uint16_t times;    /* it has a struct spm_exttimes that may not be zero */
 	struct spm_extent first[SPM_EXTFILE_INLINE];
 };
 _Static_assert(sizeof(struct spm_extfile) == 64, "a head is one cache line");
@@ -110,6 +144,7 @@ struct spm_extmap_setup {
 };
 
 struct spm_extmap_header;
+struct spm_extmap_leaves;
 struct spm_extmap_pool;
 
 struct spm_extmap {
@@ -120,23 +155,26 @@ struct spm_extmap {
 	int fd;
 	struct spm_extmap_pool *heads, *middles, *larges; /* private */
 	struct spm_extfile *head;       /* head[1] is the first; file numbers index it */
+	struct spm_exttimes *times;     /* by file number less one */
 	uint32_t heads_top;             /* behind the last head that was ever used */
 	uint32_t *index;                /* by (slice, ino), open addressing, 0: empty */
 	uint32_t index_mask, live;
-	uint32_t *leaves_of;            /* by file number: its chain of leaves */
+	struct spm_extmap_leaves **leaves_of; /* by file number less one: which leaves it has */
+	uint64_t chain_bytes;           /* of these, over @chains files */
+	uint32_t chains;
 	uint32_t damaged;
 };
-
-#define spm_extmap_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 
 /* Makes an empty map in @fd (a new file on tmpfs, sparse, its size fixed here). -errno of ftruncate(2). */
 int spm_extmap_create(int fd, const struct spm_extmap_setup *setup) SPM_MUST_CHECK;
 /* Maps @fd, which is the caller's. -EPROTO: not a map of this version, or its header is damaged. */
 int spm_extmap_attach(struct spm_extmap *m, int fd) SPM_MUST_CHECK;
-/* Finds heads and leaves. Damage is counted in m->damaged, and logged. -ENOMEM. */
+/* Finds heads and leaves. Damage is counted in m->damaged, and logged. -ENOMEM; -errno of lseek(2). */
 int spm_extmap_scan(struct spm_extmap *m) SPM_MUST_CHECK;
 void spm_extmap_detach(struct spm_extmap *m);
 
+/* The next file from number @from on, 0: none. (Looking at free heads themselves would cost the memory that they have not.) */
+uint32_t spm_extmap_next_file(struct spm_extmap *m, uint32_t from);
 /* The file's number, 0: it has no head. */
 uint32_t spm_extmap_find(struct spm_extmap *m, uint16_t slice, uint64_t ino);
 /* The same, made if there is none, with @flags. 0: no memory. */
@@ -150,14 +188,15 @@ void spm_extmap_forget(struct spm_extmap *m, uint32_t file);
 struct spm_extent *spm_extmap_get(struct spm_extmap *m, uint32_t file, uint64_t extent, bool make);
 /* Gives back leaves in which no record names a slot; nobody may hold a record of the file. */
 void spm_extmap_tidy(struct spm_extmap *m, uint32_t file);
-/* Calls @fn for each record of a file that names a slot, with extents from @from on, in no order; stops at the first that
- * does not return 0, and returns that. */
+/* Calls @fn for each record of a file that names a slot (or is damaged), with extents from @from on, in order; stops at the
+ * first that does not return 0, and returns that. @fn may clear the record, and call anything but forget and tidy. */
 int spm_extmap_each(struct spm_extmap *m, uint32_t file, uint64_t from,
 		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg);
-/* The next extent from @from on with a record that names a slot (@x), UINT64_MAX: none. */
+/* The next extent from @from on with a record that names a slot or is damaged (@x), UINT64_MAX: none. */
 uint64_t spm_extmap_next(struct spm_extmap *m, uint32_t file, uint64_t from, struct spm_extent **x);
 
-/* The times of a file, zero as long as nobody has set them; stays where it is. Guarded as the records are. */
+/* The times of a file, zero as long as nobody has set them; stays where it is. Guarded as the records are. NULL: no memory,
+ * at the first call for this file. */
 struct spm_exttimes *spm_extmap_times(struct spm_extmap *m, uint32_t file);
 
 static inline struct spm_extfile *spm_extmap_file(struct spm_extmap *m, uint32_t file)

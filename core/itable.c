@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/itable.h"
 #include "core/log.h"
+#include "core/mix.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -170,14 +171,6 @@ int spm_itable_create(uint32_t max)
 	return spm_steal_fd(&fd);
 }
 
-/* The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit that goes in changes about half of those that come out. */
-static uint64_t mix(uint64_t x)
-{
-	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
-	return x ^ x >> 31;
-}
-
 static uint16_t check_of(const struct spm_inode *r)
 {
 	uint64_t w[5] = { r->ino, (uint64_t)r->seq << 32 | r->slice }, x = ITABLE_MAGIC;
@@ -185,13 +178,13 @@ static uint16_t check_of(const struct spm_inode *r)
 	_Static_assert(sizeof(r->handle) <= 3 * sizeof(w[0]), "the handle's words");
 	memcpy(&w[2], &r->handle, sizeof(r->handle));
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(w); i++)
-		x = mix(x ^ w[i]);
+		x = spm_mix(x ^ w[i]);
 	return (uint16_t)x;
 }
 
 static uint64_t checked_backing(const struct spm_inode *r, int id)
 {
-	uint64_t x = mix(r->ino ^ mix((uint64_t)r->seq << 32 | (uint32_t)id));
+	uint64_t x = spm_mix(r->ino ^ spm_mix((uint64_t)r->seq << 32 | (uint32_t)id));
 
 	return id ? (x & ~UINT64_C(0xffffffff)) | (uint32_t)id : 0;
 }
