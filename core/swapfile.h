@@ -14,6 +14,7 @@
  * preallocated. Its first block is a struct spm_swapfile_header; slots begin at SPM_SLOT_FIRST.
  */
 #define SPM_SWAPFILE_MAGIC "SPMSWAP1"
+#define SPM_SWAPFILE_MIN   (UINT64_C(4) << 20) /* the header's part, and a slot or more */
 
 struct spm_swapfile_header {
 	char magic[8];

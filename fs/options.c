@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/options.h"
 #include "core/size.h"
+#include "core/swapfile.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mount.h>
 
 #ifndef MS_LAZYTIME
 #define MS_LAZYTIME (1 << 25)
 #endif
+
+#define COLD_MAX_S   14400 /* the clock of last uses wraps after 4.5 hours (core/extmap.h) */
+#define COMPACT_MIN  65536
+#define LOW_PCT      5
+#define HIGH_OVER_LOW 5
 
 static const char *const map_names[] = { [SPM_MAP_AUTO] = "auto", [SPM_MAP_DIRECT] = "direct",
 					 [SPM_MAP_MIRROR] = "mirror" };
@@ -199,6 +206,88 @@ static int set_watchdog(struct spm_options *o, const char *v, struct spm_error *
 	return rc;
 }
 
+static int set_swap(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	unsigned int paths = 1;
+	size_t n;
+
+	for (const char *p = v;; p += n + 1, paths++) {
+		n = strcspn(p, ":");
+		if (!n || n >= PATH_MAX / 2 || paths > SPM_SWAP_FILES)
+			return bad(e, "swap", v, "1 to 8 files or directories with ':' between, as in swap=/var/lib/spmfs");
+		if (!p[n])
+			break;
+	}
+	return replace(&o->swap, v);
+}
+
+static int set_swapsize(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	static const char legal[] = "a size of 4M or more per file, with K, M, G or T";
+
+	o->needs_swap = "swapsize";
+	if (spm_size_parse(v, &o->swap_bytes))
+		return bad(e, "swapsize", v, legal);
+	return o->swap_bytes < SPM_SWAPFILE_MIN ? bad(e, "swapsize", v, legal) : 0;
+}
+
+static int set_extent(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+
+	o->needs_swap = "extent";
+	if (spm_size_parse(v, &n) || n < SPM_EXTENT_MIN || n > SPM_EXTENT_MAX || n & (n - 1))
+		return bad(e, "extent", v, "64K, 128K, 256K, 512K, 1M or 2M");
+	o->extent_bytes = (uint32_t)n;
+	return 0;
+}
+
+static int set_low(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+	int rc = set_number(&n, "low", v, 10, 99, "percent of the memory, 0 to 99", e);
+
+	o->needs_swap = "low";
+	if (!rc)
+		o->low_pct = (unsigned int)n;
+	o->low_set = true;
+	return rc;
+}
+
+static int set_high(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+	int rc = set_number(&n, "high", v, 10, 99, "percent of the memory, 0 to 99", e);
+
+	o->needs_swap = "high";
+	if (!rc)
+		o->high_pct = (unsigned int)n;
+	o->high_set = true;
+	return rc;
+}
+
+static int set_cold(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n;
+	int rc = set_number(&n, "cold", v, 10, COLD_MAX_S, "seconds, at most 14400, or 0 to switch it off", e);
+
+	o->needs_swap = "cold";
+	if (!rc)
+		o->cold_s = (unsigned int)n;
+	return rc;
+}
+
+static int set_compact(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	uint64_t n = 0;
+
+	o->needs_swap = "compact";
+	if (strcmp(v, "off") && (spm_size_parse(v, &n) || (n && n < COMPACT_MIN)))
+		return bad(e, "compact", v, "bytes a second, 64K or more, with K, M or G; or off");
+	o->compact_bps = n;
+	return 0;
+}
+
 static int set_nopassthrough(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	(void)v;
@@ -243,6 +332,13 @@ static const struct option_row {
 	{ "recover", false, set_recover, "take over the region of a server that died" },
 	{ "watchdog", true, set_watchdog, "seconds after which a server that answers nothing is replaced (default: 30, 0: never)" },
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
+	{ "swap", true, set_swap, "files or directories for cold data, with ':' between (default: none)" },
+	{ "swapsize", true, set_swapsize, "size of all swap files together (default: as the device)" },
+	{ "extent", true, set_extent, "unit of swapping, 64K to 2M (default: 2M)" },
+	{ "low", true, set_low, "percent of free memory below which data is swapped out (default: 5)" },
+	{ "high", true, set_high, "percent of free memory at which that ends (default: low + 5)" },
+	{ "cold", true, set_cold, "seconds after which unused data is swapped out anyway (default: 0, never)" },
+	{ "compact", true, set_compact, "bytes a second that compaction may move, or off (default: 64M)" },
 	{ "nopassthrough", false, set_nopassthrough, "act as on a kernel without passthrough" },
 	{ "noresend", false, set_noresend, "act as on a kernel that cannot send requests again (before 6.9)" },
 	{ "remount", false, set_remount, "with size=: change the size of a live mount" },
@@ -350,14 +446,19 @@ static size_t option_length(const char *p)
 /* A later standby reads the list anew. */
 static int remember(struct spm_options *o, const char *list)
 {
-	size_t had = o->list ? strlen(o->list) + 1 : 0;
-	char *all = realloc(o->list, had + strlen(list) + 1);
+	size_t had = o->list ? strlen(o->list) + 1 : 0, n = strlen(list), slashes = 0;
+	char *all = realloc(o->list, had + n + 2);
 
 	if (!all)
 		return -ENOMEM;
 	if (had)
 		all[had - 1] = ',';
 	strcpy(all + had, list);
+	/* one at the very end stands for itself, and must not escape the next list's comma */
+	while (slashes < n && list[n - 1 - slashes] == '\\')
+		slashes++;
+	if (slashes % 2)
+		strcpy(all + had + n, "\\");
 	o->list = all;
 	return 0;
 }
@@ -392,7 +493,12 @@ int spm_options_parse(struct spm_options *o, const char *list, struct spm_error 
 
 void spm_options_init(struct spm_options *o)
 {
-	*o = (struct spm_options){ .mode = 01777, .watchdog = 30 };
+	*o = (struct spm_options){ .mode = 01777,
+				   .watchdog = 30,
+				   .extent_bytes = SPM_EXTENT_MAX,
+				   .low_pct = LOW_PCT,
+				   .high_pct = LOW_PCT + HIGH_OVER_LOW,
+				   .compact_bps = UINT64_C(64) << 20 };
 }
 
 void spm_options_free(struct spm_options *o)
@@ -402,6 +508,7 @@ void spm_options_free(struct spm_options *o)
 	free(o->name);
 	free(o->huge);
 	free(o->mpol);
+	free(o->swap);
 	free(o->list);
 	spm_options_init(o);
 }
@@ -437,8 +544,99 @@ static int default_name(struct spm_options *o)
 	return replace(&o->name, at ? name : "root");
 }
 
+static bool all_absolute(const char *paths)
+{
+	for (const char *p = paths; p; p = strchr(p, ':')) {
+		p += *p == ':';
+		if (*p != '/')
+			return false;
+	}
+	return true;
+}
+
+static char *emit(char *to, const char *from, size_t n, bool escaped)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (escaped && (from[i] == ',' || from[i] == '\\'))
+			*to++ = '\\';
+		*to++ = from[i];
+	}
+	return to;
+}
+
+/* The paths of swap=, absolute; @escaped: as in an option list. */
+static char *resolved(const char *swap, const char *cwd, bool escaped)
+{
+	char *out = malloc(2 * (strlen(swap) + SPM_SWAP_FILES * (strlen(cwd) + 1)) + 1), *to = out;
+
+	while (out) {
+		size_t n = strcspn(swap, ":");
+
+		if (*swap != '/') {
+			to = emit(to, cwd, strlen(cwd), escaped);
+			*to++ = '/';
+		}
+		to = emit(to, swap, n, escaped);
+		swap += n;
+		if (!*swap)
+			break;
+		*to++ = *swap++;
+	}
+	if (out)
+		*to = '\0';
+	return out;
+}
+
+int spm_options_resolve(struct spm_options *o, const char *cwd, struct spm_error *e)
+{
+	spm_auto_free char *list = NULL, *text = NULL, *paths = NULL;
+	int rc;
+
+	if (!o->swap)
+		return 0;
+	if (strchr(cwd, ':') && !all_absolute(o->swap))
+		return spm_fail(e, -EINVAL, "option swap=%s: the working directory %s has a ':' in its name; "
+				"give absolute paths", o->swap, cwd);
+	if (!strcmp(cwd, "/"))
+		cwd = "";
+	paths = resolved(o->swap, cwd, false);
+	text = resolved(o->swap, cwd, true);
+	if (!paths || !text || asprintf(&list, "swap=%s", text) < 0)
+		return -ENOMEM;
+	rc = remember(o, list);
+	return rc ? rc : replace(&o->swap, paths);
+}
+
+/* Options about swap, which depend on each other. */
+static int finish_swap(struct spm_options *o, struct spm_error *e)
+{
+	unsigned int files = 1;
+
+	if (!o->swap)
+		return !o->needs_swap ? 0 :
+			spm_fail(e, -EINVAL, "option %s= is about swap files; add swap=PATH, or leave it out",
+				 o->needs_swap);
+	for (const char *p = o->swap; *p; p++)
+		files += *p == ':';
+	if (o->swap_bytes && o->swap_bytes / files < SPM_SWAPFILE_MIN)
+		return spm_fail(e, -EINVAL, "option swapsize=: less than 4M for each of %u files; give more, or "
+				"fewer files", files);
+	if (!o->high_set)
+		o->high_pct = o->low_pct + HIGH_OVER_LOW < 99 ? o->low_pct + HIGH_OVER_LOW : 99;
+	else if (!o->low_set && o->low_pct > o->high_pct)
+		o->low_pct = o->high_pct;
+	if (o->low_pct > o->high_pct)
+		return spm_fail(e, -EINVAL, "option low=%u: above high=%u; give a low= that is not above high=", o->low_pct,
+				o->high_pct);
+	return 0;
+}
+
 int spm_options_finish(struct spm_options *o, struct spm_error *e)
 {
+	int rc = finish_swap(o, e);
+
+	if (rc)
+		return rc;
 	if (o->mpol && o->source.kind == SPM_SOURCE_NODE)
 		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
 				o->mpol, o->source_text);

@@ -34,6 +34,14 @@ struct spm_options {
 	bool keep;
 	bool recover;
 	unsigned int watchdog; /* seconds; 0: off */
+	char *swap;             /* paths with ':' between, none empty; NULL: no swap */
+	uint64_t swap_bytes;    /* swapsize=, of all files together; 0: as much as the device */
+	uint32_t extent_bytes;
+	unsigned int low_pct, high_pct;
+	bool low_set, high_set;
+	unsigned int cold_s;    /* 0: off */
+	uint64_t compact_bps;   /* bytes a second; 0: off */
+	const char *needs_swap; /* an option that was given and means nothing without swap= */
 	bool no_passthrough;
 	bool no_resend;
 	bool remount;
@@ -48,7 +56,9 @@ void spm_options_free(struct spm_options *o);
 
 /* Takes one -o list. -EINVAL with the reason (option, value, what is legal) in @e; -ENOMEM. */
 int spm_options_parse(struct spm_options *o, const char *list, struct spm_error *e) SPM_MUST_CHECK;
-/* After the last list: fills in the name if none was given, and checks options together. */
+/* Makes the paths of swap= absolute, by @cwd; in the list too, which others will parse elsewhere. -EINVAL, -ENOMEM. */
+int spm_options_resolve(struct spm_options *o, const char *cwd, struct spm_error *e) SPM_MUST_CHECK;
+/* After the last list: fills in what depends on other options, and checks them together. */
 int spm_options_finish(struct spm_options *o, struct spm_error *e) SPM_MUST_CHECK;
 /* Once the size of the device is known: what size= comes to, which must not be more. */
 int spm_options_fit(struct spm_options *o, struct spm_error *e) SPM_MUST_CHECK;

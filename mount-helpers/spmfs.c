@@ -267,10 +267,15 @@ static int run(struct spm_options *o)
 /* Everything that can be told before anything is made. */
 static int check_options(struct spm_options *o, struct spm_error *e, int *status)
 {
+	char cwd[PATH_MAX];
 	int rc;
 
 	*status = SPM_EXIT_USAGE;
 	rc = spm_options_finish(o, e);
+	if (!rc && !getcwd(cwd, sizeof(cwd)))
+		strcpy(cwd, "/");
+	if (!rc)
+		rc = spm_options_resolve(o, cwd, e);
 	if (rc || spm_setup_left_over(o->name))
 		return rc;
 	*status = SPM_EXIT_FAILED;

@@ -29,6 +29,30 @@ static void try_source(const char *text)
 	require(rc || s.kind != SPM_SOURCE_MEM || s.bytes >= 65536, "no source without room", text);
 }
 
+static void try_together(struct spm_options *o, const char *text)
+{
+	struct spm_error e = { "" };
+	struct spm_options again;
+	int rc;
+
+	o->mountpoint = strdup("/spm");
+	o->source_text = strdup("mem:1G");
+	rc = spm_options_finish(o, &e);
+	require(!rc == !e.text[0], "a reason comes with a failure, and only then", text);
+	require(rc || o->low_pct <= o->high_pct, "low is not above high", text);
+	if (rc || !o->swap || spm_options_resolve(o, "/a,\\b", &e))
+		return;
+	/* what a later standby reads */
+	spm_options_init(&again);
+	require(!spm_options_parse(&again, o->list, &e) && again.swap && !strcmp(again.swap, o->swap),
+		"resolved paths survive the list", text);
+	for (const char *p = o->swap; p; p = strchr(p, ':')) {
+		p += *p == ':';
+		require(*p == '/', "all paths are absolute", text);
+	}
+	spm_options_free(&again);
+}
+
 static void try_options(const char *text)
 {
 	struct spm_error e = { "" };
@@ -39,6 +63,10 @@ static void try_options(const char *text)
 	rc = spm_options_parse(&o, text, &e);
 	require(!rc == !e.text[0], "a reason comes with a failure, and only then", text);
 	require(o.mode <= 07777 && o.size_pct <= 100, "values are in range", text);
+	require(o.low_pct <= 99 && o.high_pct <= 99 && o.extent_bytes >= 65536 &&
+		!(o.extent_bytes & (o.extent_bytes - 1)), "swap's values are in range", text);
+	if (!rc)
+		try_together(&o, text);
 	require(!o.name || (*o.name && !strchr(o.name, '/')), "a name is a file name", text);
 	spm_options_free(&o);
 }
@@ -77,7 +105,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 static const char *const seeds[] = {
 	"mem:1G", "node:0-3,5:16G", "node:0", "size=50%,mode=1777,uid=0,gid=0,nr_inodes=10k",
-	"huge=within_size,mpol=bind:0,2-3,map=auto", "commit=lazy,nohalt=on,name=a.b,keep,nodev,ro,x-y=z", "recover,watchdog=86400", "a\\,b,comment=x\\\\",
+	"huge=within_size,mpol=bind:0,2-3,map=auto", "commit=lazy,nohalt=on,name=a.b,keep,nodev,ro,x-y=z", "recover,watchdog=86400",
+	"swap=/a:b:/c/d,swapsize=8G,extent=64K", "low=10,swap=x\\,y,high=20,cold=600,compact=64M", "swap=/x,low=9,compact=off",
+	"a\\,b,comment=x\\\\",
 	"0-1023", "18446744073709551615", "9999999999999T",
 };
 

@@ -77,8 +77,8 @@ for o in size= size=x size=-1 size=0 size=1.5G size=128M mode=9 mode=rwx mode=77
 	refused 1 "${o%%=*}" "option $o" mem:64M "$d" -o "$o"
 done
 
-# What comes later is refused, not ignored.
-for o in swap=/swap swapsize=1G extent=2M low=10 high=20 cold=5; do
+# Options about swap files without any.
+for o in swapsize=1G extent=2M low=10 high=20 cold=5 compact=off; do
 	refused 1 "${o%%=*}" "option $o" mem:64M "$d" -o "$o"
 done
 

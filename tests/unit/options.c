@@ -44,7 +44,13 @@ static const struct {
 	{ "uid=root", "root" }, { "uid=-1", "-1" }, { "uid=4294967295", "4294967295" }, { "gid=x", "gid=x" },
 	{ "nr_inodes=many", "many" }, { "huge=yes", "yes" }, { "mpol=bind:x", "bind:x" }, { "mpol=weird", "weird" },
 	{ "map=both", "both" }, { "commit=now", "now" }, { "name=a/b", "a/b" }, { "name=", "name=" },
-	{ "name=..", ".." }, { "keep=1", "keep=1" }, { "swap=/x", "swap=/x" }, { "nodev,bogus,ro", "bogus" },
+	{ "name=..", ".." }, { "keep=1", "keep=1" },
+	{ "swap=", "swap=" }, { "swap=/x:", "/x:" }, { "swap=:/x", ":/x" }, { "swap=/a::/b", "/a::/b" },
+	{ "swap=1:2:3:4:5:6:7:8:9", "1 to 8" }, { "swapsize=4095K", "4M or more" }, { "swapsize=50%", "50%" },
+	{ "extent=4M", "4M" }, { "extent=32K", "32K" }, { "extent=96K", "96K" }, { "low=100", "low=100" },
+	{ "high=-1", "-1" }, { "low=5%", "5%" }, { "cold=14401", "14401" }, { "cold=1h", "1h" },
+	{ "compact=1K", "1K" }, { "compact=on", "on" }, { "compact=", "compact=" },
+	{ "nodev,bogus,ro", "bogus" },
 };
 
 START_TEST(bad_options)
@@ -140,6 +146,102 @@ START_TEST(size_against_device)
 }
 END_TEST
 
+static int finish(struct spm_options *o, const char *list, struct spm_error *e)
+{
+	int rc = parse(o, list, e);
+
+	ck_assert_int_eq(rc, 0);
+	o->mountpoint = strdup("/spm");
+	o->source_text = strdup("mem:1G");
+	return spm_options_finish(o, e);
+}
+
+START_TEST(swap_options)
+{
+	struct spm_options o;
+	struct spm_error e;
+
+	ck_assert_int_eq(finish(&o, "swap=/a:/b,swapsize=8G,extent=256k,low=3,high=30,cold=600,compact=1G", &e), 0);
+	ck_assert_str_eq(o.swap, "/a:/b");
+	ck_assert_uint_eq(o.swap_bytes, UINT64_C(8) << 30);
+	ck_assert_uint_eq(o.extent_bytes, 256u << 10);
+	ck_assert_uint_eq(o.low_pct, 3);
+	ck_assert_uint_eq(o.high_pct, 30);
+	ck_assert_uint_eq(o.cold_s, 600);
+	ck_assert_uint_eq(o.compact_bps, 1u << 30);
+	spm_options_free(&o);
+	ck_assert_int_eq(finish(&o, "swap=/a", &e), 0);
+	ck_assert_uint_eq(o.extent_bytes, 2u << 20);
+	ck_assert_uint_eq(o.low_pct, 5);
+	ck_assert_uint_eq(o.high_pct, 10);
+	ck_assert_uint_eq(o.cold_s, 0);
+	ck_assert_uint_eq(o.compact_bps, 64u << 20);
+	ck_assert_uint_eq(o.swap_bytes, 0);
+	spm_options_free(&o);
+}
+END_TEST
+
+static const struct {
+	const char *list;
+	unsigned int low, high;
+	const char *quoted; /* refused */
+} marks[] = {
+	{ "swap=/a,low=20", 20, 25, NULL }, { "swap=/a,low=97", 97, 99, NULL }, { "swap=/a,high=3", 3, 3, NULL },
+	{ "high=40,swap=/a,low=40", 40, 40, NULL }, { "swap=/a,low=0,high=0,compact=off", 0, 0, NULL },
+	{ "swap=/a,low=20,high=10", 0, 0, "low=20: above high=10" },
+	{ "low=5", 0, 0, "low=" }, { "swapsize=1G", 0, 0, "swapsize=" }, { "extent=2M", 0, 0, "extent=" },
+	{ "high=7", 0, 0, "high=" }, { "cold=0", 0, 0, "cold=" }, { "compact=off", 0, 0, "compact=" },
+	{ "swap=/a:/b:/c,swapsize=8M", 0, 0, "3 files" },
+};
+
+START_TEST(swap_together)
+{
+	struct spm_options o;
+	struct spm_error e;
+	int rc = finish(&o, marks[_i].list, &e);
+
+	ck_assert_int_eq(rc, marks[_i].quoted ? -EINVAL : 0);
+	if (rc) {
+		ck_assert_ptr_nonnull(strstr(e.text, marks[_i].quoted));
+	} else {
+		ck_assert_uint_eq(o.low_pct, marks[_i].low);
+		ck_assert_uint_eq(o.high_pct, marks[_i].high);
+	}
+	spm_options_free(&o);
+}
+END_TEST
+
+static const struct {
+	const char *list, *cwd, *swap;
+} paths[] = {
+	{ "swap=a", "/srv", "/srv/a" }, { "swap=/a", "/srv", "/a" }, { "swap=a", "/", "/a" },
+	{ "swap=/a:b:../c", "/x/y", "/a:/x/y/b:/x/y/../c" }, { "swap=a\\,b:c", "/d,e\\f", "/d,e\\f/a,b:/d,e\\f/c" },
+	{ "swap=/a:/b", "/has:colon", "/a:/b" }, { "swap=/a:b", "/has:colon", NULL },
+	{ "swap=b", "/has:colon", NULL },
+};
+
+/* Relative paths are the launcher's; what the list says afterwards is the same anywhere. */
+START_TEST(swap_paths)
+{
+	struct spm_options o, later;
+	struct spm_error e;
+	int rc;
+
+	ck_assert_int_eq(finish(&o, paths[_i].list, &e), 0);
+	rc = spm_options_resolve(&o, paths[_i].cwd, &e);
+	ck_assert_int_eq(rc, paths[_i].swap ? 0 : -EINVAL);
+	if (!rc) {
+		ck_assert_str_eq(o.swap, paths[_i].swap);
+		ck_assert_int_eq(parse(&later, o.list, &e), 0);
+		ck_assert_str_eq(later.swap, paths[_i].swap);
+		spm_options_free(&later);
+	} else {
+		ck_assert_ptr_nonnull(strstr(e.text, paths[_i].cwd));
+	}
+	spm_options_free(&o);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("options");
@@ -151,6 +253,9 @@ int main(void)
 	tcase_add_loop_test(t, default_names, 0, (int)SPM_ARRAY_SIZE(names));
 	tcase_add_test(t, long_names_differ);
 	tcase_add_test(t, size_against_device);
+	tcase_add_test(t, swap_options);
+	tcase_add_loop_test(t, swap_together, 0, (int)SPM_ARRAY_SIZE(marks));
+	tcase_add_loop_test(t, swap_paths, 0, (int)SPM_ARRAY_SIZE(paths));
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);
 }
