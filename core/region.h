@@ -12,6 +12,9 @@
  */
 #define SPM_REGION_DIR  "/region"
 #define SPM_REGION_META "/region.source" /* what it was made from: bytes and SOURCE, one line; then its mark */
+/* With swap: the extent map (core/extmap.h), and the paths of the swap files, one a line. */
+#define SPM_REGION_EXTENTS "/region.extents"
+#define SPM_REGION_SWAP    "/region.swap"
 
 /* What the meta file says. */
 struct spm_region {

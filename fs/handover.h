@@ -3,6 +3,7 @@
 #define SPM_FS_HANDOVER_H
 
 #include <stdbool.h>
+#include "core/slots.h"
 #include "core/util.h"
 #include "fs/standby.h"
 
@@ -30,7 +31,9 @@ enum spm_fd_of {
 	SPM_FD_LOG,    /* the system log's socket */
 	SPM_FD_REPORT, /* what the launcher waits for; with the next one until the mount is usable, else -1 */
 	SPM_FD_NULL,   /* /dev/null, which the region's namespace does not have */
-	SPM_FDS
+	SPM_FD_SWAP,   /* swap files, and the directories that they lie in */
+	SPM_FD_SWAP_DIR = SPM_FD_SWAP + SPM_SWAP_FILES,
+	SPM_FDS = SPM_FD_SWAP_DIR + SPM_SWAP_FILES
 };
 
 /* All of them as one argument of a program: numbers with commas between. */

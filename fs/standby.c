@@ -82,6 +82,8 @@ static void close_others(struct spm_standby *s)
 
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(theirs); i++)
 		close_fd(&s->fd[theirs[i]]);
+	for (int i = 0; i < (int)SPM_SWAP_FILES; i++)
+		close_fd(&s->fd[SPM_FD_SWAP_DIR + i]);
 	close_fd(&s->spare_fd);
 }
 
@@ -109,6 +111,7 @@ static int run_worker(struct spm_standby *s)
 	struct spm_word failed = { .kind = SPM_WORD_FAILED, .pid = getpid() };
 	struct spm_error e = { "" };
 
+	memcpy(a.swap_fd, &s->fd[SPM_FD_SWAP], sizeof(a.swap_fd));
 	join_cgroup(s);
 	close_others(s);
 	if (spm_slice_open(SPM_REGION_DIR, &a.root, &e)) {

@@ -2,6 +2,7 @@
 #ifndef SPM_FS_WORKER_H
 #define SPM_FS_WORKER_H
 
+#include "core/slots.h"
 #include "fs/fs.h"
 
 /*
@@ -14,6 +15,7 @@ struct spm_worker_args {
 	int dev_fd;            /* likewise */
 	int state_fd, buffers_fd; /* fs/desk.h */
 	int inodes_fd;         /* owned by the worker */
+	int swap_fd[SPM_SWAP_FILES]; /* owned by the worker; -1: unused */
 	int ready_fd;          /* gets one struct spm_word, READY or FAILED; closed then */
 	bool reopened;         /* the region is a kept one */
 	struct spm_nohalt nohalt; /* owned by the worker */
