@@ -26,13 +26,15 @@
 #define SPM_SLOT_AT(a)       ((a) & ((UINT32_C(1) << 28) - 1))
 #define SPM_SLOT_ADDR(f, b)  ((uint32_t)(f) << 28 | (uint32_t)(b))
 #define SPM_SLOT_BLOCKS_MAX (UINT32_C(1) << 28)
+#define SPM_SLOTS_RETRY     30
 #define SPM_SLOT_NONE        0u /* never a slot: block 0 is a header */
 
 struct spm_slot_file {
 	uint64_t *bits;
-	uint32_t limit, blocks, top, used;
-	uint32_t low;     /* no free block below it */
+	struct spm_slot_runs *runs; /* where free runs are: core/slots.c */
+	uint32_t limit, blocks, top, used; /* used: without the header */
 	bool retired;     /* returned write errors: nothing new goes there, what is there can be read */
+	int64_t stuck;    /* when it could not grow, seconds of CLOCK_MONOTONIC; asked to again after SPM_SLOTS_RETRY; 0: it may */
 };
 
 struct spm_slots {
@@ -51,7 +53,8 @@ void spm_slots_destroy(struct spm_slots *s);
  * (*@grow) to hold it: make it larger (spm_slots_grown) or, if that fails, say so (spm_slots_cannot_grow), and try again.
  */
 int spm_slots_alloc(struct spm_slots *s, uint32_t n, uint32_t *addr, unsigned int *grow) SPM_MUST_CHECK;
-/* The lowest free run below @below of the same file, for compaction. -ENOSPC: there is none. */
+/* The lowest free run that ends at or below @below in the same file, for compaction; used_max does not count, since the
+ * other copy goes. -ENOSPC: there is none, or the file is retired. */
 int spm_slots_alloc_below(struct spm_slots *s, uint32_t n, uint32_t below, uint32_t *addr) SPM_MUST_CHECK;
 void spm_slots_free(struct spm_slots *s, uint32_t addr, uint32_t n);
 /* A record names it. -EEXIST: another does already; -ERANGE: no such file, the header, or behind the end. */
