@@ -26,4 +26,10 @@ _Static_assert(sizeof(struct spm_trailer) == 4096, "one block");
 /* CRC32C (Castagnoli), as iSCSI and ext4 use it. */
 uint32_t spm_crc(const void *data, size_t len);
 
+/* Completes a trailer of which the owner, map, pages and crc[] are filled in; the CRC of the whole block, for the record. */
+uint32_t spm_trailer_seal(struct spm_trailer *t);
+/* Whether @t is the trailer that a record speaks of: @check and @pages are the record's. Nothing in @t counts before that. */
+bool spm_trailer_ok(const struct spm_trailer *t, uint32_t check, uint16_t slice, uint64_t ino,
+		    uint64_t extent, uint32_t pages);
+
 #endif
