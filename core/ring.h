@@ -14,6 +14,13 @@
  * puts them on the queue that their I/O was submitted with, and does nothing else: it never blocks but for the next
  * completion. What comes up short is submitted again for the rest there, so a finished I/O is whole or an error.
  *
+ * Links are kept here, not by IOSQE_IO_LINK: the kernel breaks a chain where a transfer comes up short, where a batch that
+ * it could not take whole ends, and where the thread that submitted it is gone.
+ *
+ * A thread may end before its I/O does. A process may end, too: then what is in flight still goes on for a moment, after
+ * the process has been waited for. Its successor learns of the end by a lock: a registered file is closed only after
+ * the last I/O, so a flock(2) on a file of @files that this process alone has open stands until then.
+ *
  * The files are registered; the ring is restricted to what is used here (IORING_REGISTER_RESTRICTIONS): READV, WRITEV,
  * READ, WRITE, FSYNC, ASYNC_CANCEL, NOP, on registered files only. Buffers are never registered: that pins pages for
  * long, which moves them off a movable node (design, section 6).
@@ -41,8 +48,9 @@ struct spm_io {
 	/* the ring's */
 	struct spm_ioq *queue;
 	struct spm_io *next;
+	struct spm_io *then; /* linked to this one */
 	uint64_t left;
-	uint32_t state;
+	uint16_t state, tries;
 };
 
 /* Where finished I/O is waited for. Its owner is one thread at a time. */
