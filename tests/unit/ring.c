@@ -17,18 +17,13 @@ static unsigned int test_peek(struct io_uring *uring, struct io_uring_cqe **cqes
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sched.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include "tests/unit/unit.h"
-
-#define BLOCK 4096u
+#include "tests/unit/ring.h"
 
 /* Answers to the next calls: an errno, so many times; and whether completions are tampered with. */
 static _Atomic int refuse_with, refusals;
@@ -62,93 +57,6 @@ static unsigned int test_peek(struct io_uring *uring, struct io_uring_cqe **cqes
 			cqes[i]->res = (int)((unsigned int)cqes[i]->res / 2 / 512 * 512);
 	}
 	return got;
-}
-
-/* ---- helpers ---- */
-
-enum kind { DISK, MEMORY, KINDS };
-
-/* A new file without a name, O_DIRECT if it is on a disk that has it. */
-static int new_file(enum kind kind, off_t size)
-{
-	char path[] = "ring-XXXXXX";
-	int fd = kind == MEMORY ? memfd_create("ring", MFD_CLOEXEC) : mkstemp(path);
-
-	ck_assert_int_ge(fd, 0);
-	if (kind == DISK) {
-		unlink(path);
-		(void)!fcntl(fd, F_SETFL, O_DIRECT);
-	}
-	ck_assert_int_eq(ftruncate(fd, size), 0);
-	return fd;
-}
-
-static struct spm_ring *new_ring(const int *files, unsigned int count, unsigned int depth)
-{
-	struct spm_ring *r = NULL;
-
-	ck_assert_int_eq(spm_ring_open(&r, files, count, depth), 0);
-	return r;
-}
-
-static void *new_pages(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	ck_assert_ptr_ne(p, MAP_FAILED);
-	return p;
-}
-
-/* Each 8 bytes say what and where they are. */
-static void stamp(uint64_t *p, size_t bytes, uint64_t what, uint64_t offset)
-{
-	for (size_t i = 0; i < bytes / 8; i++)
-		p[i] = (what << 40) ^ (offset + i * 8);
-}
-
-static bool is_stamped(const uint64_t *p, size_t bytes, uint64_t what, uint64_t offset)
-{
-	for (size_t i = 0; i < bytes / 8; i++)
-		if (p[i] != ((what << 40) ^ (offset + i * 8)))
-			return false;
-	return true;
-}
-
-struct one {
-	struct spm_io io;
-	struct iovec iov;
-};
-
-static struct spm_io *make(struct one *o, enum spm_io_op op, unsigned int file, void *buf, size_t len,
-			   uint64_t offset)
-{
-	o->iov = (struct iovec){ buf, len };
-	o->io = (struct spm_io){ .op = op, .file = file, .offset = offset, .iov = &o->iov, .iovs = 1, .arg = o };
-	return &o->io;
-}
-
-/* Does one and waits; its result. */
-static int run(struct spm_ring *r, struct spm_io *io)
-{
-	struct spm_ioq q;
-
-	spm_ioq_init(&q);
-	spm_ring_submit(r, &q, &io, 1);
-	ck_assert_ptr_eq(spm_ioq_next(&q, true), io);
-	ck_assert_ptr_null(spm_ioq_next(&q, true));
-	spm_ioq_destroy(&q);
-	return io->result;
-}
-
-/* Takes all of a queue; how many ended with @rc. */
-static unsigned int ended(struct spm_ioq *q, int rc)
-{
-	unsigned int n = 0;
-	struct spm_io *io;
-
-	while ((io = spm_ioq_next(q, true)))
-		n += io->result == rc;
-	return n;
 }
 
 /* ---- transfers ---- */
@@ -487,131 +395,6 @@ START_TEST(close_lets_go_of_files)
 }
 END_TEST
 
-/* ---- threads ---- */
-
-struct worker {
-	struct spm_ring *r;
-	unsigned int id;
-	bool ok;
-};
-
-#define WORKERS   4
-#define WORKER_IO 10000u
-#define WORKER_AT 64u /* in flight at once */
-
-/* Writes and reads back blocks of its own, in batches of 1 to 7, some linked. */
-static void *work(void *arg)
-{
-	struct worker *w = arg;
-	struct one o[WORKER_AT];
-	char *buf = new_pages(WORKER_AT * BLOCK);
-	struct spm_io *batch[WORKER_AT];
-	struct spm_ioq q;
-	unsigned int n = 0, done = 0;
-
-	spm_ioq_init(&q);
-	w->ok = true;
-	for (unsigned int round = 0; n < WORKER_IO; round++) {
-		enum spm_io_op op = round % 2 ? SPM_IO_READ : SPM_IO_WRITE;
-
-		for (unsigned int i = 0; i < WORKER_AT; i++) {
-			uint64_t at = (uint64_t)(w->id * WORKER_AT + i) * BLOCK;
-
-			if (op == SPM_IO_WRITE)
-				stamp((uint64_t *)(buf + i * BLOCK), BLOCK, round + 1, at);
-			batch[i] = make(&o[i], op, (w->id + i) % 2, buf + i * BLOCK, BLOCK, at);
-			batch[i]->link = i % 5 == 2;
-		}
-		for (unsigned int i = 0, k; i < WORKER_AT; i += k) {
-			k = 1 + (round + i) % 7 < WORKER_AT - i ? 1 + (round + i) % 7 : WORKER_AT - i;
-			spm_ring_submit(w->r, &q, batch + i, k);
-		}
-		n += WORKER_AT;
-		done += ended(&q, 0);
-		for (unsigned int i = 0; op == SPM_IO_READ && i < WORKER_AT; i++)
-			w->ok = w->ok && is_stamped((uint64_t *)(buf + i * BLOCK), BLOCK, round,
-						    (uint64_t)(w->id * WORKER_AT + i) * BLOCK);
-		if (op == SPM_IO_WRITE)
-			memset(buf, 0, WORKER_AT * BLOCK);
-	}
-	w->ok = w->ok && n == done;
-	spm_ioq_destroy(&q);
-	munmap(buf, WORKER_AT * BLOCK);
-	return NULL;
-}
-
-START_TEST(threads)
-{
-	int fds[2] = { new_file((enum kind)_i, 0), new_file((enum kind)_i, 0) };
-	struct spm_ring *r = new_ring(fds, 2, 16);
-	struct worker w[WORKERS];
-	pthread_t t[WORKERS];
-
-	for (unsigned int i = 0; i < WORKERS; i++) {
-		w[i] = (struct worker){ .r = r, .id = i };
-		ck_assert_int_eq(pthread_create(&t[i], NULL, work, &w[i]), 0);
-	}
-	for (unsigned int i = 0; i < WORKERS; i++) {
-		pthread_join(t[i], NULL);
-		ck_assert(w[i].ok);
-	}
-	spm_ring_close(r);
-	close(fds[0]);
-	close(fds[1]);
-}
-END_TEST
-
-struct leaver {
-	struct spm_ring *r;
-	struct spm_ioq *q;
-	struct spm_io **ios;
-	unsigned int n;
-};
-
-static void *submit_and_leave(void *arg)
-{
-	const struct leaver *l = arg;
-
-	spm_ring_submit(l->r, l->q, l->ios, l->n);
-	return NULL;
-}
-
-/* A thread that ends takes nothing with it: without O_DIRECT the kernel works by helpers of that thread. */
-START_TEST(submitter_leaves)
-{
-	enum { N = 64, LEN = 64 * BLOCK };
-	int fd = new_file(DISK, 0);
-	struct spm_ring *r = new_ring(&fd, 1, 64);
-	struct one o[N];
-	struct spm_io *ios[N];
-	char *buf = new_pages((size_t)N * LEN);
-	struct spm_ioq q;
-	struct leaver l = { r, &q, ios, N };
-	pthread_t t;
-
-	spm_ioq_init(&q);
-	if (_i % 2)
-		ck_assert_int_eq(fcntl(fd, F_SETFL, 0), 0);
-	for (unsigned int pass = 0; pass < 2; pass++) {
-		for (unsigned int i = 0; i < N; i++)
-			make(&o[i], pass ? SPM_IO_READ : SPM_IO_WRITE, 0, buf + (size_t)i * LEN, LEN, (uint64_t)i * LEN);
-		for (unsigned int i = 0; i < N; i++)
-			ios[i] = &o[i].io;
-		stamp((uint64_t *)buf, (size_t)N * LEN, pass ? 9 : 3, 0);
-		ck_assert_int_eq(pthread_create(&t, NULL, submit_and_leave, &l), 0);
-		pthread_join(t, NULL);
-		ck_assert_uint_eq(ended(&q, 0), N);
-		ck_assert_int_eq(fsync(fd), 0);
-		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-	}
-	ck_assert(is_stamped((uint64_t *)buf, (size_t)N * LEN, 3, 0));
-	spm_ioq_destroy(&q);
-	spm_ring_close(r);
-	munmap(buf, (size_t)N * LEN);
-	close(fd);
-}
-END_TEST
-
 /* ---- a kernel that has no room ---- */
 
 START_TEST(refused_for_a_while)
@@ -754,62 +537,6 @@ START_TEST(probe)
 }
 END_TEST
 
-/* ---- killed ---- */
-
-enum { KILLED_IOS = 128, KILLED_LEN = 1 << 18 };
-
-/* Locks, fills the kernel with writes, says so, and waits for the end. */
-static void be_killed(int file, const char *lock_path, int ready)
-{
-	static struct one o[KILLED_IOS];
-	struct spm_io *ios[KILLED_IOS];
-	int fds[2] = { file, open(lock_path, O_RDWR | O_CLOEXEC) };
-	char *buf = new_pages(KILLED_LEN);
-	struct spm_ioq q;
-	struct spm_ring *r;
-
-	if (fds[1] < 0 || flock(fds[1], LOCK_EX) || spm_ring_open(&r, fds, 2, KILLED_IOS))
-		_exit(1);
-	spm_ioq_init(&q);
-	memset(buf, 'o', KILLED_LEN);
-	for (unsigned int i = 0; i < KILLED_IOS; i++)
-		ios[i] = make(&o[i], SPM_IO_WRITE, 0, buf, KILLED_LEN, (uint64_t)i * KILLED_LEN);
-	spm_ring_submit(r, &q, ios, KILLED_IOS);
-	(void)!write(ready, "x", 1);
-	for (;;)
-		pause();
-}
-
-/* A lock on a file that only the dead had open says when its last write has ended: none comes after that. */
-START_TEST(lock_outlives_io)
-{
-	char path[] = "ring-XXXXXX", c, *buf = new_pages(KILLED_LEN);
-	int file = new_file(DISK, (off_t)KILLED_IOS * KILLED_LEN), lock = mkstemp(path), ready[2];
-	pid_t pid;
-
-	ck_assert_int_eq(fallocate(file, 0, 0, (off_t)KILLED_IOS * KILLED_LEN), 0);
-	ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
-	pid = fork();
-	if (!pid)
-		be_killed(file, path, ready[1]);
-	ck_assert_int_eq(read(ready[0], &c, 1), 1);
-	kill(pid, SIGKILL);
-	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-	ck_assert_int_eq(flock(lock, LOCK_EX), 0);
-	memset(buf, 'n', KILLED_LEN);
-	for (unsigned int i = 0; i < KILLED_IOS; i++)
-		ck_assert_int_eq(pwrite(file, buf, KILLED_LEN, (off_t)i * KILLED_LEN), KILLED_LEN);
-	for (unsigned int i = 0; i < KILLED_IOS; i++) {
-		ck_assert_int_eq(pread(file, buf, KILLED_LEN, (off_t)i * KILLED_LEN), KILLED_LEN);
-		ck_assert_ptr_null(memchr(buf, 'o', KILLED_LEN));
-	}
-	unlink(path);
-	close(lock);
-	close(file);
-	munmap(buf, KILLED_LEN);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *s = suite_create("ring");
@@ -827,14 +554,11 @@ int main(void)
 	tcase_add_test(t, cancel_half);
 	tcase_add_test(t, close_waits);
 	tcase_add_test(t, close_lets_go_of_files);
-	tcase_add_loop_test(t, threads, 0, KINDS);
-	tcase_add_loop_test(t, submitter_leaves, 0, 10);
 	tcase_add_loop_test(t, refused_for_a_while, 0, 2);
 	tcase_add_test(t, refused_for_good);
 	tcase_add_test(t, refused_while_busy);
 	tcase_add_test(t, restricted);
 	tcase_add_loop_test(t, probe, 0, 6);
-	tcase_add_test(t, lock_outlives_io);
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);
 }
