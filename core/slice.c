@@ -168,11 +168,12 @@ int spm_slice_orphan_remove(struct spm_slice *s, uint64_t ino, bool dir)
 	return unlinkat(s->orphans_fd, name, dir ? AT_REMOVEDIR : 0) ? -errno : 0;
 }
 
-int spm_slice_orphans_clear(struct spm_slice *s)
+int spm_slice_orphans_clear(struct spm_slice *s, void (*gone)(void *arg, uint64_t ino), void *arg)
 {
 	int fd = openat(s->orphans_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
+	struct stat st;
 	int rc = 0;
 
 	if (!d) {
@@ -183,6 +184,8 @@ int spm_slice_orphans_clear(struct spm_slice *s)
 	while ((de = readdir(d))) {
 		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, ".."))
 			continue;
+		if (gone && !fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode) && st.st_nlink == 1)
+			gone(arg, st.st_ino);
 		if (unlinkat(fd, de->d_name, 0) && unlinkat(fd, de->d_name, AT_REMOVEDIR))
 			rc = -errno;
 	}

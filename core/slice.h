@@ -62,8 +62,8 @@ int spm_slice_statfs(const struct spm_slice *s, struct statvfs *out) SPM_MUST_CH
 void spm_slice_orphan_name(uint64_t ino, char name[static SPM_ORPHAN_NAME_LEN]);
 /* Removes one orphan that nobody refers to any more (a file, or an empty directory). */
 int spm_slice_orphan_remove(struct spm_slice *s, uint64_t ino, bool dir);
-/* Removes all orphans: for a region whose last mount is gone. */
-int spm_slice_orphans_clear(struct spm_slice *s);
+/* Removes all orphans: for a region whose last mount is gone. @gone (or NULL) is told of each file right before that. */
+int spm_slice_orphans_clear(struct spm_slice *s, void (*gone)(void *arg, uint64_t ino), void *arg);
 
 /*
  * Inode numbers as users see them: the slice in the top 16 bits, or tools that look at (st_dev, st_ino)

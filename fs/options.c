@@ -213,7 +213,7 @@ static int set_swap(struct spm_options *o, const char *v, struct spm_error *e)
 
 	for (const char *p = v;; p += n + 1, paths++) {
 		n = strcspn(p, ":");
-		if (!n || n >= PATH_MAX / 2 || paths > SPM_SWAP_FILES)
+		if (!n || n >= PATH_MAX / 2 || paths > SPM_SWAP_FILES || strchr(v, '\n'))
 			return bad(e, "swap", v, "1 to 8 files or directories with ':' between, as in swap=/var/lib/spmfs");
 		if (!p[n])
 			break;
@@ -239,6 +239,7 @@ static int set_extent(struct spm_options *o, const char *v, struct spm_error *e)
 	if (spm_size_parse(v, &n) || n < SPM_EXTENT_MIN || n > SPM_EXTENT_MAX || n & (n - 1))
 		return bad(e, "extent", v, "64K, 128K, 256K, 512K, 1M or 2M");
 	o->extent_bytes = (uint32_t)n;
+	o->extent_set = true;
 	return 0;
 }
 

@@ -37,6 +37,7 @@ struct spm_options {
 	char *swap;             /* paths with ':' between, none empty; NULL: no swap */
 	uint64_t swap_bytes;    /* swapsize=, of all files together; 0: as much as the device */
 	uint32_t extent_bytes;
+	bool extent_set;
 	unsigned int low_pct, high_pct;
 	bool low_set, high_set;
 	unsigned int cold_s;    /* 0: off */

@@ -5,6 +5,7 @@
 #include "core/size.h"
 #include "fs/handover.h"
 #include "fs/mounts.h"
+#include "fs/setup-swap.h"
 #include "fs/shared.h"
 #include "fs/standby-run.h"
 #include "fs/state.h"
@@ -41,6 +42,7 @@ struct setup {
 	int standby_end; /* of SPM_FD_TALK */
 	struct spm_cgroup cgroup;
 	struct spm_nohalt nohalt;
+	struct spm_setup_swap swap;
 	struct spm_slice root;
 	struct spm_mount mount; /* goes into the state */
 	struct spm_state *state;
@@ -118,7 +120,7 @@ static int open_host(struct setup *s)
 static int refuse_left_over(struct setup *s, const struct spm_region *r)
 {
 	struct statvfs sv = { .f_bsize = 0 };
-	char used[16], when[32] = "", path[128];
+	char used[16], when[32] = "", path[128], swap[160];
 	struct tm tm;
 
 	if (spm_slice_statfs(&s->root, &sv))
@@ -126,15 +128,16 @@ static int refuse_left_over(struct setup *s, const struct spm_region *r)
 	if (localtime_r(&r->since, &tm))
 		strftime(when, sizeof(when), "%Y-%m-%d %H:%M", &tm);
 	spm_mounts_pin_path(s->o->name, path, sizeof(path));
+	spm_setup_swap_names(swap, sizeof(swap));
 	return spm_fail(s->err, -EEXIST,
 			"a server that died has left the region '%s' (%s in %llu files and directories, "
 			"in use since %s); take it over with -o recover, or give the memory back with "
-			"'umount %s && rm %s'",
+			"'umount %s && rm %s%s'",
 			s->o->name,
 			spm_size_human((uint64_t)(sv.f_blocks - sv.f_bavail) * sv.f_frsize, used, sizeof(used)),
 			/* without the top directories of the filesystem */
 			(unsigned long long)(sv.f_files - sv.f_ffree > 3 ? sv.f_files - sv.f_ffree - 3 : 0), when,
-			path, path);
+			path, path, swap);
 }
 
 static int reopen_region(struct setup *s)
@@ -154,10 +157,11 @@ static int reopen_region(struct setup *s)
 	rc = spm_options_fit(s->o, s->err);
 	if (rc)
 		return rc;
-	rc = spm_slice_orphans_clear(&s->root);
+	rc = spm_setup_swap_reopen(&s->swap, &s->root, s->host_ns, s->fd[SPM_FD_REGION]);
+	if (!rc)
+		rc = spm_setup_swap_orphans(&s->swap, &s->root);
 	if (rc)
-		return spm_fail(s->err, rc, "cannot clear the orphans of the region '%s': %s", s->o->name,
-				strerror(-rc));
+		return rc;
 	if (s->o->size_bytes)
 		rc = spm_slice_resize(&s->root, s->o->size_bytes);
 	if (rc)
@@ -265,7 +269,9 @@ static int enter_new(struct setup *s)
 	} while (again && ++tries < NAMESPACE_TRIES);
 	if (tries)
 		sched_setaffinity(0, sizeof(mask), &mask);
-	return rc || !pin ? rc : go(s, s->fd[SPM_FD_REGION]);
+	if (!rc && pin)
+		rc = go(s, s->fd[SPM_FD_REGION]);
+	return rc ? rc : spm_setup_swap_map(&s->swap, &s->root);
 }
 
 /* Whether the region that was entered is still the one that its name stands for. */
@@ -341,6 +347,8 @@ static int build_region(struct setup *s)
 	if (rc != -ENOENT)
 		return rc;
 	rc = check_source(s);
+	if (!rc)
+		rc = spm_setup_swap_files(&s->swap);
 	return rc ? rc : enter_new(s);
 }
 
@@ -414,6 +422,7 @@ static void clean_up(struct setup *s)
 	if (s->mounted && s->fd[SPM_FD_REGION] >= 0)
 		spm_mounts_remove_all((dev_t)s->mount.dev, s->o->source_text, s->fd[SPM_FD_FUSE], false,
 				      s->fd[SPM_FD_REGION]);
+	spm_setup_swap_undo(&s->swap, s->fd[SPM_FD_REGION]);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
 		spm_mounts_tidy(s->o->name, !(s->mount.flags & SPM_MOUNT_REOPENED), s->fd[SPM_FD_REGION]);
 	spm_cgroup_remove(&s->cgroup);
@@ -425,6 +434,7 @@ static int make_shared(struct setup *s)
 
 	if (s->o->keep)
 		s->mount.flags |= SPM_MOUNT_KEEP;
+	spm_setup_swap_hand_over(&s->swap, s->fd, s->mount.note, sizeof(s->mount.note));
 	rc = spm_shared_make(&s->mount, s->fd, &s->state, s->err);
 	if (rc)
 		return rc;
@@ -466,6 +476,7 @@ static int divide(struct setup *s)
 	s->mounted = false;
 	s->mount.flags = 0;
 	s->cgroup.base_fd = -1;
+	spm_setup_swap_forget(&s->swap);
 	return spm_fail(s->err, rc, "cannot run the keeper: %s", strerror(-rc));
 }
 
@@ -502,6 +513,7 @@ int spm_setup_run(struct spm_options *o, const struct spm_report_fds *report, st
 			   .host_ns = -1,
 			   .bdi_fd = -1,
 			   .standby_end = -1,
+			   .swap = { .o = o, .err = e },
 			   .nohalt = { .fd = -1 },
 			   .cgroup = { .base_fd = -1 },
 			   .root = { .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 } };
@@ -512,7 +524,9 @@ int spm_setup_run(struct spm_options *o, const struct spm_report_fds *report, st
 	s.fd[SPM_FD_REPORT] = report->report;
 	s.fd[SPM_FD_NULL] = report->null;
 	own_process();
-	rc = open_host(&s);
+	rc = spm_setup_swap_possible(o, e);
+	if (!rc)
+		rc = open_host(&s);
 	if (!rc)
 		rc = build_region(&s);
 	if (!rc)

@@ -3,6 +3,7 @@
 #include "fs/standby-run.h"
 #include "core/cgroup.h"
 #include "core/region.h"
+#include "core/swapfile.h"
 #include "fs/mounts.h"
 #include "fs/rights.h"
 #include "fs/setup.h"
@@ -291,6 +292,24 @@ static void end_worker(struct spm_standby *s, int grace_ms)
 	close_fd(&s->worker_fd);
 }
 
+static void remove_swap(struct spm_standby *s)
+{
+	spm_auto_fclose FILE *names = fopen(SPM_REGION_SWAP, "re");
+	spm_auto_free char *line = NULL;
+	size_t room = 0;
+
+	for (int i = 0; i < (int)SPM_SWAP_FILES; i++) {
+		char *slash = NULL;
+
+		if (names && getline(&line, &room, names) > 0) {
+			line[strcspn(line, "\n")] = '\0';
+			slash = strrchr(line, '/');
+		}
+		if (s->fd[SPM_FD_SWAP + i] >= 0)
+			spm_swapfile_remove(s->fd[SPM_FD_SWAP + i], s->fd[SPM_FD_SWAP_DIR + i], slash ? slash + 1 : NULL);
+	}
+}
+
 /* What the mount leaves outside of itself: kept, but for a region that never came to be one. */
 static void clean_up(struct spm_standby *s, bool keep)
 {
@@ -299,6 +318,8 @@ static void clean_up(struct spm_standby *s, bool keep)
 	snprintf(c.name, sizeof(c.name), "%.*s", (int)sizeof(c.name) - 1, s->mount.cgroup);
 	if (c.name[0])
 		spm_cgroup_remove(&c);
+	if (!keep)
+		remove_swap(s);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
 		spm_mounts_tidy(s->opts->name, !keep, s->fd[SPM_FD_REGION]);
 }

@@ -83,6 +83,7 @@ struct spm_mount {
 	uint32_t flags;
 	char cgroup[100];     /* the worker's, below the hierarchy's root */
 	char no_recover[120]; /* why the region is not pinned; empty: it is */
+	char note[256];       /* what whoever mounts should know of the swap files; empty: nothing */
 };
 
 #define SPM_INIT_ROOM 256u

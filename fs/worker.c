@@ -235,8 +235,10 @@ void spm_worker_ready(struct spm_fs *fs)
 	if (first)
 		fs->desks.state->resend = !fs->opts->no_resend && fs->init.agreed & SPM_FUSE_HAS_RESEND;
 	/* a restriction that the user did not ask for is told where the mount was asked for */
+	snprintf(w.text, sizeof(w.text), "%.255s", fs->desks.state->mount.note);
 	if (!fs->passthrough.on && !fs->opts->no_passthrough)
-		snprintf(w.text, sizeof(w.text), "no direct mappings, files are mirrors: %s", fs->passthrough.why);
+		snprintf(w.text + strlen(w.text), sizeof(w.text) - strlen(w.text),
+			 "%sno direct mappings, files are mirrors: %s", w.text[0] ? "; " : "", fs->passthrough.why);
 	rc = spm_word_send(fd, &w, -1);
 	if (rc)
 		spm_log(SPM_LOG_WARNING, "cannot tell the keeper that the mount is ready: %s", strerror(-rc));

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "core/caps.h"
 #include "fs/setup.h"
+#include "fs/setup-swap.h"
 #include "fs/standby-run.h"
 
 #include <errno.h>
@@ -283,7 +284,11 @@ static int check_options(struct spm_options *o, struct spm_error *e, int *status
 	if (rc)
 		return rc;
 	*status = SPM_EXIT_USAGE;
-	return spm_options_fit(o, e);
+	rc = spm_options_fit(o, e);
+	if (rc || !o->fake)
+		return rc;
+	*status = SPM_EXIT_FAILED;
+	return spm_setup_swap_dry(o, e);
 }
 
 int main(int argc, char **argv)

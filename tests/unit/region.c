@@ -189,7 +189,7 @@ START_TEST(orphans)
 	ck_assert_int_eq(spm_slice_orphan_remove(&slice, 255, true), -ENOTDIR);
 	ck_assert_int_eq(spm_slice_orphan_remove(&slice, 255, false), 0);
 	ck_assert_int_eq(spm_slice_orphan_remove(&slice, 255, false), -ENOENT);
-	ck_assert_int_eq(spm_slice_orphans_clear(&slice), 0);
+	ck_assert_int_eq(spm_slice_orphans_clear(&slice, NULL, NULL), 0);
 	ck_assert_int_eq(unlinkat(slice.orphans_fd, "d", AT_REMOVEDIR), -1);
 }
 END_TEST
