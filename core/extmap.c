@@ -273,42 +273,31 @@ void spm_extmap_tidy(struct spm_extmap *m, uint32_t file)
 	pthread_mutex_unlock(&m->lock);
 }
 
+/* What a walk stops at. */
+enum wanted { WANT_SLOT, WANT_USE };
+
 /* The first of @count records, from @from on, that says something; @count: none. */
-static uint64_t search(const struct spm_extent *x, uint64_t from, uint32_t count)
+static uint64_t search(const struct spm_extent *x, uint64_t from, uint32_t count, enum wanted what)
 {
-	while (from < count && !spm_extent_how(&x[from]))
+	while (from < count && !spm_extent_how(&x[from]) && (what == WANT_SLOT || !spm_extent_used(&x[from])))
 		from++;
 	return from;
 }
 
-/* The lock is held to find a leaf, not while it is looked through: it stays where it is as long as the file is in use. */
-uint64_t spm_extmap_next(struct spm_extmap *m, uint32_t file, uint64_t from, struct spm_extent **x)
+/* The same in the large leaves, of extents counted from the first that is in one. The lock is held to find a leaf, not while
+ * it is looked through: it stays where it is as long as the file is in use. */
+static uint64_t next_large(struct spm_extmap *m, uint32_t file, uint64_t from, enum wanted what, struct spm_extent **x)
 {
-	struct spm_extent *at = m->head[file].first;
-	uint64_t n, group;
+	uint64_t first = from / EXTMAP_LARGE_RECORDS, group, n;
+	struct spm_extent *at;
 
-	n = search(at, from, SPM_EXTFILE_INLINE);
-	if (n < SPM_EXTFILE_INLINE) {
-		*x = &at[n];
-		return n;
-	}
-	if (from < EXTMAP_LARGE_FIRST && (at = spm_extmap_get(m, file, SPM_EXTFILE_INLINE, false))) {
-		n = search(at, from > SPM_EXTFILE_INLINE ? from - SPM_EXTFILE_INLINE : 0, EXTMAP_MIDDLE_RECORDS);
-		if (n < EXTMAP_MIDDLE_RECORDS) {
-			*x = &at[n];
-			return SPM_EXTFILE_INLINE + n;
-		}
-	}
-	n = from > EXTMAP_LARGE_FIRST ? from - EXTMAP_LARGE_FIRST : 0;
-	for (group = n / EXTMAP_LARGE_RECORDS, n %= EXTMAP_LARGE_RECORDS;; group++, n = 0) {
-		uint64_t first = group;
-
+	for (group = first;; group++) {
 		pthread_mutex_lock(&m->lock);
 		at = spm_extleaves_next(m, file, &group);
 		pthread_mutex_unlock(&m->lock);
 		if (!at)
 			return UINT64_MAX;
-		n = search(at, group == first ? n : 0, EXTMAP_LARGE_RECORDS);
+		n = search(at, group == first ? from % EXTMAP_LARGE_RECORDS : 0, EXTMAP_LARGE_RECORDS, what);
 		if (n < EXTMAP_LARGE_RECORDS) {
 			*x = &at[n];
 			return EXTMAP_LARGE_FIRST + group * EXTMAP_LARGE_RECORDS + n;
@@ -316,15 +305,53 @@ uint64_t spm_extmap_next(struct spm_extmap *m, uint32_t file, uint64_t from, str
 	}
 }
 
-int spm_extmap_each(struct spm_extmap *m, uint32_t file, uint64_t from,
-		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg)
+static uint64_t next(struct spm_extmap *m, uint32_t file, uint64_t from, enum wanted what, struct spm_extent **x)
+{
+	struct spm_extent *at = m->head[file].first;
+	uint64_t n;
+
+	n = search(at, from, SPM_EXTFILE_INLINE, what);
+	if (n < SPM_EXTFILE_INLINE) {
+		*x = &at[n];
+		return n;
+	}
+	if (from < EXTMAP_LARGE_FIRST && (at = spm_extmap_get(m, file, SPM_EXTFILE_INLINE, false))) {
+		n = from > SPM_EXTFILE_INLINE ? from - SPM_EXTFILE_INLINE : 0;
+		n = search(at, n, EXTMAP_MIDDLE_RECORDS, what);
+		if (n < EXTMAP_MIDDLE_RECORDS) {
+			*x = &at[n];
+			return SPM_EXTFILE_INLINE + n;
+		}
+	}
+	return next_large(m, file, from > EXTMAP_LARGE_FIRST ? from - EXTMAP_LARGE_FIRST : 0, what, x);
+}
+
+static int walk(struct spm_extmap *m, uint32_t file, uint64_t from, enum wanted what,
+		int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg)
 {
 	struct spm_extent *x;
 	int rc = 0;
 
-	for (; !rc && (from = spm_extmap_next(m, file, from, &x)) != UINT64_MAX; from++)
+	for (; !rc && (from = next(m, file, from, what, &x)) != UINT64_MAX; from++)
 		rc = fn(arg, from, x);
 	return rc;
+}
+
+uint64_t spm_extmap_next(struct spm_extmap *m, uint32_t file, uint64_t from, struct spm_extent **x)
+{
+	return next(m, file, from, WANT_SLOT, x);
+}
+
+int spm_extmap_each(struct spm_extmap *m, uint32_t file, uint64_t from,
+		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg)
+{
+	return walk(m, file, from, WANT_SLOT, fn, arg);
+}
+
+int spm_extmap_ages(struct spm_extmap *m, uint32_t file, int (*fn)(void *arg, uint64_t extent, struct spm_extent *x),
+		    void *arg)
+{
+	return walk(m, file, 0, WANT_USE, fn, arg);
 }
 
 /* -- the rest -- */

@@ -192,6 +192,9 @@ void spm_extmap_tidy(struct spm_extmap *m, uint32_t file);
  * first that does not return 0, and returns that. @fn may clear the record, and call anything but forget and tidy. */
 int spm_extmap_each(struct spm_extmap *m, uint32_t file, uint64_t from,
 		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg);
+/* The same for each record that has a last use (other than 0) as well. */
+int spm_extmap_ages(struct spm_extmap *m, uint32_t file, int (*fn)(void *arg, uint64_t extent, struct spm_extent *x),
+		    void *arg);
 /* The next extent from @from on with a record that names a slot or is damaged (@x), UINT64_MAX: none. */
 uint64_t spm_extmap_next(struct spm_extmap *m, uint32_t file, uint64_t from, struct spm_extent **x);
 

@@ -1,101 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The extent map (core/extmap.h): against a plain model, its memory, taken over, killed, damaged, under threads. */
-#include "core/extmap-local.h"
-#include "tests/unit/unit.h"
+/* The extent map (core/extmap.h): against a plain model, taken over, its memory, under threads. */
+#include "tests/unit/extmap.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <time.h>
 
 #define TIB_EXTENTS (UINT64_C(1) << 40 >> 21)
-
-static struct spm_handle handle_of(uint64_t ino)
-{
-	struct spm_handle h = { .type = 1, .len = 8 };
-
-	memcpy(h.bytes, &ino, sizeof(ino));
-	return h;
-}
-
-static int new_file(void)
-{
-	struct spm_extmap_setup setup = { .uuid = "a region", .extent_bytes = SPM_EXTENT_MAX, .files = 2 };
-	int fd = memfd_create("extents", MFD_CLOEXEC);
-
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(spm_extmap_create(fd, &setup), 0);
-	return fd;
-}
-
-static void new_map(struct spm_extmap *m)
-{
-	ck_assert_int_eq(spm_extmap_attach(m, new_file()), 0);
-}
-
-static void end_map(struct spm_extmap *m)
-{
-	int fd = m->fd;
-
-	spm_extmap_detach(m);
-	close(fd);
-}
-
-/* Attaches and scans as the next process would. */
-static void take_over(struct spm_extmap *m, int fd, uint32_t damaged)
-{
-	ck_assert_int_eq(spm_extmap_attach(m, fd), 0);
-	ck_assert_int_eq(spm_extmap_scan(m), 0);
-	ck_assert_uint_eq(m->damaged, damaged);
-}
-
-static uint32_t intern(struct spm_extmap *m, uint16_t slice, uint64_t ino)
-{
-	struct spm_handle h = handle_of(ino);
-	uint32_t file = spm_extmap_intern(m, slice, ino, &h, SPM_EXTFILE_DIRECT);
-
-	ck_assert_uint_ne(file, 0);
-	return file;
-}
-
-/* A slot that is this extent's and no other's: what is found must be what was put there. */
-static uint32_t slot_of(uint64_t ino, uint64_t extent)
-{
-	return (uint32_t)((ino * UINT64_C(0x9e3779b97f4a7c15) ^ extent * UINT64_C(0xd6e8feb86659fd93)) >> 33) | 1;
-}
-
-static void set_record(struct spm_extent *x, uint64_t ino, uint64_t extent)
-{
-	x->slot = slot_of(ino, extent);
-	x->check = ~x->slot;
-	spm_extent_touch(x, spm_extmap_clock());
-	spm_extent_set_how(x, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 512, 0));
-}
-
-static void swap_out(struct spm_extmap *m, uint32_t file, uint64_t extent)
-{
-	struct spm_extent *x = spm_extmap_get(m, file, extent, true);
-
-	ck_assert_ptr_nonnull(x);
-	set_record(x, m->head[file].ino, extent);
-}
-
-static bool is_out(struct spm_extmap *m, uint32_t file, uint64_t extent)
-{
-	struct spm_extent *x = spm_extmap_get(m, file, extent, false);
-
-	if (!x || !x->how)
-		return false;
-	ck_assert_uint_eq(x->slot, slot_of(m->head[file].ino, extent));
-	ck_assert_uint_eq(x->check, ~x->slot);
-	return true;
-}
 
 static uint64_t shared_bytes(struct spm_extmap *m)
 {
@@ -237,19 +150,6 @@ static void check_model(struct spm_extmap *m, const struct model *mo)
 	ck_assert_uint_eq(live, 0);
 }
 
-static int clear_step(void *arg, uint64_t extent, struct spm_extent *x)
-{
-	(void)arg, (void)extent;
-	spm_extent_set_how(x, 0);
-	return 0;
-}
-
-static void drop_file(struct spm_extmap *m, uint32_t file)
-{
-	ck_assert_int_eq(spm_extmap_each(m, file, 0, clear_step, NULL), 0);
-	spm_extmap_forget(m, file);
-}
-
 static void model_step(struct spm_extmap *m, struct model *mo, unsigned int *seed)
 {
 	uint32_t i = (uint32_t)rand_r(seed) % FILES, n = (uint32_t)rand_r(seed) % SPAN, what = (uint32_t)rand_r(seed) % 200;
@@ -324,6 +224,43 @@ START_TEST(sums)
 	ck_assert_uint_eq(spm_extent_blocks(spm_extmap_get(&b, file, 0, false)), 16);
 	ck_assert_uint_eq(spm_extent_blocks(spm_extmap_get(&b, file, 3, false)), 4);
 	spm_extmap_detach(&b);
+	end_map(&m);
+}
+END_TEST
+
+/* Extents that are here count as used or not; those in slots are there in any case. */
+static int count_use(void *arg, uint64_t extent, struct spm_extent *x)
+{
+	uint64_t *sum = arg;
+
+	ck_assert(spm_extent_used(x) || spm_extent_how(x));
+	*sum += extent;
+	return *sum > 100000000 ? -EINTR : 0;
+}
+
+START_TEST(ages)
+{
+	struct spm_extmap m;
+	struct spm_extent *x;
+	uint64_t sum = 0;
+	uint32_t file;
+
+	new_map(&m);
+	file = intern(&m, 0, 7);
+	for (uint64_t e = 0; e < 1000; e++)
+		ck_assert_ptr_nonnull(spm_extmap_get(&m, file, e, true));
+	spm_extent_touch(spm_extmap_get(&m, file, 1, false), 5);
+	spm_extent_touch(spm_extmap_get(&m, file, 21, false), 6);
+	spm_extent_touch(spm_extmap_get(&m, file, 900, false), 7);
+	swap_out(&m, file, 500);
+	spm_extent_touch(spm_extmap_get(&m, file, 500, false), 0);
+	ck_assert_int_eq(spm_extmap_ages(&m, file, count_use, &sum), 0);
+	ck_assert_uint_eq(sum, 1 + 21 + 900 + 500);
+	ck_assert_uint_eq(spm_extmap_next(&m, file, 0, &x), 500);
+	ck_assert_uint_eq(spm_extmap_next(&m, file, 501, &x), UINT64_MAX);
+	sum = 100000000;
+	ck_assert_int_eq(spm_extmap_ages(&m, file, count_use, &sum), -EINTR);
+	ck_assert_uint_eq(sum, 100000001);
 	end_map(&m);
 }
 END_TEST
@@ -516,383 +453,6 @@ START_TEST(no_memory)
 }
 END_TEST
 
-/* -- refused, damaged -- */
-
-START_TEST(other_files_are_refused)
-{
-	static const off_t spots[] = { 0, 8, 12, 16, 20, 24, 32, 48, 52, 60 };
-	struct spm_extmap_setup setup = { .extent_bytes = 12345, .files = 1 };
-	struct spm_extmap m;
-	uint8_t byte;
-	int fd = new_file();
-
-	for (size_t i = 0; i < SPM_ARRAY_SIZE(spots); i++) {
-		ck_assert_int_eq(pread(fd, &byte, 1, spots[i]), 1);
-		byte ^= 4;
-		ck_assert_int_eq(pwrite(fd, &byte, 1, spots[i]), 1);
-		ck_assert_int_eq(spm_extmap_attach(&m, fd), -EPROTO);
-		byte ^= 4;
-		ck_assert_int_eq(pwrite(fd, &byte, 1, spots[i]), 1);
-	}
-	ck_assert_int_eq(spm_extmap_attach(&m, fd), 0);
-	m.setup->retired = 3; /* is not part of what the header vouches for */
-	spm_extmap_detach(&m);
-	ck_assert_int_eq(spm_extmap_attach(&m, fd), 0);
-	ck_assert_uint_eq(m.setup->retired, 3);
-	spm_extmap_detach(&m);
-	ck_assert_int_eq(ftruncate(fd, 1 << 20), 0);
-	ck_assert_int_eq(spm_extmap_attach(&m, fd), -EPROTO);
-	ck_assert_int_eq(ftruncate(fd, 0), 0);
-	ck_assert_int_eq(spm_extmap_attach(&m, fd), -EPROTO);
-	ck_assert_int_eq(spm_extmap_create(fd, &setup), -EINVAL);
-	setup = (struct spm_extmap_setup){ .extent_bytes = SPM_EXTENT_MIN, .files = 9 };
-	ck_assert_int_eq(spm_extmap_create(fd, &setup), -EINVAL);
-	close(fd);
-}
-END_TEST
-
-/* 20 files of 800 extents, all out. */
-static void fill(struct spm_extmap *m)
-{
-	for (uint64_t i = 0; i < 20; i++) {
-		uint32_t file = intern(m, 0, 50 + i);
-
-		for (uint64_t e = 0; e < 800; e++)
-			swap_out(m, file, e);
-	}
-}
-
-static uint32_t count_out(struct spm_extmap *m, uint64_t ino)
-{
-	uint32_t file = spm_extmap_find(m, 0, ino), out = 0;
-
-	for (uint64_t e = 0; file && e < 800; e++)
-		out += is_out(m, file, e);
-	return out;
-}
-
-/* A head is set aside with its leaves, and stays so when another process looks at it, or the inode comes again. */
-START_TEST(damaged_head)
-{
-	static const size_t spots[] = { offsetof(struct spm_extfile, ino) + 2, offsetof(struct spm_extfile, slice),
-					offsetof(struct spm_extfile, check), offsetof(struct spm_extfile, handle) + 1,
-					offsetof(struct spm_extfile, handle) + 4 };
-	struct spm_extmap m, b;
-	char *victim;
-
-	new_map(&m);
-	fill(&m);
-	victim = (char *)spm_extmap_file(&m, spm_extmap_find(&m, 0, 60));
-	victim[spots[_i]] = (char)(victim[spots[_i]] ^ 0x10);
-	take_over(&b, m.fd, 1 + 1 + 3);
-	for (uint64_t i = 0; i < 20; i++)
-		ck_assert_uint_eq(count_out(&b, 50 + i), i == 10 ? 0 : 800);
-	ck_assert_uint_eq(b.live, 19);
-	ck_assert_uint_eq(intern(&b, 0, 60), 21);
-	spm_extmap_detach(&b);
-	take_over(&b, m.fd, 5);
-	ck_assert_uint_eq(spm_extmap_find(&b, 0, 60), 21);
-	ck_assert_uint_eq(count_out(&b, 60), 0);
-	spm_extmap_detach(&b);
-	end_map(&m);
-}
-END_TEST
-
-START_TEST(damaged_flags)
-{
-	struct spm_extmap m, b;
-
-	new_map(&m);
-	fill(&m);
-	m.head[3].flags = 0x4000 | SPM_EXTFILE_TRIM;
-	take_over(&b, m.fd, 1);
-	ck_assert_uint_eq(b.head[3].flags, SPM_EXTFILE_DIRECT | SPM_EXTFILE_TRIM);
-	ck_assert_uint_eq(count_out(&b, 52), 800);
-	spm_extmap_detach(&b);
-	end_map(&m);
-}
-END_TEST
-
-START_TEST(damaged_leaf)
-{
-	struct spm_extmap m, b;
-	char *victim;
-
-	new_map(&m);
-	fill(&m);
-	victim = spm_extpool_unit(_i < 4 ? m.middles : m.larges, 5);
-	victim[_i % 4 * 4] = (char)(victim[_i % 4 * 4] ^ 0x40);
-	take_over(&b, m.fd, 1);
-	for (uint64_t i = 0; i < 20; i++) {
-		bool hit = _i < 4 ? i == 4 : i == 1;
-
-		ck_assert_uint_eq(count_out(&b, 50 + i), !hit ? 800 : _i < 4 ? 780 : 460);
-	}
-	/* its place can be had anew, in another leaf */
-	swap_out(&b, spm_extmap_find(&b, 0, 54), 10);
-	swap_out(&b, spm_extmap_find(&b, 0, 51), 400);
-	spm_extmap_detach(&b);
-	take_over(&b, m.fd, 1);
-	ck_assert(is_out(&b, spm_extmap_find(&b, 0, 54), 10));
-	ck_assert(is_out(&b, spm_extmap_find(&b, 0, 51), 400));
-	spm_extmap_detach(&b);
-	end_map(&m);
-}
-END_TEST
-
-/* A second head or leaf for the same place is not taken when the first is gone, either. */
-START_TEST(two_for_one)
-{
-	struct spm_extmap m, b;
-	uint32_t a, c;
-
-	new_map(&m);
-	fill(&m);
-	m.head[30] = m.head[7];
-	memcpy(spm_extpool_unit(m.middles, 40), spm_extpool_unit(m.middles, 2), EXTMAP_MIDDLE_BYTES);
-	memcpy(spm_extpool_unit(m.larges, 100), spm_extpool_unit(m.larges, 9), EXTMAP_LARGE_BYTES);
-	take_over(&b, m.fd, 3);
-	a = spm_extmap_find(&b, 0, 56);
-	c = spm_extmap_find(&b, 0, 51);
-	ck_assert_uint_eq(a, 7);
-	for (uint64_t i = 0; i < 20; i++)
-		ck_assert_uint_eq(count_out(&b, 50 + i), 800);
-	drop_file(&b, a);
-	ck_assert_int_eq(spm_extmap_each(&b, c, 0, clear_step, NULL), 0);
-	ck_assert_int_eq(spm_extmap_each(&b, spm_extmap_find(&b, 0, 52), 0, clear_step, NULL), 0);
-	spm_extmap_tidy(&b, c);
-	spm_extmap_tidy(&b, spm_extmap_find(&b, 0, 52));
-	spm_extmap_detach(&b);
-	take_over(&b, m.fd, 3);
-	ck_assert_uint_eq(spm_extmap_find(&b, 0, 56), 0);
-	ck_assert_uint_eq(count_out(&b, 51) + count_out(&b, 52), 0);
-	spm_extmap_detach(&b);
-	end_map(&m);
-}
-END_TEST
-
-/* Exactly that extent is lost. */
-START_TEST(damaged_record)
-{
-	static const uint16_t hows[] = {
-		SPM_HOW_MAKE(SPM_EXTENT_HERE, 5, 0), SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 0, 0),
-		SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 513, 0), SPM_HOW_MAKE(SPM_EXTENT_OUT, 17, SPM_HOW_SMALL),
-		SPM_HOW_MAKE(SPM_EXTENT_IN, 3, SPM_HOW_SMALL | SPM_HOW_SPARSE), SPM_HOW_MAKE(SPM_EXTENT_OUT, 5, 0x8000),
-		SPM_HOW_MAKE(SPM_EXTENT_OUT, 5, SPM_HOW_DAMAGED), SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 0, SPM_HOW_DAMAGED),
-	};
-	static const uint64_t at[] = { 1, 9, 500 };
-	struct spm_extmap m, b;
-	struct spm_extent *x;
-
-	new_map(&m);
-	fill(&m);
-	for (size_t i = 0; i < SPM_ARRAY_SIZE(at); i++) {
-		x = spm_extmap_get(&m, 3, at[i], false);
-		if ((size_t)_i < SPM_ARRAY_SIZE(hows))
-			x->how = hows[_i];
-		else
-			x->slot = 0;
-	}
-	for (int again = 0; again < 2; again++) {
-		take_over(&b, m.fd, again ? 0 : 3);
-		ck_assert_uint_eq(b.head[3].swapped, 797 * 512);
-		for (uint64_t e = 0; e < 800; e++) {
-			bool hit = e == 1 || e == 9 || e == 500;
-
-			x = spm_extmap_get(&b, 3, e, false);
-			ck_assert_uint_eq(spm_extmap_next(&b, 3, e, &x), e);
-			ck_assert_uint_eq(x->how, hit ? SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 0, SPM_HOW_DAMAGED) :
-						  SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 512, 0));
-			ck_assert(hit ? !x->slot && !spm_extent_blocks(x) : x->slot == slot_of(52, e));
-		}
-		spm_extmap_detach(&b);
-	}
-	end_map(&m);
-}
-END_TEST
-
-/* Flipped bits wherever something is: the scan survives, and what it shows is whole. */
-START_TEST(flipped_bits)
-{
-	struct spm_extmap m;
-	unsigned int seed = (unsigned int)_i + 1;
-	int fd = new_file();
-	uint32_t damaged = 0;
-
-	ck_assert_int_eq(spm_extmap_attach(&m, fd), 0);
-	fill(&m);
-	for (int n = 0; n < 300; n++) {
-		struct spm_extmap_pool *p = n % 3 == 0 ? m.heads : n % 3 == 1 ? m.middles : m.larges;
-		uint32_t unit = 1 + (uint32_t)rand_r(&seed) % p->top;
-		char *byte = (char *)spm_extpool_unit(p, unit) + (uint32_t)rand_r(&seed) % p->unit;
-		struct spm_extmap b;
-		uint32_t live = 0;
-
-		*byte = (char)(*byte ^ 1 << rand_r(&seed) % 8);
-		ck_assert_int_eq(spm_extmap_attach(&b, fd), 0);
-		ck_assert_int_eq(spm_extmap_scan(&b), 0);
-		damaged += b.damaged;
-		for (uint32_t f = spm_extmap_next_file(&b, 1); f; f = spm_extmap_next_file(&b, f + 1)) {
-			struct spm_extent *x;
-
-			live++;
-			ck_assert_uint_eq(spm_extmap_find(&b, b.head[f].slice, b.head[f].ino), f);
-			for (uint64_t e = 0; (e = spm_extmap_next(&b, f, e, &x)) != UINT64_MAX; e++)
-				ck_assert(x->how & SPM_HOW_DAMAGED ? !x->slot : x->slot && e < 800);
-		}
-		ck_assert_uint_eq(live, b.live);
-		ck_assert_uint_le(live, 20);
-		spm_extmap_detach(&b);
-	}
-	ck_assert_uint_gt(damaged, 300);
-	end_map(&m);
-}
-END_TEST
-
-/* -- killed -- */
-
-#define KILL_FILES   12u
-#define KILL_EXTENTS 40u
-
-/* What the worker has done: 0 nothing is recorded, 1 it is out, 2 it was at it. */
-struct kills {
-	uint8_t out[2][KILL_FILES][KILL_EXTENTS];
-	uint8_t head[2][KILL_FILES];
-	atomic_ullong rounds;
-};
-
-/* Each thread has files of its own; all three kinds of places. */
-static uint64_t kill_extent(uint32_t n)
-{
-	return n < 24 ? n : (uint64_t)n * 400;
-}
-
-static void kill_step(struct spm_extmap *m, struct kills *k, int t, unsigned int *seed)
-{
-	uint32_t i = (uint32_t)rand_r(seed) % KILL_FILES, n = (uint32_t)rand_r(seed) % KILL_EXTENTS;
-	uint64_t ino = 100 + i, e = kill_extent(n);
-	struct spm_handle h = handle_of(ino);
-	uint32_t file = spm_extmap_find(m, (uint16_t)t, ino), what = (uint32_t)rand_r(seed) % 40;
-	volatile uint8_t *head = &k->head[t][i], *out = &k->out[t][i][n];
-	struct spm_extent *x;
-
-	if (!file) {
-		*head = 2;
-		if (!spm_extmap_intern(m, (uint16_t)t, ino, &h, 0))
-			_exit(1);
-		*head = 1;
-	} else if (!what) {
-		for (n = 0; n < KILL_EXTENTS; n++) {
-			x = spm_extmap_get(m, file, kill_extent(n), false);
-			k->out[t][i][n] = 2;
-			spm_extmap_barrier();
-			if (x)
-				spm_extent_set_how(x, 0);
-			spm_extmap_barrier();
-			k->out[t][i][n] = 0;
-		}
-		*head = 2;
-		spm_extmap_forget(m, file);
-		*head = 0;
-	} else if (what == 1) {
-		spm_extmap_tidy(m, file);
-	} else {
-		x = spm_extmap_get(m, file, e, true);
-		if (!x || (*out != 2 && *out != !!x->how))
-			_exit(1);
-		*out = 2;
-		spm_extmap_barrier();
-		if (x->how)
-			spm_extent_set_how(x, 0);
-		else
-			set_record(x, ino + 1000 * (uint64_t)t, e);
-		spm_extmap_barrier();
-		*out = !!x->how;
-	}
-	atomic_fetch_add(&k->rounds, 1);
-}
-
-struct kill_arg {
-	struct spm_extmap *m;
-	struct kills *k;
-	int t;
-};
-
-static void *kill_for_ever(void *arg)
-{
-	struct kill_arg *a = arg;
-	unsigned int seed = (unsigned int)(a->t + getpid());
-
-	for (;;)
-		kill_step(a->m, a->k, a->t, &seed);
-	return NULL;
-}
-
-static void run_and_kill(int fd, struct kills *k, unsigned int *seed)
-{
-	unsigned long long until = atomic_load(&k->rounds) + 10 + (unsigned int)rand_r(seed) % 3000;
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		struct spm_extmap m;
-		struct kill_arg a[2] = { { &m, k, 0 }, { &m, k, 1 } };
-		pthread_t id;
-
-		if (spm_extmap_attach(&m, fd) || spm_extmap_scan(&m) || m.damaged ||
-		    pthread_create(&id, NULL, kill_for_ever, &a[1]))
-			_exit(1);
-		kill_for_ever(&a[0]);
-	}
-	while (atomic_load(&k->rounds) < until)
-		if (waitpid(pid, &status, WNOHANG))
-			ck_abort_msg("the process ended by itself");
-	kill(pid, SIGKILL);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-}
-
-/* What the notes say is what the map says; where the worker was at it, the map says. */
-static void check_kill(struct spm_extmap *m, struct kills *k, uint16_t t, uint32_t i)
-{
-	uint64_t ino = 100 + i;
-	uint32_t file = spm_extmap_find(m, t, ino), swapped = 0;
-
-	ck_assert(k->head[t][i] == 2 || k->head[t][i] == !!file);
-	k->head[t][i] = !!file;
-	for (uint32_t n = 0; n < KILL_EXTENTS; n++) {
-		uint64_t e = kill_extent(n);
-		struct spm_extent *x = file ? spm_extmap_get(m, file, e, false) : NULL;
-		bool out = x && x->how;
-
-		ck_assert(k->out[t][i][n] == 2 || k->out[t][i][n] == out);
-		ck_assert(!out || x->slot == slot_of(ino + 1000 * (uint64_t)t, e));
-		k->out[t][i][n] = out;
-		swapped += out ? spm_extent_pages(x) : 0;
-	}
-	ck_assert(!file || m->head[file].swapped == swapped);
-}
-
-START_TEST(killed_at_any_instruction)
-{
-	struct kills *k = mmap(NULL, sizeof(*k), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	unsigned int seed = 7;
-	struct spm_extmap m;
-	int fd = new_file();
-
-	ck_assert_ptr_ne(k, MAP_FAILED);
-	for (int n = 0; n < 300; n++) {
-		run_and_kill(fd, k, &seed);
-		take_over(&m, fd, 0);
-		for (uint16_t t = 0; t < 2; t++)
-			for (uint32_t i = 0; i < KILL_FILES; i++)
-				check_kill(&m, k, t, i);
-		spm_extmap_detach(&m);
-	}
-	munmap(k, sizeof(*k));
-	close(fd);
-}
-END_TEST
-
 /* -- threads -- */
 
 struct racer {
@@ -964,6 +524,7 @@ int main(void)
 	tcase_add_test(t, places);
 	tcase_add_loop_test(t, against_a_model, 0, 3);
 	tcase_add_test(t, sums);
+	tcase_add_test(t, ages);
 	tcase_add_test(t, times);
 	tcase_add_test(t, clock_and_age);
 	tcase_add_loop_test(t, dense_file_is_small, 0, 3);
@@ -971,14 +532,8 @@ int main(void)
 	tcase_add_test(t, leaves_that_say_nothing_go);
 	tcase_add_test(t, many_files_come_and_go);
 	tcase_add_test(t, no_memory);
-	tcase_add_test(t, other_files_are_refused);
-	tcase_add_loop_test(t, damaged_head, 0, 5);
-	tcase_add_test(t, damaged_flags);
-	tcase_add_loop_test(t, damaged_leaf, 0, 8);
-	tcase_add_test(t, two_for_one);
-	tcase_add_loop_test(t, damaged_record, 0, 9);
-	tcase_add_loop_test(t, flipped_bits, 0, 3);
-	tcase_add_test(t, killed_at_any_instruction);
+	add_damage_tests(t);
+	add_kill_test(t);
 	tcase_add_test(t, threads);
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);
