@@ -92,3 +92,11 @@ int spm_extents_huge(int fd, uint64_t size, uint64_t *huge_bytes)
 	}
 	return 0;
 }
+
+int spm_extents_huge_in(int fd, uint64_t from, uint64_t to, uint64_t *huge_bytes)
+{
+	spm_auto_close int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	*huge_bytes = 0;
+	return pagemap < 0 ? -errno : scan_data(pagemap, fd, from, to, huge_bytes);
+}

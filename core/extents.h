@@ -11,5 +11,7 @@
  * holes stay holes. -ENOTTY: this kernel cannot tell (PAGEMAP_SCAN, Linux 6.7).
  */
 int spm_extents_huge(int fd, uint64_t size, uint64_t *huge_bytes) SPM_MUST_CHECK;
+/* The same for [from, to), all of which is data, and no more than 1 GiB. */
+int spm_extents_huge_in(int fd, uint64_t from, uint64_t to, uint64_t *huge_bytes) SPM_MUST_CHECK;
 
 #endif

@@ -23,9 +23,9 @@
  * reclaimer's presence at a file, without which it holds no descriptor of it. A file that is open directly, or may be mapped
  * so, has SPM_EXTFILE_DIRECT: no visit until the lease test (spm_swap_ops.release) has taken that away.
  *
- * Order: pins before inode locks of the caller; of two files, the lower number first; within a file upwards. No pin is
- * held over a wait for room (spm_swap_room), which may move anything else. spm_swap_ops.release is called without any pin
- * or visit.
+ * Order: pins before inode locks of the caller; of two files, the lower number first; within a file upwards. No pin but
+ * FILE is held over a wait for room (spm_swap_room), which may move anything else. spm_swap_ops.release is called without any
+ * pin or visit.
  *
  * Room. Nothing is allocated on the device but by somebody who can wait: on -ENOSPC the caller lets go of its pins, waits
  * by spm_swap_room(), and tries again; that says -ENOSPC when nothing more can go.
@@ -68,18 +68,20 @@ struct spm_swap_stats {
 	uint64_t evicted_hot;          /* extents that came back within a minute of leaving */
 	uint64_t collapsed_bytes, moved_bytes; /* by compaction */
 	uint64_t direct_waits;         /* requests that waited for room */
+	uint64_t refused;              /* of these, answered with ENOSPC since nothing more could go */
+	uint64_t reclaim_runs;         /* times that the background found less than low= free */
 	uint64_t huge_bytes, scanned_bytes;    /* of resident bytes, at compaction's last pass */
 	uint64_t map_bytes;            /* of the extent map itself */
 };
 /* Counters that go on over restarts: in shared memory, added to by spm_swap. */
 struct spm_swap_counters {
 	_Atomic uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors, read_through_bytes, evicted_hot,
-		collapsed_bytes, moved_bytes, direct_waits;
+		collapsed_bytes, moved_bytes, direct_waits, refused, reclaim_runs;
 };
 
 /*
  * Takes over map and swap files: reads the map, takes the slots, finishes what a dead worker has left half way (so before
- * anything is served). @map_fd and @files stay the caller's. Starts the ring, but no thread of its own.
+ * anything is served). @map_fd (an open file of this process alone: it is locked) and @files stay the caller's. Starts the ring, but no thread of its own.
  */
 int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const struct spm_swap_ops *ops,
 		  struct spm_swap_counters *count, int map_fd, const int *files) SPM_MUST_CHECK;
@@ -156,16 +158,19 @@ int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned i
 
 /* -- opening -- */
 
-/* With a pin FILE held: brings everything back, by a deep queue, in order. -ENOSPC (what came back stays); -EIO. */
+/* With a pin FILE held: brings everything back, by a deep queue, in order, waiting for room. -ENOSPC (what came back stays);
+ * -EIO. */
 int spm_swap_load(struct spm_pin *pin, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 /* With a pin FILE held, nothing swapped: the file may be mapped from now on. -EAGAIN: something is swapped. */
 int spm_swap_direct(struct spm_pin *pin) SPM_MUST_CHECK;
 /* A lease test was free: it may be visited. */
 void spm_swap_idle(struct spm_swap *s, uint32_t file);
+/* A direct open or close of it: how old its content looks. */
+void spm_swap_used(struct spm_swap *s, uint32_t file);
 
 /* -- by hand, and for limits -- */
 
-/* Moves [from, to) of a file out: bytes that left, or -EBUSY: pinned; -ENOSPC: swap is full. */
+/* Moves [from, to) of a file out: bytes that left, or -EBUSY: pinned; -ENOSPC: swap is full; -EIO: it cannot be written. */
 int64_t spm_swap_evict(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 /* Makes @bytes free, beyond what is: how many it came to. */
 uint64_t spm_swap_reclaim(struct spm_swap *s, uint16_t slice, uint64_t bytes);

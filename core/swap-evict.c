@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/swap-evict.h"
+
+#include <errno.h>
+#include <string.h>
+
+void spm_evictor_init(struct spm_evictor *ev, struct spm_swap *s)
+{
+	memset(ev, 0, sizeof(*ev));
+	ev->s = s;
+	spm_ioq_init(&ev->q);
+}
+
+void spm_evictor_destroy(struct spm_evictor *ev)
+{
+	spm_evictor_drain(ev);
+	spm_ioq_destroy(&ev->q);
+}
+
+static void let_go(struct spm_evictor *ev, struct spm_evict_file *f)
+{
+	if (f->in_flight || f->open)
+		return;
+	spm_cleanup_close(&f->fd);
+	spm_visit_end(ev->s, f->who.file);
+	f->who.file = 0;
+}
+
+static void finish_one(struct spm_evictor *ev)
+{
+	struct spm_io *io = spm_ioq_next(&ev->q, true);
+	struct spm_job *j = io->arg;
+	struct spm_evict_file *f = ev->of[j - ev->s->jobs.all];
+	uint64_t bytes;
+	int rc = spm_out_finish(ev->s, j, f->fd, &f->who, &bytes);
+
+	/* if somebody waited for the extent, or the disk failed, it stays */
+	if (rc && rc != -ECANCELED && !ev->error)
+		ev->error = rc;
+	spm_move_end(ev->s, f->who.file, j->extent);
+	spm_job_put(ev->s, j);
+	ev->in_flight--;
+	f->in_flight--;
+	ev->freed += bytes;
+	if (bytes && ev->progress)
+		ev->progress(ev->arg, bytes);
+	let_go(ev, f);
+}
+
+void spm_evictor_drain(struct spm_evictor *ev)
+{
+	while (ev->in_flight)
+		finish_one(ev);
+}
+
+/* The bytes that are on their way. */
+static uint64_t under_way(const struct spm_evictor *ev)
+{
+	return ev->freed + (uint64_t)ev->in_flight * ev->s->extent_bytes / 2;
+}
+
+/* 0: started, or in use; -ENODATA: there is nothing to move; or why not. */
+static int start_one(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t extent)
+{
+	struct spm_swap *s = ev->s;
+	struct spm_job *j;
+	int rc;
+
+	while (ev->in_flight >= SPM_DEPTH)
+		finish_one(ev);
+	rc = spm_move_try(s, f->who.file, extent);
+	ev->skipped |= rc == -EBUSY;
+	if (rc)
+		return rc == -EBUSY ? 0 : rc;
+	while (!(j = spm_job_get(s, !ev->in_flight)))
+		finish_one(ev);
+	rc = spm_out_prepare(s, j, f->fd, f->size, f->who.file, extent);
+	if (rc) {
+		spm_move_end(s, f->who.file, extent);
+		spm_job_put(s, j);
+		return rc;
+	}
+	ev->of[j - s->jobs.all] = f;
+	ev->in_flight++;
+	f->in_flight++;
+	spm_job_submit(s, &ev->q, j, SPM_IO_WRITE);
+	return 0;
+}
+
+static uint16_t age_of(struct spm_swap *s, uint32_t file, uint64_t extent, uint16_t now)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	const struct spm_extent *x = spm_extmap_get(&s->map, file, extent, false);
+	uint16_t whole = spm_extmap_age(now, __atomic_load_n(&spm_extmap_file(&s->map, file)->used, __ATOMIC_RELAXED)), one;
+
+	one = x && spm_extent_used(x) ? spm_extmap_age(now, spm_extent_used(x)) : whole;
+	spm_bucket_unlock(b);
+	return one < whole ? one : whole;
+}
+
+static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from, uint64_t to, uint16_t age, uint64_t enough)
+{
+	struct spm_swap *s = ev->s;
+	uint64_t extent = from >> s->shift, end;
+	uint16_t now = spm_extmap_clock();
+	int rc = 0;
+
+	if (to > f->size)
+		to = f->size;
+	end = to ? ((to - 1) >> s->shift) + 1 : 0;
+	while (extent < end && under_way(ev) < enough) {
+		if (spm_visit_unwanted(s, f->who.file))
+			return -EBUSY;
+		if (age && age_of(s, f->who.file, extent, now) < age) {
+			extent++;
+			continue;
+		}
+		rc = start_one(ev, f, extent++);
+		if (rc && rc != -ENODATA)
+			break;
+		if (rc) /* over what is a hole, or swapped already */
+			extent = spm_out_next(s, f->fd, extent, end);
+		rc = 0;
+	}
+	return rc == -ENODATA ? 0 : rc;
+}
+
+static struct spm_evict_file *free_file(struct spm_evictor *ev)
+{
+	for (;;) {
+		for (size_t i = 0; i < SPM_ARRAY_SIZE(ev->file); i++)
+			if (!ev->file[i].who.file)
+				return &ev->file[i];
+		finish_one(ev); /* one has something in flight, or it would be free */
+	}
+}
+
+int spm_evict_visit(struct spm_swap *s, uint32_t file, bool wait, struct spm_whose *who)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	bool known = spm_whose(s, file, who);
+	int rc = 0;
+
+	spm_bucket_unlock(b);
+	if (!known)
+		return -ESTALE;
+	/* which tests the lease: nothing of it may be open here */
+	if (__atomic_load_n(&spm_extmap_file(&s->map, file)->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT)
+		rc = s->ops.release(s->ops.ctx, file, who->slice, who->ino, &who->handle);
+	return rc ? rc : spm_visit_begin(s, file, wait, who);
+}
+
+static int open_file(struct spm_swap *s, struct spm_evict_file *f)
+{
+	struct stat st;
+
+	f->fd = s->ops.open(s->ops.ctx, f->who.slice, &f->who.handle);
+	if (f->fd < 0)
+		return f->fd;
+	if (fstat(f->fd, &st))
+		return -errno;
+	f->size = (uint64_t)st.st_size;
+	return st.st_blocks ? 0 : -ENODATA;
+}
+
+int spm_evict_file(struct spm_evictor *ev, uint32_t file, uint64_t from, uint64_t to, uint16_t age, uint64_t enough, bool wait)
+{
+	struct spm_evict_file *f = free_file(ev);
+	int rc = spm_evict_visit(ev->s, file, wait, &f->who);
+
+	ev->skipped |= rc == -EBUSY;
+	if (rc) {
+		f->who.file = 0;
+		return rc;
+	}
+	f->open = true;
+	rc = open_file(ev->s, f);
+	if (!rc)
+		rc = walk(ev, f, from, to, age, enough);
+	f->open = false;
+	let_go(ev, f);
+	ev->full |= rc == -ENOSPC;
+	return rc == -ENODATA ? 0 : rc;
+}
+
+int64_t spm_swap_evict(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to)
+{
+	struct spm_evictor *ev = malloc(sizeof(*ev));
+	int64_t freed;
+	int rc, error;
+
+	if (!ev)
+		return -ENOMEM;
+	spm_evictor_init(ev, s);
+	rc = spm_evict_file(ev, file, from, to, 0, UINT64_MAX, true);
+	spm_evictor_destroy(ev);
+	freed = (int64_t)ev->freed;
+	error = ev->error;
+	free(ev);
+	return rc ? rc : error ? error : freed;
+}

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * An extent comes back. From the mark IN on its pages are of no account until the record is cleared: whoever dies in between
+ * leaves them to be punched, and the slot counts.
+ */
+#include "core/swap-local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define RECENT (60u * 4) /* ticks of spm_extmap_clock() */
+
+static int damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, const char *why)
+{
+	atomic_fetch_add(&s->count->swap_errors, 1);
+	if (s->ops.damaged)
+		s->ops.damaged(s->ops.ctx, who->slice, who->ino, &who->handle, extent << s->shift, why);
+	return -EIO;
+}
+
+int spm_in_damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, int rc)
+{
+	return damaged(s, who, extent, rc == -EBADMSG ? "its checksum is wrong" :
+		       rc == -EPROTO ? "its place in the swap file is not known any more" : strerror(-rc));
+}
+
+/* Reads the trailer of the job's slot, which says which pages there are. */
+static int read_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who)
+{
+	struct iovec iov = { .iov_base = j->trailer, .iov_len = sizeof(*j->trailer) };
+	struct spm_io io = { .op = SPM_IO_READ, .file = SPM_SLOT_FILE(j->slot), .iov = &iov, .iovs = 1,
+			     .offset = (uint64_t)(SPM_SLOT_AT(j->slot) + j->pages) * SPM_SLOT_BLOCK }, *ios = &io;
+	struct spm_ioq q;
+
+	spm_ioq_init(&q);
+	spm_ring_submit(s->ring, &q, &ios, 1);
+	(void)spm_ioq_next(&q, true);
+	spm_ioq_destroy(&q);
+	if (io.result)
+		return io.result;
+	if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
+		return -EBADMSG;
+	memcpy(j->bits, j->trailer->map, sizeof(j->bits));
+	return 0;
+}
+
+int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, uint64_t extent)
+{
+	struct spm_extent *x = spm_extmap_get(&s->map, who->file, extent, false);
+
+	if (!x || !spm_extent_how(x))
+		return -EALREADY;
+	if (x->slot == SPM_SLOT_NONE)
+		return -EPROTO;
+	j->x = x;
+	j->file = who->file;
+	j->extent = extent;
+	j->off = extent << s->shift;
+	j->len = s->extent_bytes;
+	j->slot = x->slot;
+	j->pages = spm_extent_pages(x);
+	j->how = (uint16_t)(x->how & ~SPM_HOW_STATE);
+	j->map = NULL;
+	memset(j->bits, 0, sizeof(j->bits));
+	for (uint32_t p = 0; p < j->pages; p++)
+		j->bits[p / 64] |= UINT64_C(1) << p % 64;
+	return j->how & SPM_HOW_SPARSE ? read_trailer(s, j, who) : 0;
+}
+
+/* Memory for each run of pages of the job. */
+static int allocate(struct spm_swap *s, const struct spm_job *j, const struct spm_whose *who, int fd)
+{
+	uint32_t from = 0, p;
+	int rc = 0;
+
+	for (p = 0; p <= SPM_EXTENT_PAGES && !rc; p++) {
+		bool on = p < SPM_EXTENT_PAGES && j->bits[p / 64] >> p % 64 & 1;
+
+		if (on)
+			continue;
+		if (p > from)
+			rc = s->ops.commit(s->ops.ctx, who->slice, fd, j->off + (uint64_t)from * 4096, j->off + (uint64_t)p * 4096);
+		from = p + 1;
+	}
+	return rc;
+}
+
+/* Its pages do not count, and go; the slot counts as before. */
+static void take_back(struct spm_swap *s, struct spm_job *j, int fd)
+{
+	if (j->map)
+		munmap(j->map, j->len);
+	j->map = NULL;
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)j->off, (off_t)j->len))
+		spm_log(SPM_LOG_WARNING, "punch: %m"); /* they stay allocated, and are overwritten by the next attempt */
+	spm_record_set(s, j->file, j->x, j->slot, j->x->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));
+	spm_times_end(s, j->file, fd);
+}
+
+int spm_in_prepare(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t extent)
+{
+	int rc = spm_job_describe(s, j, who, extent);
+
+	if (rc)
+		return rc == -EALREADY ? rc : spm_in_damaged(s, who, extent, rc);
+	spm_times_begin(s, who->file, fd);
+	spm_record_set(s, who->file, j->x, j->slot, j->x->check, SPM_HOW_MAKE(SPM_EXTENT_IN, j->how, 0));
+	spm_swap_fault(s, "swapin:marked");
+	rc = allocate(s, j, who, fd);
+	if (!rc) {
+		void *p = mmap(NULL, j->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)j->off);
+
+		if (p == MAP_FAILED)
+			rc = -errno;
+		else
+			j->map = p;
+	}
+	if (rc) {
+		take_back(s, j, fd);
+		return rc;
+	}
+	(void)madvise(j->map, j->len, MADV_DONTDUMP);
+	spm_swap_fault(s, "swapin:allocated");
+	return 0;
+}
+
+/* 0, or -EBADMSG. */
+static int verify(const struct spm_job *j, const struct spm_whose *who)
+{
+	uint32_t n = 0;
+
+	if (j->how & SPM_HOW_SMALL)
+		return spm_crc(j->map, (size_t)j->pages * 4096) == j->x->check ? 0 : -EBADMSG;
+	if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
+		return -EBADMSG;
+	for (uint32_t p = 0; p < SPM_EXTENT_PAGES; p++) {
+		if (!(j->bits[p / 64] >> p % 64 & 1))
+			continue;
+		if (spm_crc(j->map + (size_t)p * 4096, 4096) != j->trailer->crc[n++])
+			return -EBADMSG;
+	}
+	return 0;
+}
+
+int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who)
+{
+	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, false) : 0;
+	uint16_t now = spm_extmap_clock();
+
+	spm_swap_fault(s, "swapin:read");
+	if (!rc)
+		rc = j->io.result;
+	if (!rc)
+		rc = verify(j, who);
+	if (rc) {
+		take_back(s, j, fd);
+		return spm_in_damaged(s, who, j->extent, rc);
+	}
+	munmap(j->map, j->len);
+	if (spm_extmap_age(now, spm_extent_used(j->x)) < RECENT)
+		atomic_fetch_add(&s->count->evicted_hot, 1);
+	atomic_fetch_add(&s->count->swapin_bytes, (uint64_t)j->pages * 4096);
+	spm_record_clear(s, j->file, j->x);
+	spm_extent_touch(j->x, now);
+	spm_swap_fault(s, "swapin:cleared");
+	spm_slots_free(&s->slots, j->slot, j->pages + !(j->how & SPM_HOW_SMALL));
+	spm_times_end(s, j->file, fd);
+	return 0;
+}
+
+int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
+{
+	spm_auto_close int fd = s->ops.open(s->ops.ctx, who->slice, &who->handle);
+	struct spm_job *j;
+	struct spm_ioq q;
+	int rc;
+
+	if (fd < 0)
+		return fd;
+	j = spm_job_get(s, true);
+	rc = spm_in_prepare(s, j, fd, who, extent);
+	if (!rc) {
+		spm_ioq_init(&q);
+		spm_job_submit(s, &q, j, SPM_IO_READ);
+		(void)spm_ioq_next(&q, true);
+		spm_ioq_destroy(&q);
+		rc = spm_in_finish(s, j, fd, who);
+	}
+	spm_job_put(s, j);
+	return rc == -EALREADY ? 0 : rc;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_CORE_SWAP_LOCAL_H
+#define SPM_CORE_SWAP_LOCAL_H
+
+#include "core/ring.h"
+#include "core/swap.h"
+#include "core/trailer.h"
+
+/*
+ * What the parts of swap share. Files: swap.c (context, take-over, stat, numbers), swap-pins.c (who keeps whom out),
+ * swap-in.c and swap-out.c (the moves), swap-read.c (reading slots), swap-reclaim.c, swap-load.c (whole files, and ahead),
+ * swap-compact.c.
+ *
+ * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the
+ * region, which do not wait.
+ */
+#define SPM_JOBS        64u  /* moves at once, over all threads */
+#define SPM_DEPTH       16u  /* of one thread that moves many; as deep as fio's reference */
+#define SPM_RING_DEPTH  128u
+#define SPM_SMALL_PAGES 16u  /* a slot of so few pages has no trailer */
+#define SPM_BUCKETS     256u
+#define SPM_RUNS_MAX    (SPM_EXTENT_PAGES / 2 + 1)
+
+/* An extent that is pinned, or moves, or is about to. */
+struct spm_hot {
+	struct spm_hot *next;
+	uint64_t extent;
+	uint32_t pins, waiting;
+	bool moving;
+};
+
+/* A file that somebody is at. Guarded by its bucket's lock; freed with the last user. */
+struct spm_active {
+	struct spm_active *next;
+	struct spm_hot *hot;
+	uint32_t file;
+	uint32_t users;   /* whoever holds this struct, waiters too */
+	uint32_t ranged;  /* pins READ, WRITE */
+	uint32_t whole;   /* pins FILE, DROP */
+	uint32_t want;    /* these, waiting */
+	uint32_t trim_waits;
+	uint32_t moving;  /* extents */
+	bool trimming, visited;
+	/* times: what they and st_blocks were before the moves under way, and whether a request has changed them since */
+	uint32_t times_busy, writes, changes, writes_before, changes_before;
+	int64_t blocks_before;
+};
+
+struct spm_bucket {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct spm_active *first;
+};
+
+/* One move. */
+struct spm_job {
+	struct spm_io io;
+	struct spm_job *next;
+	struct iovec iov[SPM_RUNS_MAX + 1];
+	struct spm_trailer *trailer; /* aligned */
+	struct spm_extent *x;
+	uint64_t extent;
+	uint32_t file, slot, pages, check;
+	uint16_t how; /* flags and pages of the record */
+	char *map;    /* the extent's pages */
+	size_t len;
+	uint64_t off;
+	uint64_t bits[SPM_EXTENT_PAGES / 64]; /* which pages of the extent */
+	bool busy;    /* submitted */
+};
+
+/* Where the bytes of an inode are asked for: what a head says, copied so that it stays. */
+struct spm_whose {
+	uint32_t file;
+	uint16_t slice;
+	uint64_t ino;
+	struct spm_handle handle;
+};
+
+struct spm_reclaimer;
+struct spm_loader;
+struct spm_compactor;
+
+struct spm_swap {
+	struct spm_swap_opts opts;
+	struct spm_swap_ops ops;
+	struct spm_extmap map;
+	struct spm_slots slots;
+	struct spm_ring *ring;
+	struct spm_swap_counters *count;
+	int files[SPM_SWAP_FILES];
+	unsigned int n_files;
+	unsigned int shift;      /* of an extent's bytes */
+	uint32_t extent_bytes;
+	_Atomic uint64_t swapped; /* pages */
+	_Atomic uint64_t writes;  /* requests that wrote: whether there is something to look at */
+	struct spm_bucket bucket[SPM_BUCKETS];
+	struct {
+		pthread_mutex_t lock; /* guards first; a leaf */
+		pthread_cond_t wake;
+		struct spm_job *first;
+		struct spm_job *all;
+		char *trailers;
+	} jobs;
+	int map_fd;
+	pthread_mutex_t own_lock;  /* over the wait for a dead worker's I/O; taken with no other lock */
+	atomic_bool owned;
+	pthread_mutex_t grow_lock; /* over fallocate(2) of a swap file; taken with no other lock */
+	/* reads of swapped extents lately, by hash: what is read again and again comes back. Unlocked: an estimate */
+	uint8_t touched[65536];
+	uint32_t touched_at;    /* second in which they were halved last */
+	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
+	uint64_t seq_next[256];
+	struct spm_reclaimer *reclaim;
+	struct spm_loader *loader;
+	struct spm_compactor *compact;
+};
+
+/* -- swap-pins.c -- */
+int spm_pins_init(struct spm_swap *s);
+/* The reclaimer at a file: -EBUSY: it is direct, or (without @wait) somebody has it to himself; -ESTALE: no such file. */
+int spm_visit_begin(struct spm_swap *s, uint32_t file, bool wait, struct spm_whose *who) SPM_MUST_CHECK;
+/* Somebody waits for it to go. */
+bool spm_visit_unwanted(struct spm_swap *s, uint32_t file);
+void spm_visit_end(struct spm_swap *s, uint32_t file);
+/* A visitor takes an extent: -EBUSY: it is pinned. */
+int spm_move_try(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CHECK;
+/* Somebody waits for the extent. */
+bool spm_move_unwanted(struct spm_swap *s, uint32_t file, uint64_t extent);
+void spm_move_end(struct spm_swap *s, uint32_t file, uint64_t extent);
+/* With a pin FILE: takes a swapped extent, waiting for its readers. -EALREADY: it is not swapped. */
+int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CHECK;
+/* The same for a prefetch, without a pin and without waiting; as EBUSY. */
+int spm_move_claim_now(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CHECK;
+/* Around what changes the times of the region's inode; for the owner of a moving extent. */
+void spm_times_begin(struct spm_swap *s, uint32_t file, int fd);
+void spm_times_end(struct spm_swap *s, uint32_t file, int fd);
+
+struct spm_bucket *spm_bucket_lock(struct spm_swap *s, uint32_t file);
+static inline void spm_bucket_unlock(struct spm_bucket *b)
+{
+	pthread_mutex_unlock(&b->lock);
+}
+/* Whose a file number is; with its bucket's lock, or a pin or visit. False: nobody's. */
+bool spm_whose(struct spm_swap *s, uint32_t file, struct spm_whose *who);
+
+/* -- swap.c: jobs and slots -- */
+/*
+ * Waits until the I/O of a dead worker has ended: it goes on for a while after its process is gone, and would overwrite what is
+ * put into the same slots, or pages, meanwhile. The ring holds the extent map's open file, which is locked, until then.
+ */
+int spm_swap_own(struct spm_swap *s) SPM_MUST_CHECK;
+struct spm_job *spm_job_get(struct spm_swap *s, bool wait);
+void spm_job_put(struct spm_swap *s, struct spm_job *j);
+int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t *slot) SPM_MUST_CHECK;
+/* The I/O of a job: its pages, in order, and a trailer if there is one. */
+void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, enum spm_io_op op);
+/* One record changes to @how with what is in it; with its extent moving. Counts @pages. */
+void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uint32_t slot, uint32_t check, uint16_t how);
+void spm_record_clear(struct spm_swap *s, uint32_t file, struct spm_extent *x);
+static inline void spm_swap_fault(struct spm_swap *s, const char *at)
+{
+	if (s->ops.fault)
+		s->ops.fault(s->ops.ctx, at);
+}
+
+/* -- swap-in.c -- */
+/*
+ * Brings back an extent that the caller has taken (moving). prepare: allocates and maps, and has @j ready to be submitted;
+ * finish: verifies @j->io.result, and makes the pages count. After a failure the extent is swapped as before. -ENOSPC;
+ * -EIO: damaged, and told; -ESTALE.
+ */
+int spm_in_prepare(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t extent)
+	SPM_MUST_CHECK;
+int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who) SPM_MUST_CHECK;
+/* Says of @j where an extent's bytes are, from its record; its trailer is read if which pages they are is only known there.
+ * -EALREADY: it is not swapped; -EPROTO: its slot is unknown; -EBADMSG; -errno of the read. The extent moves, or is pinned. */
+int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, uint64_t extent) SPM_MUST_CHECK;
+/* Counts and tells that an extent cannot be read because of @rc: -EIO. */
+int spm_in_damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, int rc);
+/* All of it, with a descriptor of its own. */
+int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent) SPM_MUST_CHECK;
+
+/* -- swap-out.c -- */
+/*
+ * Moves out an extent that the caller has taken, of a file that it visits. prepare: finds its pages, takes a slot, has @j ready
+ * (-ENODATA: it has no page; -ENOSPC: swap is full; -ENOMEM). finish: the record, and the punch; *@bytes that left. A failed
+ * write leaves the extent where it was.
+ */
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint64_t size, uint32_t file, uint64_t extent)
+	SPM_MUST_CHECK;
+/* The next extent from @extent on, below @end, that may have pages. */
+uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end);
+int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)
+	SPM_MUST_CHECK;
+
+/* -- swap-load.c -- */
+int spm_loader_start(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_loader_stop(struct spm_swap *s);
+/* [from, to) of a file is likely to be read next. Never waits. */
+void spm_loader_ahead(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to);
+
+/* -- swap-reclaim.c -- */
+int spm_reclaimer_init(struct spm_swap *s) SPM_MUST_CHECK;
+int spm_reclaimer_start(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_reclaimer_stop(struct spm_swap *s);
+/* Something was written: free memory should be looked at, soon. Cheap; with whatever lock but the reclaimer's. */
+void spm_reclaim_nudge(struct spm_swap *s);
+
+/* -- swap-compact.c -- */
+int spm_compactor_start(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_compactor_stop(struct spm_swap *s);
+/* What its last pass has found. */
+void spm_compactor_stats(struct spm_swap *s, struct spm_swap_stats *out);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* An extent leaves: which pages it has, the write, the record, the punch. */
+#include "core/swap-local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef SYS_cachestat /* Linux 6.5 */
+#define SYS_cachestat 451
+#endif
+
+struct range_arg { /* struct cachestat_range */
+	uint64_t off, len;
+};
+
+struct range_count { /* struct cachestat */
+	uint64_t cache, dirty, writeback, evicted, recently_evicted;
+};
+
+static void set_bits(struct spm_job *j, uint64_t from, uint64_t to)
+{
+	for (uint64_t at = from; at < to; at += 4096) {
+		uint32_t p = (uint32_t)((at - j->off) / 4096);
+
+		j->bits[p / 64] |= UINT64_C(1) << p % 64;
+		j->pages++;
+	}
+}
+
+/*
+ * What lseek(2) calls a hole may be allocated, and never written to (fallocate, commit=eager). It leaves as zeros, so that
+ * it comes back allocated. A kernel that cannot tell (before 6.5) lets such memory go: what is opened directly later is
+ * committed anew.
+ */
+static void find_committed(struct spm_job *j, int fd, uint64_t from, uint64_t to)
+{
+	struct range_arg r = { .off = from, .len = to - from };
+	struct range_count c = { .cache = 0 };
+	uint64_t middle = (from + (to - from) / 2) & ~UINT64_C(4095);
+
+	if (from >= to || syscall(SYS_cachestat, fd, &r, &c, 0) || !c.cache)
+		return;
+	if (c.cache * 4096 >= to - from) {
+		set_bits(j, from, to);
+		return;
+	}
+	find_committed(j, fd, from, middle);
+	find_committed(j, fd, middle, to);
+}
+
+static void find_pages(struct spm_job *j, int fd, uint64_t end)
+{
+	uint64_t at = j->off;
+
+	while (at < end) {
+		off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
+		uint64_t from = data < 0 ? end : (uint64_t)data & ~UINT64_C(4095), to;
+
+		find_committed(j, fd, at, from < end ? from : end);
+		if (from >= end)
+			break;
+		hole = lseek(fd, (off_t)from, SEEK_HOLE);
+		to = hole < 0 ? end : ((uint64_t)hole + 4095) & ~UINT64_C(4095);
+		set_bits(j, from, to < end ? to : end);
+		at = to;
+	}
+}
+
+uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end)
+{
+	off_t from = (off_t)(extent << s->shift), data = lseek(fd, from, SEEK_DATA);
+	uint64_t to = data < 0 ? end : (uint64_t)data >> s->shift;
+	struct range_arg r = { .off = (uint64_t)from, .len = ((to < end ? to : end) << s->shift) - (uint64_t)from };
+	struct range_count c = { .cache = 0 };
+
+	/* allocated though nothing was written */
+	if (to > extent && !syscall(SYS_cachestat, fd, &r, &c, 0) && c.cache)
+		return extent;
+	return to;
+}
+
+static bool is_contiguous(const struct spm_job *j)
+{
+	uint32_t whole = j->pages / 64, rest = j->pages % 64;
+
+	for (uint32_t i = 0; i < whole; i++)
+		if (j->bits[i] != UINT64_MAX)
+			return false;
+	return !rest || j->bits[whole] == (UINT64_C(1) << rest) - 1;
+}
+
+/* What the record will say of the slot. */
+static uint32_t seal(struct spm_swap *s, struct spm_job *j)
+{
+	const struct spm_extfile *f = spm_extmap_file(&s->map, j->file);
+	struct spm_trailer *t = j->trailer;
+	uint32_t n = 0;
+
+	if (j->how & SPM_HOW_SMALL)
+		return spm_crc(j->map, (size_t)j->pages * 4096);
+	*t = (struct spm_trailer){ .pages = (uint16_t)j->pages, .slice = f->slice, .ino = f->ino,
+				   .extent = j->extent };
+	memcpy(t->map, j->bits, sizeof(t->map));
+	for (uint32_t p = 0; p < SPM_EXTENT_PAGES; p++)
+		if (j->bits[p / 64] >> p % 64 & 1)
+			t->crc[n++] = spm_crc(j->map + (size_t)p * 4096, 4096);
+	return spm_trailer_seal(t);
+}
+
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint64_t size, uint32_t file, uint64_t extent)
+{
+	uint64_t off = extent << s->shift, end = (size + 4095) & ~UINT64_C(4095);
+	void *p;
+	int rc;
+
+	j->file = file;
+	j->extent = extent;
+	j->off = off;
+	j->pages = 0;
+	j->map = NULL;
+	memset(j->bits, 0, sizeof(j->bits));
+	if (end > off + s->extent_bytes)
+		end = off + s->extent_bytes;
+	if (end <= off)
+		return -ENODATA;
+	j->len = (size_t)(end - off);
+	j->x = spm_extmap_get(&s->map, file, extent, false);
+	if (j->x && spm_extent_how(j->x))
+		return -ENODATA;
+	find_pages(j, fd, end);
+	if (!j->pages)
+		return -ENODATA;
+	if (!j->x)
+		j->x = spm_extmap_get(&s->map, file, extent, true);
+	if (!j->x)
+		return -ENOMEM;
+	j->how = (uint16_t)(j->pages | (is_contiguous(j) ? 0 : SPM_HOW_SPARSE));
+	if (!(j->how & SPM_HOW_SPARSE) && j->pages <= SPM_SMALL_PAGES)
+		j->how |= SPM_HOW_SMALL;
+	rc = spm_slot_alloc(s, j->pages + !(j->how & SPM_HOW_SMALL), &j->slot);
+	if (rc)
+		return rc;
+	p = mmap(NULL, j->len, PROT_READ, MAP_SHARED, fd, (off_t)off);
+	if (p == MAP_FAILED) {
+		spm_slots_free(&s->slots, j->slot, j->pages + !(j->how & SPM_HOW_SMALL));
+		return -errno;
+	}
+	j->map = p;
+	(void)madvise(p, j->len, MADV_DONTDUMP);
+	j->check = seal(s, j);
+	return 0;
+}
+
+static void write_failed(struct spm_swap *s, const struct spm_job *j, int rc)
+{
+	unsigned int file = SPM_SLOT_FILE(j->slot);
+
+	atomic_fetch_add(&s->count->write_errors, 1);
+	if (!spm_slots_retire(&s->slots, file))
+		return;
+	__atomic_or_fetch(&s->map.setup->retired, UINT32_C(1) << file, __ATOMIC_RELAXED);
+	spm_log(SPM_LOG_ERR, "swap file %u: a write failed: %s; nothing more is written there, what is there can be read", file,
+		strerror(-rc));
+}
+
+int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)
+{
+	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, true) : 0;
+
+	*bytes = 0;
+	if (!rc)
+		rc = j->io.result;
+	if (rc && rc != -ECANCELED)
+		write_failed(s, j, rc);
+	spm_swap_fault(s, "swapout:written");
+	if (!rc && spm_move_unwanted(s, who->file, j->extent))
+		rc = -ECANCELED;
+	munmap(j->map, j->len);
+	if (rc) {
+		spm_slots_free(&s->slots, j->slot, j->pages + !(j->how & SPM_HOW_SMALL));
+		return rc;
+	}
+	spm_times_begin(s, who->file, fd);
+	spm_extent_touch(j->x, spm_extmap_clock());
+	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_OUT, j->how, 0));
+	spm_swap_fault(s, "swapout:recorded");
+	while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)j->off, (off_t)j->len) && errno == EINTR)
+		;
+	spm_swap_fault(s, "swapout:punched");
+	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));
+	spm_times_end(s, who->file, fd);
+	spm_swap_fault(s, "swapout:done");
+	*bytes = (uint64_t)j->pages * 4096;
+	atomic_fetch_add(&s->count->swapout_bytes, *bytes);
+	return 0;
+}

@@ -1,0 +1,782 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who keeps whom out. Everything here is about one file at a time, under the lock of its bucket.
+ *
+ *	                 waits for, or is refused by
+ *	READ, WRITE      a trim; then, extent by extent: whoever moves it. If it has to be brought back (WRITE always, READ
+ *	                 only where that costs no wait): its other pins
+ *	FILE, DROP       a trim, a visit, every move
+ *	TRIM             everybody
+ *	visit            FILE, DROP, TRIM (refused, also if they only wait: they come first)
+ *	move out         pins of the extent (refused)
+ *	move in          pins of the extent; FILE and DROP of others (READ goes through instead of waiting for these)
+ *
+ * No deadlock: whoever waits for an extent holds pins of lower ones only, and of a lower file. A WRITE waits for a FILE, whose
+ * holder waits for swapped extents only, and those a WRITE does not pin; a READ, which does, waits for no FILE. A trim that
+ * waits for a WRITE is not waited for by it. Moves end by themselves; visits end when unwanted.
+ */
+#include "core/swap-local.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PROMOTE_READS 8u /* of one swapped extent in about a second: then bringing it back is cheaper */
+
+static struct spm_bucket *bucket_of(struct spm_swap *s, uint32_t file)
+{
+	return &s->bucket[file * 2654435761u >> 24];
+}
+
+struct spm_bucket *spm_bucket_lock(struct spm_swap *s, uint32_t file)
+{
+	struct spm_bucket *b = bucket_of(s, file);
+
+	pthread_mutex_lock(&b->lock);
+	return b;
+}
+
+int spm_pins_init(struct spm_swap *s)
+{
+	for (unsigned int i = 0; i < SPM_BUCKETS; i++) {
+		pthread_mutex_init(&s->bucket[i].lock, NULL);
+		pthread_cond_init(&s->bucket[i].wake, NULL);
+	}
+	return 0;
+}
+
+static struct spm_active *look(struct spm_bucket *b, uint32_t file)
+{
+	struct spm_active *a = b->first;
+
+	while (a && a->file != file)
+		a = a->next;
+	return a;
+}
+
+static struct spm_active *enter(struct spm_bucket *b, uint32_t file)
+{
+	struct spm_active *a = look(b, file);
+
+	if (!a) {
+		a = calloc(1, sizeof(*a));
+		if (!a)
+			return NULL;
+		a->file = file;
+		a->next = b->first;
+		b->first = a;
+	}
+	a->users++;
+	return a;
+}
+
+static void leave(struct spm_bucket *b, struct spm_active *a)
+{
+	struct spm_active **p = &b->first;
+
+	pthread_cond_broadcast(&b->wake);
+	if (--a->users)
+		return;
+	while (*p != a)
+		p = &(*p)->next;
+	*p = a->next;
+	free(a);
+}
+
+static void wait_on(struct spm_bucket *b)
+{
+	pthread_cond_wait(&b->wake, &b->lock);
+}
+
+static struct spm_hot *hot_of(const struct spm_active *a, uint64_t extent)
+{
+	struct spm_hot *h = a->hot;
+
+	while (h && h->extent != extent)
+		h = h->next;
+	return h;
+}
+
+static struct spm_hot *hot_get(struct spm_active *a, uint64_t extent)
+{
+	struct spm_hot *h = hot_of(a, extent);
+
+	if (h)
+		return h;
+	h = calloc(1, sizeof(*h));
+	if (h) {
+		h->extent = extent;
+		h->next = a->hot;
+		a->hot = h;
+	}
+	return h;
+}
+
+static void hot_put(struct spm_active *a, struct spm_hot *h)
+{
+	struct spm_hot **p = &a->hot;
+
+	if (h->pins || h->waiting || h->moving)
+		return;
+	while (*p != h)
+		p = &(*p)->next;
+	*p = h->next;
+	free(h);
+}
+
+bool spm_whose(struct spm_swap *s, uint32_t file, struct spm_whose *who)
+{
+	const struct spm_extfile *f = spm_extmap_file(&s->map, file);
+
+	*who = (struct spm_whose){ .file = file, .slice = f->slice, .ino = f->ino, .handle = f->handle };
+	return who->ino;
+}
+
+static bool is_swapped(struct spm_swap *s, uint32_t file, uint64_t extent)
+{
+	const struct spm_extent *x = spm_extmap_get(&s->map, file, extent, false);
+
+	return x && spm_extent_how(x);
+}
+
+/* -- times -- */
+
+static int64_t ns_of(struct timespec t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static struct timespec of_ns(int64_t ns)
+{
+	struct timespec t = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
+
+	if (t.tv_nsec < 0) {
+		t.tv_nsec += 1000000000;
+		t.tv_sec--;
+	}
+	return t;
+}
+
+static void flag_set(struct spm_extfile *f, unsigned int flags)
+{
+	__atomic_or_fetch(&f->flags, (uint16_t)flags, __ATOMIC_RELAXED);
+}
+
+static void flag_clear(struct spm_extfile *f, unsigned int flags)
+{
+	__atomic_and_fetch(&f->flags, (uint16_t)~flags, __ATOMIC_RELAXED);
+}
+
+static bool flag_is(const struct spm_extfile *f, unsigned int flags)
+{
+	return __atomic_load_n(&f->flags, __ATOMIC_RELAXED) & flags;
+}
+
+void spm_times_begin(struct spm_swap *s, uint32_t file, int fd)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_extfile *f = spm_extmap_file(&s->map, file);
+	struct spm_exttimes *t = spm_extmap_times(&s->map, file);
+	struct spm_active *a = look(b, file);
+	struct stat st;
+
+	if (a && !a->times_busy++ && t && !fstat(fd, &st)) {
+		if (!flag_is(f, SPM_EXTFILE_SHOWN) || t->ours != ns_of(st.st_ctim))
+			t->ctime = ns_of(st.st_ctim);
+		t->mtime = ns_of(st.st_mtim);
+		spm_extmap_barrier();
+		flag_set(f, SPM_EXTFILE_TIMES | SPM_EXTFILE_SHOWN);
+		a->writes_before = a->writes;
+		a->changes_before = a->changes;
+		a->blocks_before = st.st_blocks + (int64_t)f->swapped * 8;
+	}
+	spm_bucket_unlock(b);
+}
+
+void spm_times_end(struct spm_swap *s, uint32_t file, int fd)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_extfile *f = spm_extmap_file(&s->map, file);
+	struct spm_exttimes *t = spm_extmap_times(&s->map, file);
+	struct spm_active *a = look(b, file);
+	struct stat st;
+
+	if (a && !--a->times_busy && t) { /* without memory for it a move does show */
+		struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, of_ns(t->mtime) };
+
+		if (a->writes == a->writes_before && futimens(fd, ts))
+			spm_log(SPM_LOG_DEBUG, "inode %llu: mtime: %m", (unsigned long long)f->ino);
+		if (a->writes != a->writes_before || a->changes != a->changes_before || fstat(fd, &st))
+			flag_clear(f, SPM_EXTFILE_SHOWN);
+		else
+			t->ours = ns_of(st.st_ctim);
+		flag_clear(f, SPM_EXTFILE_TIMES);
+	}
+	spm_bucket_unlock(b);
+}
+
+/* With the lock: a request changes the file. */
+static void written(struct spm_swap *s, struct spm_active *a)
+{
+	struct spm_extfile *f = spm_extmap_file(&s->map, a->file);
+
+	a->writes++;
+	atomic_fetch_add_explicit(&s->writes, 1, memory_order_relaxed);
+	spm_reclaim_nudge(s);
+	if (!a->times_busy)
+		flag_clear(f, SPM_EXTFILE_SHOWN);
+}
+
+void spm_swap_touched(struct spm_swap *s, uint32_t file)
+{
+	struct spm_bucket *b;
+	struct spm_active *a;
+
+	if (!file)
+		return;
+	b = spm_bucket_lock(s, file);
+	a = look(b, file);
+	if (a)
+		a->changes++;
+	if (!a || !a->times_busy)
+		flag_clear(spm_extmap_file(&s->map, file), SPM_EXTFILE_SHOWN);
+	spm_bucket_unlock(b);
+}
+
+/* What a move under way would show. 1: may be a little wrong. */
+static int show_busy(const struct spm_active *a, const struct spm_exttimes *t, struct stat *st, int64_t blocks)
+{
+	st->st_blocks = a->writes == a->writes_before ? a->blocks_before : blocks;
+	if (a->writes == a->writes_before)
+		st->st_mtim = of_ns(t->mtime);
+	if (a->writes == a->writes_before && a->changes == a->changes_before)
+		st->st_ctim = of_ns(t->ctime);
+	return a->writes != a->writes_before || a->changes != a->changes_before;
+}
+
+int spm_swap_stat(struct spm_swap *s, uint32_t file, int fd, struct stat *st)
+{
+	struct spm_bucket *b;
+	int rc = 0;
+
+	if (!file)
+		return fstat(fd, st) ? -errno : 0;
+	b = spm_bucket_lock(s, file);
+	if (fstat(fd, st)) {
+		rc = -errno;
+	} else {
+		const struct spm_extfile *f = spm_extmap_file(&s->map, file);
+		const struct spm_exttimes *t = flag_is(f, SPM_EXTFILE_SHOWN) ? spm_extmap_times(&s->map, file) : NULL;
+		const struct spm_active *a = look(b, file);
+		int64_t blocks = st->st_blocks + (int64_t)f->swapped * 8;
+
+		if (a && a->times_busy && t)
+			rc = show_busy(a, t, st, blocks);
+		else
+			st->st_blocks = blocks;
+		if (!(a && a->times_busy) && t && t->ours == ns_of(st->st_ctim))
+			st->st_ctim = of_ns(t->ctime);
+	}
+	spm_bucket_unlock(b);
+	return rc;
+}
+
+/* -- moves -- */
+
+static void move_start(struct spm_active *a, struct spm_hot *h)
+{
+	h->moving = true;
+	a->moving++;
+	a->users++;
+}
+
+void spm_move_end(struct spm_swap *s, uint32_t file, uint64_t extent)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_active *a = look(b, file);
+	struct spm_hot *h = hot_of(a, extent);
+
+	h->moving = false;
+	a->moving--;
+	hot_put(a, h);
+	leave(b, a);
+	spm_bucket_unlock(b);
+}
+
+int spm_move_try(struct spm_swap *s, uint32_t file, uint64_t extent)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_active *a = look(b, file);
+	struct spm_hot *h = hot_of(a, extent);
+	int rc = h ? -EBUSY : 0;
+
+	if (!rc) {
+		h = hot_get(a, extent);
+		rc = h ? 0 : -ENOMEM;
+	}
+	if (!rc)
+		move_start(a, h);
+	spm_bucket_unlock(b);
+	return rc;
+}
+
+bool spm_move_unwanted(struct spm_swap *s, uint32_t file, uint64_t extent)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_active *a = look(b, file);
+	struct spm_hot *h = hot_of(a, extent);
+	bool yes = h->waiting || a->want || a->trim_waits;
+
+	spm_bucket_unlock(b);
+	return yes;
+}
+
+/*
+ * With the lock: waits until the extent is nobody's, and takes it. @holder: has FILE, DROP or TRIM. -EALREADY: it is here;
+ * -EAGAIN: that would take a wait which @patient says not to make.
+ */
+static int claim(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, uint64_t extent, bool holder, bool patient)
+{
+	struct spm_hot *h = hot_get(a, extent);
+	int rc = 0;
+
+	if (!h)
+		return -ENOMEM;
+	h->waiting++;
+	while (!rc) {
+		if (!is_swapped(s, a->file, extent) && !h->moving)
+			rc = -EALREADY;
+		else if (!h->moving && !h->pins && (holder || !(a->whole || (a->want && !a->trim_waits))))
+			break;
+		else if (!patient)
+			rc = -EAGAIN;
+		else
+			wait_on(b);
+	}
+	h->waiting--;
+	if (!rc)
+		move_start(a, h);
+	else
+		hot_put(a, h);
+	if (rc)
+		pthread_cond_broadcast(&b->wake);
+	return rc;
+}
+
+int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	int rc = claim(s, b, look(b, file), extent, true, true);
+
+	spm_bucket_unlock(b);
+	return rc;
+}
+
+int spm_move_claim_now(struct spm_swap *s, uint32_t file, uint64_t extent)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_active *a = spm_extmap_file(&s->map, file)->ino ? enter(b, file) : NULL;
+	int rc = -EBUSY;
+
+	if (a && !a->trimming && !a->trim_waits && !a->visited)
+		rc = claim(s, b, a, extent, false, false);
+	if (a)
+		leave(b, a);
+	spm_bucket_unlock(b);
+	return rc;
+}
+
+/* -- visits -- */
+
+int spm_visit_begin(struct spm_swap *s, uint32_t file, bool wait, struct spm_whose *who)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_active *a = NULL;
+	int rc = -EAGAIN;
+
+	while (rc == -EAGAIN) {
+		a = look(b, file);
+		if (!spm_whose(s, file, who))
+			rc = -ESTALE;
+		else if (flag_is(spm_extmap_file(&s->map, file), SPM_EXTFILE_DIRECT))
+			rc = -EBUSY;
+		else if (!a || !(a->whole || a->want || a->trimming || a->trim_waits || a->visited))
+			rc = 0;
+		else if (wait)
+			wait_on(b);
+		else
+			rc = -EBUSY;
+	}
+	if (!rc) {
+		a = enter(b, file);
+		rc = a ? 0 : -ENOMEM;
+	}
+	if (!rc)
+		a->visited = true;
+	spm_bucket_unlock(b);
+	return rc;
+}
+
+bool spm_visit_unwanted(struct spm_swap *s, uint32_t file)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	const struct spm_active *a = look(b, file);
+	bool yes = a->want || a->trim_waits;
+
+	spm_bucket_unlock(b);
+	return yes;
+}
+
+void spm_visit_end(struct spm_swap *s, uint32_t file)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_active *a = look(b, file);
+
+	a->visited = false;
+	leave(b, a);
+	spm_bucket_unlock(b);
+}
+
+/* -- pins -- */
+
+/* With the lock: into the file as a whole. @nested: the thread has a pin of it already. */
+static void admit(struct spm_bucket *b, struct spm_active *a, enum spm_pin_how how, bool nested)
+{
+	switch (how) {
+	case SPM_PIN_READ:
+	case SPM_PIN_WRITE:
+		while (!nested && (a->trimming || a->trim_waits))
+			wait_on(b);
+		a->ranged++;
+		break;
+	case SPM_PIN_FILE:
+	case SPM_PIN_DROP:
+		a->want++;
+		while (a->trimming || a->trim_waits || a->visited || a->moving)
+			wait_on(b);
+		a->want--;
+		a->whole++;
+		break;
+	case SPM_PIN_TRIM:
+		a->trim_waits++;
+		while (a->trimming || a->ranged || a->whole || a->visited || a->moving)
+			wait_on(b);
+		a->trim_waits--;
+		a->trimming = true;
+		break;
+	}
+}
+
+static void dismiss(struct spm_active *a, enum spm_pin_how how)
+{
+	if (how == SPM_PIN_READ || how == SPM_PIN_WRITE)
+		a->ranged--;
+	else if (how == SPM_PIN_TRIM)
+		a->trimming = false;
+	else
+		a->whole--;
+}
+
+/* With the lock, given up meanwhile: brings one extent back. */
+static int bring(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, uint64_t extent, bool holder, bool patient)
+{
+	struct spm_whose who;
+	int rc = claim(s, b, a, extent, holder, patient);
+
+	if (rc)
+		return rc == -EALREADY ? 0 : rc;
+	(void)spm_whose(s, a->file, &who);
+	pthread_mutex_unlock(&b->lock);
+	if (s->ops.slow)
+		s->ops.slow(s->ops.ctx);
+	rc = spm_in_one(s, &who, extent);
+	spm_move_end(s, who.file, extent);
+	pthread_mutex_lock(&b->lock);
+	return rc;
+}
+
+/* Whether a read of [from, to) should bring a swapped extent back; else it is served from the slot. */
+static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_t from, uint64_t to)
+{
+	unsigned int h = file * 2654435761u >> 24;
+	uint8_t *touched = &s->touched[(uint16_t)((file * 2654435761u >> 13) + extent * 40503u)];
+	bool sequential = __atomic_load_n(&s->seq_file[h], __ATOMIC_RELAXED) == file &&
+			  __atomic_load_n(&s->seq_next[h], __ATOMIC_RELAXED) == from && from;
+	uint32_t second = spm_extmap_clock() / 4u;
+	uint8_t n;
+
+	if (__atomic_exchange_n(&s->touched_at, second, __ATOMIC_RELAXED) != second)
+		for (size_t i = 0; i < sizeof(s->touched); i++)
+			__atomic_store_n(&s->touched[i], s->touched[i] / 2, __ATOMIC_RELAXED);
+	n = __atomic_load_n(touched, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->seq_file[h], file, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->seq_next[h], to, __ATOMIC_RELAXED);
+	if (n < UINT8_MAX)
+		__atomic_store_n(touched, (uint8_t)(n + 1), __ATOMIC_RELAXED);
+	if (sequential) {
+		uint64_t next = (extent + 1) << s->shift;
+
+		spm_loader_ahead(s, file, next, next + 4 * (uint64_t)s->extent_bytes);
+	}
+	return sequential || n >= PROMOTE_READS || to - from >= s->extent_bytes / 4;
+}
+
+static void note_use(struct spm_swap *s, uint32_t file, uint64_t extent, uint16_t now)
+{
+	struct spm_extent *x = spm_extmap_get(&s->map, file, extent, true);
+
+	if (x) /* else for want of memory it looks colder than it is */
+		spm_extent_touch(x, now);
+}
+
+/* With the lock: pins extent by extent. What it has pinned by the time it fails is *@done. */
+static int pin_extents(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, struct spm_pin *pin, uint64_t from,
+		       uint64_t to, uint64_t *done)
+{
+	uint16_t now = spm_extmap_clock();
+	int rc = 0;
+
+	for (*done = pin->first; *done <= pin->last && !rc;) {
+		struct spm_hot *h = hot_get(a, *done);
+		bool here = h && !h->moving && !is_swapped(s, a->file, *done), read = pin->how == SPM_PIN_READ;
+
+		if (!h)
+			return -ENOMEM;
+		if (h->moving || h->waiting) {
+			h->waiting++; /* keeps it, and tells who moves it out */
+			wait_on(b);
+			h->waiting--;
+			hot_put(a, h);
+			continue;
+		}
+		if (!here && (!read || worth_it(s, a->file, *done, from, to))) {
+			hot_put(a, h);
+			rc = bring(s, b, a, *done, false, !read);
+			if (!rc)
+				continue;
+			/* a read has the slot itself, and what is wrong with that it finds out there */
+			if (!read || rc == -ENOMEM)
+				return rc;
+			rc = 0;
+			h = hot_get(a, *done);
+			if (!h)
+				return -ENOMEM;
+			if (h->moving || h->waiting) {
+				hot_put(a, h);
+				continue;
+			}
+			here = !is_swapped(s, a->file, *done);
+		}
+		pin->through |= !here;
+		h->pins++;
+		note_use(s, a->file, *done, now);
+		(*done)++;
+	}
+	return rc;
+}
+
+static void unpin_extents(struct spm_active *a, uint64_t first, uint64_t end)
+{
+	for (uint64_t e = first; e < end; e++) {
+		struct spm_hot *h = hot_of(a, e);
+
+		h->pins--;
+		hot_put(a, h);
+	}
+}
+
+/* Whether the slot of an extent holds anything of it from byte @at on. */
+static bool holds_beyond(struct spm_swap *s, uint32_t file, uint64_t extent, uint32_t at)
+{
+	const struct spm_extent *x = spm_extmap_get(&s->map, file, extent, false);
+
+	return x && x->how && (x->how & SPM_HOW_SPARSE || spm_extent_pages(x) * 4096u > at);
+}
+
+/* With the lock: the extents that are partly in [from, to) are here. */
+static int bring_edges(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, uint64_t from, uint64_t to)
+{
+	uint32_t mask = s->extent_bytes - 1;
+	int rc = 0;
+
+	if (from & mask && holds_beyond(s, a->file, from >> s->shift, (uint32_t)from & mask))
+		rc = bring(s, b, a, from >> s->shift, true, true);
+	if (!rc && to & mask && to != UINT64_MAX && is_swapped(s, a->file, to >> s->shift))
+		rc = bring(s, b, a, to >> s->shift, true, true);
+	return rc;
+}
+
+static int try_pin(struct spm_swap *s, uint64_t from, uint64_t to, bool nested, struct spm_pin *pin)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, pin->file);
+	struct spm_active *a = enter(b, pin->file);
+	uint64_t done = pin->first;
+	int rc = 0;
+
+	if (!a) {
+		spm_bucket_unlock(b);
+		return -ENOMEM;
+	}
+	pin->through = false;
+	admit(b, a, pin->how, nested);
+	if (pin->how == SPM_PIN_READ || pin->how == SPM_PIN_WRITE)
+		rc = pin_extents(s, b, a, pin, from, to, &done);
+	else if (pin->how != SPM_PIN_FILE)
+		rc = bring_edges(s, b, a, from, to);
+	if (!rc && pin->how == SPM_PIN_TRIM)
+		flag_set(spm_extmap_file(&s->map, pin->file), SPM_EXTFILE_TRIM);
+	if (!rc && pin->how != SPM_PIN_READ && pin->how != SPM_PIN_FILE)
+		written(s, a);
+	if (rc) {
+		unpin_extents(a, pin->first, done);
+		dismiss(a, pin->how);
+		leave(b, a);
+	}
+	spm_bucket_unlock(b);
+	return rc;
+}
+
+static void describe(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to, enum spm_pin_how how, struct spm_pin *pin)
+{
+	uint64_t first = from >> s->shift, end = to ? ((to - 1) >> s->shift) + 1 : 0;
+
+	/* of what is dropped, whole extents only */
+	if (how == SPM_PIN_DROP || how == SPM_PIN_TRIM) {
+		first = (from >> s->shift) + !!(from & (s->extent_bytes - 1));
+		end = to == UINT64_MAX ? UINT64_MAX : to >> s->shift;
+	}
+	*pin = (struct spm_pin){ .swap = s, .file = file, .how = how, .first = first, .last = end - 1 };
+	if (end <= first) {
+		pin->first = 1;
+		pin->last = 0;
+	}
+}
+
+int spm_swap_pin(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to, enum spm_pin_how how, struct spm_pin *pin)
+{
+	unsigned int tries = 0;
+	int rc;
+
+	*pin = SPM_PIN_NONE;
+	if (!file)
+		return 0;
+	describe(s, file, from, to, how, pin);
+	while ((rc = try_pin(s, from, to, false, pin)) == -ENOSPC) {
+		rc = spm_swap_room(s, spm_extmap_file(&s->map, file)->slice, s->extent_bytes, &tries);
+		if (rc)
+			break;
+	}
+	if (rc)
+		pin->file = 0;
+	return rc;
+}
+
+static int try_two(struct spm_swap *s, const uint32_t file[2], const uint64_t from[2], const uint64_t to[2], struct spm_pin pin[2])
+{
+	unsigned int low = file[1] < file[0] || (file[1] == file[0] && from[1] < from[0]);
+	int rc = 0;
+
+	pin[0] = pin[1] = SPM_PIN_NONE;
+	for (unsigned int i = 0; i < 2 && !rc; i++) {
+		unsigned int k = i ? !low : low;
+
+		if (!file[k])
+			continue;
+		describe(s, file[k], from[k], to[k], SPM_PIN_WRITE, &pin[k]);
+		rc = try_pin(s, from[k], to[k], i && file[0] == file[1], &pin[k]);
+		if (rc)
+			pin[k].file = 0;
+	}
+	if (rc) {
+		spm_swap_unpin(&pin[0]);
+		spm_swap_unpin(&pin[1]);
+	}
+	return rc;
+}
+
+int spm_swap_pin_two(struct spm_swap *s, const uint32_t file[2], const uint64_t from[2], const uint64_t to[2],
+		     struct spm_pin pin[2])
+{
+	uint32_t any = file[0] ? file[0] : file[1];
+	unsigned int tries = 0;
+	int rc;
+
+	while ((rc = try_two(s, file, from, to, pin)) == -ENOSPC) {
+		rc = spm_swap_room(s, spm_extmap_file(&s->map, any)->slice, 2 * (uint64_t)s->extent_bytes, &tries);
+		if (rc)
+			return rc;
+	}
+	return rc;
+}
+
+void spm_swap_unpin(struct spm_pin *pin)
+{
+	struct spm_swap *s = pin->swap;
+	struct spm_bucket *b;
+	struct spm_active *a;
+
+	if (!pin->file)
+		return;
+	b = spm_bucket_lock(s, pin->file);
+	a = look(b, pin->file);
+	if (pin->how == SPM_PIN_READ || pin->how == SPM_PIN_WRITE)
+		unpin_extents(a, pin->first, pin->last + 1);
+	if (pin->how == SPM_PIN_TRIM)
+		flag_clear(spm_extmap_file(&s->map, pin->file), SPM_EXTFILE_TRIM);
+	if (pin->how != SPM_PIN_READ && pin->how != SPM_PIN_FILE)
+		written(s, a);
+	dismiss(a, pin->how);
+	leave(b, a);
+	spm_bucket_unlock(b);
+	pin->file = 0;
+}
+
+void spm_swap_dropped(struct spm_pin *pin)
+{
+	struct spm_swap *s = pin->swap;
+	struct spm_extent *x;
+	struct spm_bucket *b;
+	uint64_t at = pin->first;
+
+	if (!pin->file || pin->last < pin->first)
+		return;
+	b = spm_bucket_lock(s, pin->file);
+	while ((at = spm_extmap_next(&s->map, pin->file, at, &x)) <= pin->last && at != UINT64_MAX) {
+		const struct spm_hot *h = hot_of(look(b, pin->file), at);
+		uint32_t slot = x->slot, blocks = spm_extent_blocks(x);
+
+		if (h && (h->pins || h->moving)) { /* READs that began before; their data is as old */
+			wait_on(b);
+			continue;
+		}
+		spm_record_clear(s, pin->file, x);
+		if (slot)
+			spm_slots_free(&s->slots, slot, blocks);
+		at++;
+	}
+	spm_bucket_unlock(b);
+}
+
+void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino)
+{
+	struct spm_pin pin = { .swap = s, .file = spm_swap_find(s, slice, ino), .how = SPM_PIN_TRIM, .last = UINT64_MAX - 1 };
+	struct spm_bucket *b;
+	struct spm_active *a;
+
+	if (!pin.file)
+		return;
+	b = spm_bucket_lock(s, pin.file);
+	a = enter(b, pin.file);
+	if (!a) {
+		/* no memory: its slots stay taken until the mount is made again */
+		spm_bucket_unlock(b);
+		return;
+	}
+	admit(b, a, SPM_PIN_TRIM, false);
+	spm_bucket_unlock(b);
+	spm_swap_dropped(&pin);
+	b = spm_bucket_lock(s, pin.file);
+	dismiss(a, SPM_PIN_TRIM);
+	spm_extmap_forget(&s->map, pin.file);
+	leave(b, a);
+	spm_bucket_unlock(b);
+}

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who leaves, and when. One thread moves out: in the background when free memory of a slice falls below low= until it is high=,
+ * at once when somebody waits for room, and what was not used for cold= seconds.
+ *
+ * The coldest first, by passes over all heads: a pass takes what is at least as old as a tenth of all that has an age
+ * (extents with a record, files without one); when it comes to its end the next one's threshold is found anew. So ages are
+ * looked at once per pass and not sorted, and what leaves is among the oldest tenth of what is there.
+ *
+ * Rounds. Whoever waits for room counts himself among the requests, and waits until a round that began after that has ended,
+ * or until enough was freed. A round that frees nothing refuses one of those who wait; the others ask again, since what the
+ * refused one lets go may be theirs.
+ */
+#include "core/swap-evict.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#define AGES        1024u /* steps of the histogram, of 64 ticks each: all of the clock */
+#define AGE_STEP    64u
+#define FINE        64u   /* ages below this many ticks, one by one */
+#define CHECK_NS    50000000 /* between two looks at free memory while requests write */
+#define ROUND_BYTES (UINT64_C(32) << 20)
+#define TRIES_MAX   2000u
+#define PASSES      3u
+#define BUSY_ROUNDS 200u    /* that free nothing because all was in use for a moment, before one who waits is refused */
+#define BUSY_NS     2000000
+
+struct spm_reclaimer {
+	pthread_mutex_t lock; /* guards what follows, but for what is the thread's own */
+	pthread_cond_t wake, done;
+	pthread_t thread;
+	bool running, stop;
+	bool active; /* something was written since free memory was looked at */
+	bool asleep; /* until somebody writes */
+	uint64_t need;              /* bytes that those who wait want together */
+	uint64_t requests, covered; /* numbers of requests: the last, and the last that a finished round has seen */
+	uint64_t freed;             /* bytes, ever */
+	unsigned int refusals;      /* to be handed out */
+	/* the thread's own */
+	uint32_t cursor;
+	uint16_t age;
+	unsigned int busy; /* rounds in a row that freed nothing for that reason */
+	struct spm_evictor ev;
+	uint32_t fine[FINE], coarse[AGES];
+};
+
+static void told(void *arg, uint64_t bytes)
+{
+	struct spm_reclaimer *r = arg;
+
+	pthread_mutex_lock(&r->lock);
+	r->freed += bytes;
+	r->need -= bytes < r->need ? bytes : r->need;
+	pthread_cond_broadcast(&r->done);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* -- whom -- */
+
+static void count_age(struct spm_reclaimer *r, uint16_t age)
+{
+	if (age < FINE)
+		r->fine[age]++;
+	else
+		r->coarse[age / AGE_STEP]++;
+}
+
+struct ages {
+	struct spm_reclaimer *r;
+	uint16_t now;
+};
+
+static int count_record(void *arg, uint64_t extent, struct spm_extent *x)
+{
+	struct ages *a = arg;
+
+	(void)extent;
+	if (!spm_extent_how(x))
+		count_age(a->r, spm_extmap_age(a->now, spm_extent_used(x)));
+	return 0;
+}
+
+/* The age that a tenth of everything has at least. */
+static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
+{
+	struct ages a = { .r = r, .now = spm_extmap_clock() };
+	uint64_t all = 0, old = 0;
+
+	memset(r->fine, 0, sizeof(r->fine));
+	memset(r->coarse, 0, sizeof(r->coarse));
+	for (uint32_t file = 0; (file = spm_extmap_next_file(&s->map, file + 1));) {
+		struct spm_bucket *b = spm_bucket_lock(s, file);
+
+		count_age(r, spm_extmap_age(a.now, __atomic_load_n(&spm_extmap_file(&s->map, file)->used, __ATOMIC_RELAXED)));
+		(void)spm_extmap_ages(&s->map, file, count_record, &a);
+		spm_bucket_unlock(b);
+	}
+	for (unsigned int i = 0; i < FINE; i++)
+		all += r->fine[i];
+	for (unsigned int i = 0; i < AGES; i++)
+		all += r->coarse[i];
+	for (unsigned int i = AGES; i-- > 0;) {
+		old += r->coarse[i];
+		if (old && old >= all / 10)
+			return (uint16_t)(i * AGE_STEP);
+	}
+	for (unsigned int i = FINE; i-- > 0;) {
+		old += r->fine[i];
+		if (old && old >= all / 10)
+			return (uint16_t)i;
+	}
+	return 0;
+}
+
+/* Moves out at least @bytes if there is so much that may go; what came to be free. UINT64_MAX: all that is as old as @min_age. */
+static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t bytes, uint16_t min_age)
+{
+	struct spm_evictor *ev = &r->ev;
+	unsigned int passes = 0;
+
+	ev->freed = 0;
+	ev->full = ev->skipped = false;
+	if (bytes == UINT64_MAX) {
+		r->cursor = r->age = 0;
+		passes = PASSES;
+	} else if (!r->cursor) {
+		r->age = find_threshold(s, r);
+	}
+	while (ev->freed < bytes && !ev->full) {
+		r->cursor = spm_extmap_next_file(&s->map, r->cursor + 1);
+		if (!r->cursor) {
+			spm_evictor_drain(ev);
+			if (ev->freed >= bytes || passes++ == PASSES)
+				break;
+			/* the last one takes whatever there is */
+			r->age = passes == PASSES ? 0 : find_threshold(s, r);
+			continue;
+		}
+		int rc = spm_evict_file(ev, r->cursor, 0, UINT64_MAX, r->age < min_age ? min_age : r->age, bytes, false);
+
+		if (rc == -EBUSY) /* in use: as good as used now */
+			spm_swap_used(s, r->cursor);
+	}
+	spm_evictor_drain(ev);
+	return ev->freed;
+}
+
+/* -- how much -- */
+
+/* What is missing up to the @pct watermark. */
+static uint64_t below(struct spm_swap *s, uint32_t pct)
+{
+	struct statvfs sv;
+	uint64_t want, free;
+
+	if (s->ops.statfs(s->ops.ctx, 0, &sv))
+		return 0;
+	want = (uint64_t)sv.f_blocks * sv.f_frsize / 100 * pct;
+	free = (uint64_t)sv.f_bavail * sv.f_frsize;
+	return want > free ? want - free : 0;
+}
+
+static uint64_t background(struct spm_swap *s)
+{
+	uint64_t want = below(s, s->opts.low_pct) ? below(s, s->opts.high_pct) : 0;
+
+	return want < ROUND_BYTES ? want : ROUND_BYTES;
+}
+
+/* -- the thread -- */
+
+static void deadline(struct timespec *ts, int64_t ns)
+{
+	clock_gettime(CLOCK_MONOTONIC, ts);
+	ts->tv_nsec += ns % 1000000000;
+	ts->tv_sec += ns / 1000000000 + ts->tv_nsec / 1000000000;
+	ts->tv_nsec %= 1000000000;
+}
+
+/* With the lock: until there is something to do, or to look at. */
+static void sleep_a_while(struct spm_swap *s, struct spm_reclaimer *r)
+{
+	int64_t cold_ns = (int64_t)s->opts.cold_s * 250000000;
+	struct timespec ts;
+
+	if (r->requests != r->covered || r->stop)
+		return;
+	if (!r->active && !cold_ns) {
+		r->asleep = true;
+		pthread_cond_wait(&r->wake, &r->lock);
+		r->asleep = false;
+		return;
+	}
+	deadline(&ts, r->active ? CHECK_NS : cold_ns);
+	__atomic_store_n(&r->active, false, __ATOMIC_RELAXED);
+	(void)pthread_cond_timedwait(&r->wake, &r->lock, &ts);
+}
+
+static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
+{
+	static const struct timespec pause = { .tv_nsec = BUSY_NS };
+	uint64_t seen = r->requests, want = r->need, freed;
+
+	pthread_mutex_unlock(&r->lock);
+	if (want < s->extent_bytes)
+		want = s->extent_bytes;
+	if (want < below(s, s->opts.high_pct))
+		want = below(s, s->opts.high_pct);
+	freed = make_room(s, r, want < ROUND_BYTES ? want : ROUND_BYTES, 0);
+	if (!freed && r->ev.skipped && ++r->busy < BUSY_ROUNDS) {
+		nanosleep(&pause, NULL);
+		pthread_mutex_lock(&r->lock);
+		return;
+	}
+	r->busy = 0;
+	pthread_mutex_lock(&r->lock);
+	r->covered = seen;
+	r->refusals = !freed;
+	pthread_cond_broadcast(&r->done);
+}
+
+static void *serve(void *arg)
+{
+	struct spm_swap *s = arg;
+	struct spm_reclaimer *r = s->reclaim;
+
+	pthread_mutex_lock(&r->lock);
+	while (!r->stop) {
+		uint64_t want;
+
+		sleep_a_while(s, r);
+		if (r->stop)
+			break;
+		if (r->requests != r->covered) {
+			round_for(s, r);
+			continue;
+		}
+		pthread_mutex_unlock(&r->lock);
+		want = background(s);
+		if (want)
+			atomic_fetch_add(&s->count->reclaim_runs, 1);
+		if (want && make_room(s, r, want, 0) && background(s)) {
+			pthread_mutex_lock(&r->lock);
+			__atomic_store_n(&r->active, true, __ATOMIC_RELAXED);
+			continue;
+		}
+		if (s->opts.cold_s)
+			(void)make_room(s, r, UINT64_MAX, (uint16_t)(s->opts.cold_s > 16000 ? 64000 : s->opts.cold_s * 4));
+		pthread_mutex_lock(&r->lock);
+	}
+	/* nobody must wait for a thread that is gone */
+	r->running = false;
+	pthread_cond_broadcast(&r->done);
+	pthread_mutex_unlock(&r->lock);
+	return NULL;
+}
+
+void spm_reclaim_nudge(struct spm_swap *s)
+{
+	struct spm_reclaimer *r = s->reclaim;
+
+	if (__atomic_load_n(&r->active, __ATOMIC_RELAXED))
+		return;
+	pthread_mutex_lock(&r->lock);
+	__atomic_store_n(&r->active, true, __ATOMIC_RELAXED);
+	if (r->asleep)
+		pthread_cond_signal(&r->wake);
+	pthread_mutex_unlock(&r->lock);
+}
+
+int spm_reclaimer_init(struct spm_swap *s)
+{
+	struct spm_reclaimer *r = calloc(1, sizeof(*r));
+	pthread_condattr_t attr;
+
+	if (!r)
+		return -ENOMEM;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->wake, &attr);
+	pthread_cond_init(&r->done, NULL);
+	pthread_condattr_destroy(&attr);
+	spm_evictor_init(&r->ev, s);
+	r->ev.progress = told;
+	r->ev.arg = r;
+	s->reclaim = r;
+	return 0;
+}
+
+int spm_reclaimer_start(struct spm_swap *s)
+{
+	struct spm_reclaimer *r = s->reclaim;
+	int rc;
+
+	r->running = true;
+	r->active = true;
+	rc = pthread_create(&r->thread, NULL, serve, s);
+	if (rc)
+		r->running = false;
+	return -rc;
+}
+
+void spm_reclaimer_stop(struct spm_swap *s)
+{
+	struct spm_reclaimer *r = s->reclaim;
+
+	pthread_mutex_lock(&r->lock);
+	if (!r->running && !r->stop) {
+		pthread_mutex_unlock(&r->lock);
+		return;
+	}
+	r->stop = true;
+	pthread_cond_signal(&r->wake);
+	pthread_mutex_unlock(&r->lock);
+	pthread_join(r->thread, NULL);
+}
+
+/* -- waiting for room -- */
+
+int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries)
+{
+	struct spm_reclaimer *r = s->reclaim;
+	uint64_t mine, before;
+	int rc = 0;
+
+	(void)slice; /* all files are in the root slice as yet */
+	if (++*tries > TRIES_MAX)
+		return -ENOSPC;
+	if (s->ops.slow)
+		s->ops.slow(s->ops.ctx);
+	atomic_fetch_add(&s->count->direct_waits, 1);
+	pthread_mutex_lock(&r->lock);
+	before = r->freed;
+	r->need += bytes;
+	mine = ++r->requests;
+	pthread_cond_signal(&r->wake);
+	while (r->running && r->freed - before < bytes) {
+		if (r->covered < mine) {
+			pthread_cond_wait(&r->done, &r->lock);
+		} else if (r->freed != before) {
+			break; /* something, and no more for now */
+		} else if (r->refusals) {
+			r->refusals--;
+			atomic_fetch_add(&s->count->refused, 1);
+			rc = -ENOSPC;
+			break;
+		} else {
+			mine = ++r->requests;
+			pthread_cond_signal(&r->wake);
+		}
+	}
+	if (!r->running)
+		rc = -ENOSPC;
+	r->need -= bytes < r->need ? bytes : r->need;
+	pthread_mutex_unlock(&r->lock);
+	return rc;
+}
+
+uint64_t spm_swap_reclaim(struct spm_swap *s, uint16_t slice, uint64_t bytes)
+{
+	uint64_t before = atomic_load(&s->count->swapout_bytes), done = 0;
+	unsigned int tries = 0;
+
+	while (done < bytes && !spm_swap_room(s, slice, bytes - done, &tries))
+		done = atomic_load(&s->count->swapout_bytes) - before;
+	return done;
+}
