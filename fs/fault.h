@@ -12,7 +12,8 @@
  * point acts once and not in every worker after it.
  *
  * A point is "OP:STEP", OP being the request in hand (its FUSE name in lower case). Every request has the steps
- * request (taken up), reply (about to be answered), replied; those that change something, effect; a few have more.
+ * request (taken up), reply (about to be answered), replied; those that change something, effect; a few have more:
+ * those that may be slow, unled (its thread reads no more, and no other one has begun to).
  */
 enum spm_fault_action { SPM_FAULT_NONE, SPM_FAULT_KILL, SPM_FAULT_SEGV, SPM_FAULT_ABORT, SPM_FAULT_HANG, SPM_FAULT_SLOW };
 

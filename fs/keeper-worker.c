@@ -339,21 +339,14 @@ static bool holds_too_long(const struct spm_keeper *k, uint64_t now)
 	return false;
 }
 
-/* Every thread waits for something slow: then nobody can read, and that says nothing of the worker's health. */
+/*
+ * Every thread waits for something slow: then nobody can read, and that says nothing of the worker's health. Only the
+ * worker knows it: of one that is stopped while it answers, or while one thread gives the lead to another, the slots
+ * alone would tell the same.
+ */
 static bool all_slow(const struct spm_keeper *k)
 {
-	bool any = false;
-
-	for (unsigned int i = 0; i < SPM_SLOTS; i++) {
-		const struct spm_hold *h = &k->state->hold[i];
-
-		if (h->stage == SPM_STAGE_FREE || h->generation != k->state->generation)
-			continue;
-		any = true;
-		if (h->stage == SPM_STAGE_READING || (h->stage == SPM_STAGE_HELD && !(h->flags & SPM_HOLD_SLOW)))
-			return false;
-	}
-	return any;
+	return k->state->all_slow == k->state->generation;
 }
 
 static bool leaves_unread(struct spm_keeper *k, uint64_t now)

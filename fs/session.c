@@ -99,6 +99,19 @@ static int add_thread(struct pool *p)
 	return 0;
 }
 
+/*
+ * With the lock, when nobody leads. Somebody must read on: what a thread is about to wait for may be a client that waits
+ * for an answer of ours (a write whose buffer is a mapping of another file of the mount).
+ */
+static void find_leader(struct pool *p)
+{
+	spm_fault("unled");
+	if (p->parked)
+		pthread_cond_signal(&p->wake);
+	else if (p->threads >= THREADS_LIMIT || add_thread(p))
+		p->fs->desks.state->all_slow = p->fs->desks.generation;
+}
+
 static void leave_role(struct serving *s)
 {
 	struct pool *p = s->pool;
@@ -108,14 +121,7 @@ static void leave_role(struct serving *s)
 	pthread_mutex_lock(&p->lock);
 	if (s->role == ROLE_LEADER) {
 		p->has_leader = false;
-		/*
-		 * Somebody must read on: what this thread is about to wait for may be a client that waits for
-		 * an answer of ours (a write whose buffer is a mapping of another file of the mount).
-		 */
-		if (p->parked)
-			pthread_cond_signal(&p->wake);
-		else if (p->threads < THREADS_LIMIT)
-			(void)add_thread(p);
+		find_leader(p);
 	} else {
 		p->helpers--;
 	}
@@ -145,6 +151,7 @@ static bool find_role(struct serving *s)
 			break;
 		if (!p->has_leader) {
 			p->has_leader = true;
+			p->fs->desks.state->all_slow = 0;
 			s->role = ROLE_LEADER;
 			break;
 		}
@@ -333,6 +340,9 @@ static void end_thread(struct serving *s)
 	free(s);
 	pthread_mutex_lock(&p->lock);
 	p->threads--;
+	/* one that was made to lead, and cannot: another one tries when it is done with its request */
+	if (!p->has_leader && !p->parked && p->threads)
+		p->fs->desks.state->all_slow = p->fs->desks.generation;
 	pthread_cond_signal(&p->gone);
 	pthread_mutex_unlock(&p->lock);
 }

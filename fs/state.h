@@ -126,7 +126,8 @@ struct spm_state {
 	int32_t backing_last;                      /* the newest id that was recorded */
 	uint32_t reserved_2;
 	uint32_t faults_on;
-	uint32_t reserved[9];
+	uint32_t all_slow; /* generation of the worker if all its threads wait for slow things: it reads nothing, in order */
+	uint32_t reserved[8];
 	_Atomic uint64_t mode_held, wakeups;       /* counters of struct spm_counters that go on over restarts */
 	struct spm_fault_point fault[SPM_FAULTS];
 

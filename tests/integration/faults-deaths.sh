@@ -18,6 +18,11 @@ arm()
 	printf '%s' "$1" >"$MNT/.spm/fault" || fail "arming $1"
 }
 
+disarmed()
+{
+	[ "$(cat "$MNT/.spm/fault")" = "" ]
+}
+
 # Its result is the name of the error, "ok", or "waits".
 result()
 {
@@ -129,6 +134,27 @@ hang()
 	ok "hung request: logged" logged hung
 }
 
+# A thread that stops when nothing more is to be done for a client, so that no request is in hand for too long: what is
+# not read any more tells of it.
+hang_beside()
+{
+	local before pid
+	kill_mount map=direct,watchdog=2
+	before=$(restarts)
+	arm "mkdir:replied hang"
+	is "hung after an answer: the client has it" "$(result mkdir "$MNT/hung")" ok
+	is "hung after an answer: the next request is answered by another worker" "$(result mkdir "$MNT/next")" ok
+	is "hung after an answer: one new worker" "$(restarts)" $((before + 1))
+	arm "setattr:unled hang"
+	result truncate -s 1M "$MNT/file" >"$SPM_TMP/truncated" &
+	pid=$!
+	# that one may be slow, and says so; what comes after it is not read
+	ok "hung while another thread is to lead: another worker answers" wait_until 20 disarmed
+	wait "$pid"
+	is "hung while another thread is to lead: the request itself, too" "$(cat "$SPM_TMP/truncated")" ok
+	is "hung while another thread is to lead: one new worker" "$(restarts)" $((before + 2))
+}
+
 slow()
 {
 	local before
@@ -172,6 +198,7 @@ no_resend()
 poison
 poison_among_others
 hang
+hang_beside
 slow
 stopped
 no_resend
