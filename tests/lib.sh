@@ -25,8 +25,14 @@
 #	spm_mount [SOURCE [OPTIONS]]   sets MNT, then MNT2, MNT3 ...
 #	spm_need_mount, spm_fresh      the same; the test ends without it; unmounts the others first
 #	spm_umount [DIR], spm_servers, spm_kill_servers, spm_server_pid [DIR]
+#	spm_named COMM, spm_another COMM PID: a process without asking the mount, which would be a request
+#	spm_kinds, spm_settled         how many of each name there are; one keeper, standby, spare and worker
+#	spm_idle PID                   all its threads sleep: there is nothing that it has not answered
+#	spm_logged REGEX               how many lines of the log match; fails when none does
+#	spm_pin PATH..., spm_unpin     keeps files open, so that the kernel forgets none of them meanwhile
 #	spm_traces [PATTERN], spm_stat KEY [DIR], spm_feature KEY [DIR], spm_file KEY PATH, file_mode PATH
 # Others:
+#	spm_pids_group                 a control group that can limit processes: PIDS_GROUP
 #	wait_until SECONDS CMD..., as UID CMD..., as_groups UID GID GROUPS CMD..., at_exit CMD...
 # Actors (clients that live on and do one thing a line, tests/progs/actor.c):
 #	actor NAME [PREFIX CMD...], tell NAME WORDS..., ask NAME WORDS..., says DESC NAME WANT WORDS...,
@@ -53,6 +59,7 @@ SPM_FAILED=0
 SPM_PLAN=
 SPM_HISTORY=()
 SPM_AT_EXIT=()
+SPM_PINS=()
 declare -A SPM_MOUNTS=()	# mount point -> pid of the server that was started for it
 declare -A ACTOR_PID=() ACTOR_IN=() ACTOR_OUT=()
 
@@ -213,7 +220,7 @@ spm_is_mounted()
 spm_clean_fds()
 {
 	(
-		for fd in "${ACTOR_IN[@]}" "${ACTOR_OUT[@]}" ${SPM_LOCK_FD:+"$SPM_LOCK_FD"} "$SPM_OUT_FD"; do
+		for fd in "${ACTOR_IN[@]}" "${ACTOR_OUT[@]}" "${SPM_PINS[@]}" ${SPM_LOCK_FD:+"$SPM_LOCK_FD"} "$SPM_OUT_FD"; do
 			exec {fd}>&-
 		done
 		exec "$@"
@@ -331,6 +338,67 @@ spm_no_servers()
 	[ -z "$(spm_servers)" ]
 }
 
+# Those that have a name, spmfs-worker for example.
+spm_named()
+{
+	local p
+	for p in $(spm_servers); do
+		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != "$1" ] || printf '%s\n' "$p"
+	done
+}
+
+# There is one of that name, and the process that it was is gone.
+spm_another()
+{
+	local now
+	now=$(spm_named "$1") && [ -n "$now" ] && ! grep -qxF -- "$2" <<<"$now"
+}
+
+spm_kinds()
+{
+	local p
+	for p in $(spm_servers); do
+		cat "/proc/$p/comm"
+	done 2>/dev/null | sort | uniq -c | awk '{ printf "%s %s ", $2, $1 }'
+}
+
+spm_settled()
+{
+	[ "$(spm_kinds)" = "spmfs-keeper 1 spmfs-spare 1 spmfs-standby 1 spmfs-worker 1 " ]
+}
+
+# Also what clients do not wait for, like the RELEASE of a file.
+spm_idle()
+{
+	local states
+	states=$(sed 's/.*) \(.\) .*/\1/' "/proc/$1/task/"*/stat 2>/dev/null) && ! grep -qv S <<<"$states"
+}
+
+spm_logged()
+{
+	grep -cE -- "$1" "$MNT.log"
+}
+
+# Memory that runs short, or another test that drops caches, makes the kernel forget what nobody uses, and tell the
+# server so: a request, at whatever moment.
+spm_pin()
+{
+	local path fd
+	for path in "$@"; do
+		exec {fd}<"$path"
+		SPM_PINS+=("$fd")
+	done
+}
+
+spm_unpin()
+{
+	local fd
+	for fd in "${SPM_PINS[@]}"; do
+		exec {fd}<&-
+	done
+	SPM_PINS=()
+}
+
 spm_feature()
 {
 	sed -n "s/^$1 //p" "${2:-$MNT}/.spm/features"
@@ -369,6 +437,22 @@ spm_traces()
 		while IFS= read -r c; do
 			[ -s "$c/cgroup.procs" ] || printf '%s\n' "$c"
 		done
+}
+
+# Fails when there is none to be had here. It goes when all servers have gone.
+spm_pids_group()
+{
+	local dir
+	for dir in /sys/fs/cgroup/pids /sys/fs/cgroup; do
+		PIDS_GROUP=$dir/spmfs-pids-$SPM_TEST_ID
+		mkdir "$PIDS_GROUP" 2>/dev/null || continue
+		if [ -e "$PIDS_GROUP/pids.max" ]; then
+			at_exit eval "wait_until 5 spm_no_servers; rmdir '$PIDS_GROUP'"
+			return 0
+		fi
+		rmdir "$PIDS_GROUP"
+	done
+	return 1
 }
 
 # ---- actors ----

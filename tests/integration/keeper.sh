@@ -17,24 +17,6 @@ other_pid()
 	now=$(spm_feature "$1") && [ -n "$now" ] && [ "$now" != "$2" ]
 }
 
-named()
-{
-	local p
-	for p in $(spm_servers); do
-		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != "$1" ] || printf '%s\n' "$p"
-	done
-}
-
-is_named()
-{
-	[ -n "$(named "$1")" ]
-}
-
-lines()
-{
-	grep -cE "$1" "$MNT.log"
-}
-
 spm_need_mount mem:64M
 keeper=$(spm_feature keeper_pid)
 standby=$(spm_feature standby_pid)
@@ -58,7 +40,15 @@ fds=$(find "/proc/$keeper/fd" -mindepth 1 -lname '*' -printf '%l\n')
 is "the one namespace that it holds is the region's" \
 	"$(grep -c '^mnt:' <<<"$fds") $(grep '^mnt:' <<<"$fds")" "1 $(readlink "/proc/$worker/ns/mnt")"
 is "in which it lives, too" "$(readlink "/proc/$keeper/ns/mnt")" "$(readlink "/proc/$worker/ns/mnt")"
-before=$(status_of "$keeper" voluntary_ctxt_switches)
+# the spare has been made, and whatever else belongs to the beginning
+wait_until 10 spm_settled
+has_slept()
+{
+	before=$(status_of "$keeper" voluntary_ctxt_switches)
+	sleep 0.5
+	[ "$(status_of "$keeper" voluntary_ctxt_switches)" = "$before" ]
+}
+wait_until 10 has_slept
 sleep 3
 ok "an idle mount wakes it next to never ($(($(status_of "$keeper" voluntary_ctxt_switches) - before)) times in 3 s)" \
 	test $(($(status_of "$keeper" voluntary_ctxt_switches) - before)) -le 1
@@ -78,8 +68,8 @@ is "the worker is killed: the file is there" "$(content)" content
 isnt=$(spm_feature worker_pid)
 ok "another worker serves it" test "$isnt" != "$worker"
 is "one restart" "$(spm_feature worker_restarts)" 1
-is "one line says what killed it" "$(lines "crash: worker $worker was killed by SIGKILL; in hand: ")" 1
-like "one line says how long it took" "$(cat "$MNT.log")" "takeover: worker $isnt serves, [0-9]+ ms after"
+is "one line says what killed it" "$(spm_logged "crash: worker $worker was killed by SIGKILL; in hand: ")" 1
+ok "one line says how long it took" wait_until 5 spm_logged "takeover: worker $isnt serves, [0-9]+ ms after"
 
 worker=$isnt
 kill -KILL "$standby"
@@ -100,30 +90,26 @@ is "the new one is a keeper" "$(cat "/proc/$keeper/comm")" spmfs-keeper
 ok "as small as the first ($(status_of "$keeper" VmRSS) kB)" test "$(status_of "$keeper" VmRSS)" -lt 1024
 kill -KILL "$worker"
 is "and restarts the worker" "$(content)" content
-spare()
-{
-	named spmfs-spare
-}
-wait_until 10 is_named spmfs-spare
-worker=$(named spmfs-worker) last=$(spare)
+wait_until 10 spm_settled
+worker=$(spm_named spmfs-worker) last=$(spm_named spmfs-spare)
 kill -KILL "$last"
-ok "the spare is killed: there is another" wait_until 5 eval '[ -n "$(spare)" ] && [ "$(spare)" != "$last" ]'
-last=$(spare)
+ok "the spare is killed: there is another" wait_until 10 spm_another spmfs-spare "$last"
+last=$(spm_named spmfs-spare)
 kill -KILL "$last"
-ok "at once again: there is another a little later" wait_until 5 eval '[ -n "$(spare)" ] && [ "$(spare)" != "$last" ]'
-is "for which no worker had to be started" "$(named spmfs-worker)" "$worker"
+ok "at once again: there is another a little later" wait_until 10 spm_another spmfs-spare "$last"
+is "for which no worker had to be started" "$(spm_named spmfs-worker)" "$worker"
 
 kill -KILL "$(spm_feature keeper_pid)" "$(spm_feature worker_pid)"
 is "keeper and worker are killed at once" "$(content)" content
 # The one that there was is the standby now.
-wait_until 10 is_named spmfs-spare
+wait_until 10 spm_settled
 kill -KILL "$(spm_feature standby_pid)" "$(spm_feature worker_pid)"
 is "standby and worker are killed at once" "$(content)" content
-ok "a spare waits behind the standby" wait_until 10 is_named spmfs-spare
-kill -KILL "$(named spmfs-spare)"
+ok "a spare waits behind the standby" wait_until 10 spm_settled
+kill -KILL "$(spm_named spmfs-spare)"
 kill -KILL "$(spm_feature worker_pid)"
 is "the spare is killed, then the worker" "$(content)" content
-ok "then there is a spare again" wait_until 10 is_named spmfs-spare
+ok "then there is a spare again" wait_until 10 spm_settled
 
 kill -TERM "$(spm_feature worker_pid)"
 is "SIGTERM for the worker: the next one takes over" "$(content)" content
@@ -153,18 +139,17 @@ for i in 1 2 3 4 5 6; do
 	sleep 0.2
 done
 is "six dead keepers with requests served in between are replaced" "$(content)" content
-other_keeper()
-{
-	local now
-	now=$(named spmfs-keeper) && [ -n "$now" ] && [ "$now" != "$1" ]
-}
+# and none from here on
+spm_pin "$MNT/.spm/features" "$MNT/f"
+wait_until 10 spm_idle "$(spm_named spmfs-worker)"
 for i in 1 2 3 4 5; do
-	keeper=$(named spmfs-keeper)
+	keeper=$(spm_named spmfs-keeper)
 	kill -KILL "$keeper"
-	[ "$i" = 5 ] || wait_until 10 other_keeper "$keeper"
+	[ "$i" = 5 ] || wait_until 10 spm_another spmfs-keeper "$keeper"
 done
-ok "five dead keepers within 10 s are enough" wait_until 10 eval '[ "$(lines "giving up; the worker serves on")" = 1 ]'
+ok "five dead keepers within 10 s are enough" wait_until 10 spm_logged "giving up; the worker serves on"
 is "the worker serves on" "$(content)" content
+spm_unpin
 umount "$MNT"
 ok "until the mount ends" wait_until 10 spm_no_servers
 unset "SPM_MOUNTS[$MNT]"

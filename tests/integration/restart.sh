@@ -7,24 +7,9 @@ SPM_LIMIT=240
 . "$(dirname "$0")/../lib.sh"
 export SPMFS_FAULTS=1
 
-# By its name: asking the mount would be a request, and the keeper counts what is answered.
 worker()
 {
-	local p
-	for p in $(spm_servers); do
-		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != spmfs-worker ] || printf '%s\n' "$p"
-	done
-}
-
-another_worker()
-{
-	local now
-	now=$(worker) && [ -n "$now" ] && [ "$now" != "$1" ]
-}
-
-logged()
-{
-	grep -cE "$1" "$MNT.log"
+	spm_named spmfs-worker
 }
 
 # fault POINT: armed for the next time.
@@ -38,13 +23,14 @@ fault()
 spm_need_mount mem:64M name=loop
 echo content >"$MNT/f"
 exec {fd}<"$MNT/f"
+# and nothing is asked meanwhile
+spm_pin "$MNT/.spm/features" "$MNT/f"
+wait_until 10 spm_idle "$(worker)"
 pid=${SPM_MOUNTS[$MNT]}
 for i in 1 2 3 4; do
 	last=$(worker)
 	kill -KILL "$last"
-	ok "death $i: another worker" wait_until 10 another_worker "$last"
-	# a dead one that still has its name is not another one
-	wait_until 5 spm_gone "$last"
+	ok "death $i: another worker" wait_until 10 spm_another spmfs-worker "$last"
 done
 kill -KILL "$(worker)"
 ok "the fifth within 10 s: the server gives up" wait_until 10 spm_no_servers
@@ -56,6 +42,7 @@ is "clients are told at once" "$(timeout 10 cat "$MNT/f" 2>&1 | grep -c 'not con
 timeout 10 cat <&"$fd" >/dev/null 2>&1
 like "those with an open file too" "$?" '^(0|1)$'
 exec {fd}<&-
+spm_unpin
 ok "the region is there" test -e /run/spmfs/loop.ns
 umount -l "$MNT"
 unset "SPM_MOUNTS[$MNT]"
@@ -79,23 +66,26 @@ echo content >"$MNT/f"
 last=$(worker)
 kill -STOP "$last"
 is "a stopped worker: a client's request is answered nevertheless" "$(timeout 20 cat "$MNT/f")" content
-ok "by another worker" another_worker "$last"
-is "one line says that it answered nothing" "$(logged "worker $last hung: it answered nothing for 1 s, and was killed")" 1
+ok "by another worker" wait_until 5 spm_another spmfs-worker "$last"
+is "one line says that it answered nothing" "$(spm_logged "worker $last hung: it answered nothing for 1 s, and was killed")" 1
 is "it counts as a restart" "$(spm_feature worker_restarts)" 1
 
 last=$(worker)
 fault "mkdir:request hang"
 ok "a request that hangs: it is done by the next worker" timeout 20 mkdir "$MNT/dir"
-ok "which is another one" another_worker "$last"
+ok "which is another one" wait_until 5 spm_another spmfs-worker "$last"
+wait_until 5 spm_logged "takeover: worker $(worker) serves"
 like "the request is named" "$(tail -n 3 "$MNT.log")" "hung: it answered nothing for 1 s, and was killed; in hand: .*mkdir"
 is "that is two" "$(spm_feature worker_restarts)" 2
 
 last=$(worker)
 fault "mkdir:request slow 1 1"
 ok "a slow one" timeout 20 mkdir "$MNT/slow"
+spm_pin "$MNT/.spm/features" "$MNT/.spm/fault" "$MNT/f" "$MNT/dir" "$MNT/slow"
 kill -STOP "$last"
 sleep 3
 kill -CONT "$last"
+spm_unpin
 is "a worker that is stopped while nobody asks anything is left alone" "$(cat "$MNT/f") $(worker)" "content $last"
 is "still two" "$(spm_feature worker_restarts)" 2
 spm_umount

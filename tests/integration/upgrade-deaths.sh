@@ -7,39 +7,16 @@ SPM_LIMIT=200
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 
-# By its name: asking the mount would be a request to the worker.
-named()
-{
-	local p
-	for p in $(spm_servers); do
-		[ "$(cat "/proc/$p/comm" 2>/dev/null)" != "$1" ] || printf '%s\n' "$p"
-	done
-}
-
-# How many of each, in the order of their names.
-kinds()
-{
-	local p
-	for p in $(spm_servers); do
-		cat "/proc/$p/comm"
-	done 2>/dev/null | sort | uniq -c | awk '{ printf "%s %s ", $2, $1 }'
-}
-one_of_each="spmfs-keeper 1 spmfs-spare 1 spmfs-standby 1 spmfs-worker 1 "
-
 # With nothing of the attempt left: whoever waits in a script ends when that has become the program.
 settled()
 {
-	[ "$(kinds)" = "$one_of_each" ] && ! pgrep -f "^/bin/sh $SPM_TMP/slow" >/dev/null
-}
-
-other_keeper()
-{
-	local now
-	now=$(named spmfs-keeper) && [ -n "$now" ] && [ "$now" != "$1" ]
+	spm_settled && ! pgrep -f "^/bin/sh $SPM_TMP/slow" >/dev/null
 }
 
 printf '#!/bin/sh\nsleep 2\nexec "%s" "$@"\n' "$SPMFS" >"$SPM_TMP/slow"
-chmod +x "$SPM_TMP/slow"
+# one that loads for as long as there is a file
+printf '#!/bin/sh\nwhile [ -e "%s" ]; do sleep 0.05; done\nexec "%s" "$@"\n' "$SPM_TMP/hold" "$SPMFS" >"$SPM_TMP/slow-held"
+chmod +x "$SPM_TMP/slow" "$SPM_TMP/slow-held"
 
 spm_need_mount mem:64M name=deaths
 echo content >"$MNT/f"
@@ -51,28 +28,29 @@ wait_until 5 settled
 
 # while the new program loads, and when its worker takes over
 for delay in 1 2.00 2.02 2.04 2.06; do
-	keeper=$(named spmfs-keeper)
+	keeper=$(spm_named spmfs-keeper)
 	timeout 30 "$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
 	client=$!
 	sleep "$delay"
 	kill -KILL "$keeper"
 	wait "$client"
-	ok "keeper killed after $delay s: there is another" wait_until 10 other_keeper "$keeper"
+	ok "keeper killed after $delay s: there is another" wait_until 10 spm_another spmfs-keeper "$keeper"
 	# the second and third keeper came at once where there were any
 	sleep 1.5
-	ok "$delay s: one keeper, standby, spare and worker" wait_until 10 settled
-	is "$delay s: those" "$(kinds)" "$one_of_each"
-	pid=$(named spmfs-worker)
+	wait_until 10 settled
+	is "$delay s: one keeper, standby, spare and worker" "$(spm_kinds)" \
+		"spmfs-keeper 1 spmfs-spare 1 spmfs-standby 1 spmfs-worker 1 "
+	pid=$(spm_named spmfs-worker)
 	sleep 1
-	is "$delay s: the worker is left alone" "$(named spmfs-worker)" "$pid"
+	is "$delay s: the worker is left alone" "$(spm_named spmfs-worker)" "$pid"
 	is "$delay s: which serves" "$(timeout 10 cat "$MNT/f")" content
-	is "$delay s: and is known by the keeper's name" "$(spm_feature keeper_pid)" "$(named spmfs-keeper)"
+	is "$delay s: and is known by the keeper's name" "$(spm_feature keeper_pid)" "$(spm_named spmfs-keeper)"
 done
 ok "after all of that an upgrade works" timeout 30 "$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT"
 ok "one keeper, standby, spare and worker" wait_until 10 settled
-keeper=$(named spmfs-keeper)
+keeper=$(spm_named spmfs-keeper)
 kill -KILL "$keeper"
-ok "the keeper is killed: the new standby follows it" wait_until 10 other_keeper "$keeper"
+ok "the keeper is killed: the new standby follows it" wait_until 10 spm_another spmfs-keeper "$keeper"
 ok "one keeper, standby, spare and worker again" wait_until 10 settled
 
 # ---- two at once, and those that say nothing ----
@@ -97,20 +75,24 @@ second()
 	like "$1: that says why" "$(cat "$SPM_TMP/second")" "not upgraded: another upgrade is under way"
 }
 
-timeout 30 "$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
+touch "$SPM_TMP/hold"
+timeout 30 "$SPMCTL" upgrade --binary "$SPM_TMP/slow-held" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
 client=$!
 wait_until 5 loads
 second "a second upgrade"
+rm "$SPM_TMP/hold"
 wait "$client"
 is "the first one is done" $? 0
 # shellcheck disable=SC2034 # eval reads it
 done=$(grep -c "upgrade: .* -> " "$MNT.log")
-"$SPMCTL" upgrade --binary "$SPM_TMP/slow" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
+touch "$SPM_TMP/hold"
+"$SPMCTL" upgrade --binary "$SPM_TMP/slow-held" "$MNT" >"$SPM_TMP/up" 2>&1 </dev/null &
 client=$!
 wait_until 5 loads
 kill -KILL "$client"
 wait "$client" 2>/dev/null
 second "a second upgrade, and nobody waits for the first"
+rm "$SPM_TMP/hold"
 ok "which is done nevertheless" wait_until 10 eval '[ "$(grep -c "upgrade: .* -> " "$MNT.log")" = $((done + 1)) ]'
 ok "one of each in the end" wait_until 10 settled
 
