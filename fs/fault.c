@@ -66,8 +66,12 @@ void spm_fault_hit(const char *step)
 		    (!strcmp(p->at, "any:request") && strcmp(step, "request")) ||
 		    !__atomic_compare_exchange_n(&p->left, &left, left - 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
-		if (left <= p->times)
-			act(p);
+		if (left > p->times)
+			continue;
+		/* for tests that wait for it: nobody may answer now */
+		if (p->action == SPM_FAULT_HANG || p->action == SPM_FAULT_SLOW)
+			spm_log(SPM_LOG_INFO, "fault: %s %s", at, actions[p->action]);
+		act(p);
 	}
 }
 

@@ -16,20 +16,27 @@ arm()
 	done
 }
 
+# Not by asking the mount: nobody answers then.
+is_resent()
+{
+	[ "$(spm_logged "fault: unknown:resent")" -gt "$1" ]
+}
+
 # given_up STEP CMD...: the worker dies with the command's request in hand, and the command before the next worker
 # reads it. Its parent must not wait for it by its name: it hangs in the system call until it is killed.
 given_up()
 {
-	local step=$1 worker client
+	local step=$1 worker client resent
 	shift
+	resent=$(spm_logged "fault: unknown:resent")
 	worker=$(spm_server_pid)
 	arm "$step slow:4000" "unknown:resent slow:2500"
 	"$@" &
 	client=$!
 	# until the request has been taken up, and then until the next worker has asked for what was unanswered
-	sleep 0.7
+	wait_until 10 spm_logged "fault: $step"
 	kill -KILL "$worker"
-	sleep 0.8
+	wait_until 10 is_resent "$resent"
 	kill -KILL "$client"
 	wait "$client" 2>/dev/null
 	arm clear
