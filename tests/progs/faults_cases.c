@@ -601,6 +601,7 @@ const struct fault_case fault_cases[] = {
 	{ "setattr", "utimens", PLAIN, CHANGES, file, do_utimens },
 	{ "setattr", "truncate down", ANYKIND, CHANGES " truncated", open_file, do_shrink },
 	{ "setattr", "truncate up", ANYKIND, CHANGES " truncated", open_file, do_grow },
+	{ "setattr", "truncate up, committed", PLAIN | SERVED, "unled", open_file, do_grow },
 	{ "readlink", "a symlink", PLAIN, READS, symbolic_link, do_readlink },
 	{ "symlink", "new", PLAIN, ENTRY, nothing, do_symlink },
 	{ "mknod", "a fifo", PLAIN, ENTRY, nothing, do_mknod },
