@@ -44,16 +44,6 @@ restarts()
 	spm_feature worker_restarts
 }
 
-logged()
-{
-	grep -qiE "$1" "$MNT.log"
-}
-
-restarted_once_more()
-{
-	[ "$(restarts)" -gt "$1" ]
-}
-
 # ---- poison ----
 
 poison()
@@ -63,7 +53,7 @@ poison()
 	arm "mkdir:effect segv 1 9"
 	is "poison: the request that kills its workers is answered" "$(result mkdir "$MNT/d/poison")" EIO
 	is "poison: after two deaths" "$(restarts)" 2
-	ok "poison: the log says which request it was" logged 'mkdir.*EIO'
+	ok "poison: the log says which request it was" spm_logged 'mkdir.*EIO'
 	is "poison: another request goes on" "$(result touch "$MNT/d/file")" ok
 	arm clear
 	is "poison: the same request works afterwards" "$(result mkdir "$MNT/d/later")" ok
@@ -106,7 +96,7 @@ crash_loop()
 	ok "crash loop: within 10 s" [ $(($(spm_now_ms) - t)) -lt $((10000 * SPM_FACTOR)) ]
 	ok "crash loop: the keeper gives up" wait_until 15 spm_gone "$pid"
 	is "crash loop: further requests" "$(result stat "$MNT/absent2")" ENOTCONN
-	ok "crash loop: the log says signal and request" logged 'SIGKILL.*(flush|release|lookup)|(flush|release|lookup).*SIGKILL'
+	ok "crash loop: the log says signal and request" spm_logged 'SIGKILL.*(flush|release|lookup)|(flush|release|lookup).*SIGKILL'
 	wait "$pid"
 	is "crash loop: exit status" "$?" 32
 	umount -l "$dir"
@@ -131,7 +121,7 @@ hang()
 	t=$(($(spm_now_ms) - t))
 	ok "hung request: after 2 s and not much more ($t ms)" test "$t" -ge 1500 -a "$t" -lt $((8000 * SPM_FACTOR))
 	is "hung request: one new worker" "$(restarts)" $((before + 1))
-	ok "hung request: logged" logged hung
+	ok "hung request: logged" spm_logged hung
 }
 
 # A thread that stops when nothing more is to be done for a client, so that no request is in hand for too long: what is
@@ -163,6 +153,39 @@ slow()
 	arm "mkdir:effect slow:5000"
 	is "slow request: it is answered" "$(result mkdir "$MNT/slow")" ok
 	is "slow request: by the worker that began" "$(restarts)" "$before"
+}
+
+eight_are_slow()
+{
+	[ "$(spm_logged "fault: lookup:request slow")" -ge 8 ]
+}
+
+# As many as there are threads, and no other thread can be made: then nobody reads, and that is no reason to kill the worker.
+slow_everywhere()
+{
+	local before t i pids=()
+	if ! spm_pids_group; then
+		skip "slow requests in all threads" "no control group for that here"
+		return
+	fi
+	kill_mount map=direct,watchdog=2
+	before=$(restarts)
+	spm_server_pid >"$PIDS_GROUP/cgroup.procs"
+	cat "$PIDS_GROUP/pids.current" >"$PIDS_GROUP/pids.max"
+	arm "lookup:request slow:6000 1 8"
+	for i in {1..8}; do
+		result stat "$MNT/absent$i" >>"$SPM_TMP/absent" &
+		pids+=($!)
+	done
+	ok "slow requests in all threads: they are" wait_until 5 eight_are_slow
+	t=$(spm_now_ms)
+	is "slow requests in all threads: another one is answered" "$(result mkdir "$MNT/d")" ok
+	t=$(($(spm_now_ms) - t))
+	ok "slow requests in all threads: when the first is done ($t ms)" test "$t" -ge 3000
+	wait "${pids[@]}"
+	is "slow requests in all threads: by the worker that began" "$(restarts)" "$before"
+	is "slow requests in all threads: those too" "$(grep -c 'No such file' "$SPM_TMP/absent")" 8
+	echo max >"$PIDS_GROUP/pids.max"
 }
 
 stopped()
@@ -200,6 +223,7 @@ poison_among_others
 hang
 hang_beside
 slow
+slow_everywhere
 stopped
 no_resend
 crash_loop
