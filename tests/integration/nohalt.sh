@@ -52,15 +52,38 @@ burst()
 	done
 }
 
-spm_need_mount mem:64M nohalt=off
-is "nohalt=off is said" "$(spm_feature nohalt)" "off: option nohalt=off"
-off=$(polled_during burst off)
-idle=$(polled_during sleep 0.5)
+# Hundredths of a second for which processors were idle.
+idled()
+{
+	awk '$1 == "cpu" { print $5 }' /proc/stat
+}
 
-spm_fresh mem:64M nohalt=on
+# How much longer they poll in a burst with nohalt=on; sets on, off and idle. Fails when others had them for nearly all of the
+# time, since a processor that is not idle does not poll.
+compare()
+{
+	local before start
+	spm_fresh mem:64M nohalt=off
+	said_off=$(spm_feature nohalt)
+	off=$(polled_during burst off)
+	idle=$(polled_during sleep 0.5)
+	spm_fresh mem:64M nohalt=on
+	before=$(idled) start=$(spm_now_ms)
+	on=$(polled_during burst on)
+	[ $((($(idled) - before) * 100)) -gt $(($(spm_now_ms) - start)) ]
+}
+
+for i in 1 2; do
+	compare && break
+done
+free=$?
+is "nohalt=off is said" "$said_off" "off: option nohalt=off"
 is "nohalt=on is said" "$(spm_feature nohalt)" on
-on=$(polled_during burst on)
-more_than "idle processors poll in a burst of requests" "$on" $((2 * off + 20000))
+if [ "$free" -eq 0 ] || [ "$on" -gt $((2 * off + 20000)) ]; then
+	more_than "idle processors poll in a burst of requests" "$on" $((2 * off + 20000))
+else
+	skip "idle processors poll in a burst of requests" "others use all processors"
+fi
 at_most "and not when it is over" "$(polled_during sleep 0.5)" $((2 * idle + 50000))
 
 burst killed &
