@@ -24,7 +24,8 @@ load=$!
 
 kinds=(spmfs-keeper spmfs-standby spmfs-spare spmfs-worker)
 kills=0 end=$((SECONDS + ${SPM_KILL_SECONDS:-15}))
-while [ "$SECONDS" -lt "$end" ] && kill -0 "$load"; do
+# on a slow machine for longer, so that there are some
+while { [ "$SECONDS" -lt "$end" ] || [ "$kills" -lt 20 ]; } && kill -0 "$load"; do
 	kind=${kinds[RANDOM % 4]} too=
 	[ $((RANDOM % 3)) -gt 0 ] || too=spmfs-worker
 	pids=()

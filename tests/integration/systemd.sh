@@ -133,7 +133,7 @@ like "the journal: start" "$(journal)" "^$there: start: mem:64M"
 inside bash -c 'echo kept >"$1/file"' - "$there"
 
 # A client that lives through it all.
-inside bash -c 'exec 9<"$1/file"; for i in $(seq 600); do read -r line <"$1/file" || exit 1; [ ! -e "$1/stop" ] || exit 0
+inside bash -c 'exec 9<"$1/file"; while [ "$SECONDS" -lt 300 ]; do read -r line <"$1/file" || exit 1; [ ! -e "$1/stop" ] || exit 0
 	sleep 0.05; done; exit 2' - "$there" 2>"$SPM_TMP/client" &
 client=$!
 

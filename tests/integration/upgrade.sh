@@ -50,7 +50,7 @@ serves()
 {
 	spm_need_mount mem:128M "map=direct,$1"
 	# the spare is made after the first worker
-	wait_until 5 all_serve
+	wait_until 15 all_serve
 }
 
 # ---- done ----
@@ -75,7 +75,7 @@ is "files have what they had" "$(cat "$MNT/before")" before
 says "a mapping has it, too" a "ok over-the-upgrade" get m 0 16
 says "and a file that was open" a "ok over-the-upgrade" read f 0 16
 is "it is still direct" "$(file_mode "$MNT/open")" direct
-wait_until 5 all_serve
+wait_until 15 all_serve
 is "keeper, standby, worker and spare, and no old one" "$(servers)" 4
 
 kill -KILL "$new"
@@ -149,7 +149,7 @@ refused()
 	[ -n "${4:-}" ] || is "$desc: the process that serves" "$(spm_server_pid)" "$pid"
 	is "$desc: restarts" "$(spm_feature worker_restarts)" "$restarts"
 	is "$desc: files" "$(cat "$MNT/before")" before
-	ok "$desc: nothing is left of it" wait_until 5 eval 'all_serve && ! attempts'
+	ok "$desc: nothing is left of it" wait_until 15 eval 'all_serve && ! attempts'
 }
 
 # Whether any program that was tried still runs.
@@ -204,7 +204,7 @@ attempt=$!
 wait_until 5 attempts
 pid=$(spm_server_pid) restarts=$(spm_feature worker_restarts)
 kill -KILL "$pid"
-is "a crash while the new program loads: the mount serves" "$(timeout 5 cat "$MNT/before")" before
+is "a crash while the new program loads: the mount serves" "$(timeout 20 cat "$MNT/before")" before
 ok "by another worker" [ "$(spm_server_pid)" != "$pid" ]
 is "which is a restart" "$(spm_feature worker_restarts)" $((restarts + 1))
 wait $attempt
