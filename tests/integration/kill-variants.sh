@@ -3,7 +3,7 @@
 # The kill run of kill-run.sh, shorter, for every kind of open file, every process of a server, and other deaths.
 # Environment: SPM_KILL_SECONDS for each (8).
 set -u
-SPM_LIMIT=$((8 * ${SPM_KILL_SECONDS:-8} + 300))
+SPM_LIMIT=$((24 * ${SPM_KILL_SECONDS:-8} + 300))
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=../killing.sh
