@@ -166,6 +166,7 @@ static int open_file(struct spm_swap *s, struct spm_evict_file *f)
 int spm_evict_file(struct spm_evictor *ev, uint32_t file, uint64_t from, uint64_t to, uint16_t age, uint64_t enough, bool wait)
 {
 	struct spm_evict_file *f = free_file(ev);
+	struct spm_whose who;
 	int rc = spm_evict_visit(ev->s, file, wait, &f->who);
 
 	ev->skipped |= rc == -EBUSY;
@@ -178,7 +179,10 @@ int spm_evict_file(struct spm_evictor *ev, uint32_t file, uint64_t from, uint64_
 	if (!rc)
 		rc = walk(ev, f, from, to, age, enough);
 	f->open = false;
+	who = f->who;
 	let_go(ev, f);
+	if (rc == -ESTALE && !spm_swap_bytes_of(ev->s, file)) /* a head that came too late */
+		spm_swap_gone(ev->s, who.slice, who.ino);
 	ev->full |= rc == -ENOSPC;
 	return rc == -ENODATA ? 0 : rc;
 }

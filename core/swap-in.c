@@ -93,8 +93,8 @@ static void take_back(struct spm_swap *s, struct spm_job *j, int fd)
 	if (j->map)
 		munmap(j->map, j->len);
 	j->map = NULL;
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)j->off, (off_t)j->len))
-		spm_log(SPM_LOG_WARNING, "punch: %m"); /* they stay allocated, and are overwritten by the next attempt */
+	if (spm_swap_punch(s, fd, j->off, j->off + j->len))
+		spm_log(SPM_LOG_WARNING, "inode %llu: cannot punch", (unsigned long long)spm_extmap_file(&s->map, j->file)->ino); /* they stay allocated, and are overwritten by the next attempt */
 	spm_record_set(s, j->file, j->x, j->slot, j->x->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));
 	spm_times_end(s, j->file, fd);
 }

@@ -155,6 +155,7 @@ void spm_job_put(struct spm_swap *s, struct spm_job *j);
 int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t *slot) SPM_MUST_CHECK;
 /* The I/O of a job: its pages, in order, and a trailer if there is one. */
 void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, enum spm_io_op op);
+int spm_swap_punch(struct spm_swap *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 /* One record changes to @how with what is in it; with its extent moving. Counts @pages. */
 void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uint32_t slot, uint32_t check, uint16_t how);
 void spm_record_clear(struct spm_swap *s, uint32_t file, struct spm_extent *x);

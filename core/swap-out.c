@@ -187,8 +187,8 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	spm_extent_touch(j->x, spm_extmap_clock());
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_OUT, j->how, 0));
 	spm_swap_fault(s, "swapout:recorded");
-	while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)j->off, (off_t)j->len) && errno == EINTR)
-		;
+	if (spm_swap_punch(s, fd, j->off, j->off + j->len))
+		spm_log(SPM_LOG_WARNING, "inode %llu: cannot punch", (unsigned long long)who->ino);
 	spm_swap_fault(s, "swapout:punched");
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));
 	spm_times_end(s, who->file, fd);

@@ -126,6 +126,16 @@ int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t *slot)
 
 /* -- records -- */
 
+int spm_swap_punch(struct spm_swap *s, int fd, uint64_t from, uint64_t to)
+{
+	int rc;
+
+	do
+		rc = s->ops.punch(s->ops.ctx, fd, from, to);
+	while (rc == -EINTR);
+	return rc;
+}
+
 static void count_pages(struct spm_swap *s, uint32_t file, int64_t pages)
 {
 	struct spm_extfile *f = spm_extmap_file(&s->map, file);
@@ -176,7 +186,7 @@ static int survey_open(struct survey *v)
 /* Pages that do not count go, before anybody sees them. */
 static int settle_record(struct survey *v, uint64_t extent, struct spm_extent *x)
 {
-	off_t at = (off_t)(extent << v->s->shift);
+	uint64_t at = extent << v->s->shift;
 	int rc = survey_open(v);
 
 	/* a read that is under way still might fill them, if they cannot go because they are part of a huge page */
@@ -184,8 +194,8 @@ static int settle_record(struct survey *v, uint64_t extent, struct spm_extent *x
 		rc = spm_swap_own(v->s);
 	if (rc == -ESTALE)
 		return 0; /* the file is gone, and with it whoever could read it */
-	while (!rc && fallocate(v->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, v->s->extent_bytes))
-		rc = errno == EINTR ? 0 : -errno;
+	if (!rc)
+		rc = spm_swap_punch(v->s, v->fd, at, at + v->s->extent_bytes);
 	if (!rc)
 		x->how = SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, x->how & ~SPM_HOW_STATE, 0);
 	return rc;
@@ -408,6 +418,11 @@ void spm_swap_idle(struct spm_swap *s, uint32_t file)
 	if (!file || !(__atomic_load_n(&f->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT))
 		return;
 	__atomic_and_fetch(&f->flags, (uint16_t)~SPM_EXTFILE_DIRECT, __ATOMIC_RELAXED);
+}
+
+bool spm_swap_is_direct(struct spm_swap *s, uint32_t file)
+{
+	return file && __atomic_load_n(&spm_extmap_file(&s->map, file)->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT;
 }
 
 void spm_swap_used(struct spm_swap *s, uint32_t file)

@@ -46,6 +46,8 @@ struct spm_swap_ops {
 	int (*open)(void *ctx, uint16_t slice, const struct spm_handle *h);
 	/* spm_commit_range() in that slice. */
 	int (*commit)(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to);
+	/* fallocate(2) with PUNCH_HOLE, which must not take suid and sgid away. */
+	int (*punch)(void *ctx, int fd, uint64_t from, uint64_t to);
 	/* The lease test: 0: nobody has the file open directly or maps it, and SPM_EXTFILE_DIRECT was cleared by
 	 * spm_swap_idle(); -EBUSY: somebody has; -ESTALE. */
 	int (*release)(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, const struct spm_handle *h);
@@ -165,6 +167,8 @@ int spm_swap_load(struct spm_pin *pin, uint64_t from, uint64_t to) SPM_MUST_CHEC
 int spm_swap_direct(struct spm_pin *pin) SPM_MUST_CHECK;
 /* A lease test was free: it may be visited. */
 void spm_swap_idle(struct spm_swap *s, uint32_t file);
+/* SPM_EXTFILE_DIRECT: it is open directly, or was, and no lease test has been free since. */
+bool spm_swap_is_direct(struct spm_swap *s, uint32_t file);
 /* A direct open or close of it: how old its content looks. */
 void spm_swap_used(struct spm_swap *s, uint32_t file);
 
