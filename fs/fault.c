@@ -12,7 +12,7 @@
 
 static const char *const actions[] = {
 	[SPM_FAULT_KILL] = "kill", [SPM_FAULT_SEGV] = "segv", [SPM_FAULT_ABORT] = "abort", [SPM_FAULT_HANG] = "hang",
-	[SPM_FAULT_SLOW] = "slow",
+	[SPM_FAULT_SLOW] = "slow", [SPM_FAULT_EIO] = "eio", [SPM_FAULT_ENOSPC] = "enospc",
 };
 
 bool spm_faults_on(void)
@@ -20,7 +20,7 @@ bool spm_faults_on(void)
 	return spm_self && spm_self->desk && spm_self->desks->state->faults_on;
 }
 
-static void act(const struct spm_fault_point *p)
+static int act(const struct spm_fault_point *p)
 {
 	const struct timespec ts = { .tv_sec = p->ms / 1000, .tv_nsec = (long)(p->ms % 1000) * 1000000 };
 	sigset_t set;
@@ -46,7 +46,39 @@ static void act(const struct spm_fault_point *p)
 		spm_session_blocking();
 		nanosleep(&ts, NULL);
 		break;
+	case SPM_FAULT_EIO:
+		return -EIO;
+	case SPM_FAULT_ENOSPC:
+		return -ENOSPC;
 	}
+	return 0;
+}
+
+/* What is armed at @point acts; @where is what it is called in the log. */
+static int pass(struct spm_state *s, const char *point, const char *where)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < SPM_FAULTS; i++) {
+		struct spm_fault_point *p = &s->fault[i];
+		uint32_t left = __atomic_load_n(&p->left, __ATOMIC_ACQUIRE);
+
+		if (!left || strcmp(p->at, point) ||
+		    !__atomic_compare_exchange_n(&p->left, &left, left - 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			continue;
+		if (left > p->times)
+			continue;
+		/* for tests that wait for it: nobody may answer now */
+		if (p->action == SPM_FAULT_HANG || p->action == SPM_FAULT_SLOW)
+			spm_log(SPM_LOG_INFO, "fault: %s %s", where, actions[p->action]);
+		rc = act(p);
+	}
+	return rc;
+}
+
+int spm_fault_at(struct spm_state *s, const char *at)
+{
+	return pass(s, at, at);
 }
 
 void spm_fault_hit(const char *step)
@@ -58,21 +90,9 @@ void spm_fault_hit(const char *step)
 	if (spm_control_is(h->nodeid)) /* or arming a point would be what hits it */
 		return;
 	snprintf(at, sizeof(at), "%s:%s", spm_opname(spm_self->hold->opcode), step);
-	for (size_t i = 0; i < SPM_FAULTS; i++) {
-		struct spm_fault_point *p = &s->fault[i];
-		uint32_t left = __atomic_load_n(&p->left, __ATOMIC_RELAXED);
-
-		if (!left || (strcmp(p->at, at) && strcmp(p->at, "any:request")) ||
-		    (!strcmp(p->at, "any:request") && strcmp(step, "request")) ||
-		    !__atomic_compare_exchange_n(&p->left, &left, left - 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-			continue;
-		if (left > p->times)
-			continue;
-		/* for tests that wait for it: nobody may answer now */
-		if (p->action == SPM_FAULT_HANG || p->action == SPM_FAULT_SLOW)
-			spm_log(SPM_LOG_INFO, "fault: %s %s", at, actions[p->action]);
-		act(p);
-	}
+	(void)pass(s, at, at);
+	if (!strcmp(step, "request"))
+		(void)pass(s, "any:request", at);
 }
 
 /* "slow:5000" or one of the plain words. */

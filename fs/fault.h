@@ -14,8 +14,11 @@
  * A point is "OP:STEP", OP being the request in hand (its FUSE name in lower case). Every request has the steps
  * request (taken up), reply (about to be answered), replied; those that change something, effect; a few have more:
  * those that may be slow, unled (its thread reads no more, and no other one has begun to).
+ * Moves of extents have points of their own, whichever thread makes them: "swapout:recorded" and so on (core/swap.h), and
+ * "swapio:read" and "swapio:write", for which there are the actions eio and enospc.
  */
-enum spm_fault_action { SPM_FAULT_NONE, SPM_FAULT_KILL, SPM_FAULT_SEGV, SPM_FAULT_ABORT, SPM_FAULT_HANG, SPM_FAULT_SLOW };
+enum spm_fault_action { SPM_FAULT_NONE, SPM_FAULT_KILL, SPM_FAULT_SEGV, SPM_FAULT_ABORT, SPM_FAULT_HANG, SPM_FAULT_SLOW,
+	SPM_FAULT_EIO, SPM_FAULT_ENOSPC /* of I/O to swap files: it ends with that */ };
 
 #define SPM_FAULT_FILE "fault"
 
@@ -29,6 +32,9 @@ static inline void spm_fault(const char *step)
 	if (__builtin_expect(spm_faults_on(), 0))
 		spm_fault_hit(step);
 }
+
+/* A point by its whole name, in any thread. 0, or the error that I/O is to end with. */
+int spm_fault_at(struct spm_state *s, const char *at);
 
 /*
  * "mkdir:effect kill": the next pass; "... kill 3": the third from now; "... segv 1 2": the next two. "any:request" is
