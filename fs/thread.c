@@ -125,15 +125,22 @@ static void set_fsetid(bool on)
 	(void)!spm_caps_set((have & SPM_RIGHTS_WORKER) | (on ? have & SPM_RIGHTS_RAISED : 0), have);
 }
 
+/* The outermost of those who want it decides when that is over. */
+static __thread bool fsetid_raised;
+
 bool spm_fsetid(bool on)
 {
-	if (on)
-		set_fsetid(true);
-	return on;
+	if (!on || fsetid_raised)
+		return false;
+	set_fsetid(true);
+	fsetid_raised = true;
+	return true;
 }
 
 void spm_fsetid_end(bool *raised)
 {
-	if (*raised)
-		set_fsetid(false);
+	if (!*raised)
+		return;
+	set_fsetid(false);
+	fsetid_raised = false;
 }
