@@ -6,6 +6,7 @@
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/ops.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 
 #include <errno.h>
@@ -19,8 +20,28 @@
 #define SYS_fchmodat2 452
 #endif
 
-void spm_attr_show(struct spm_inode *rec, struct stat *st)
+/* What moves have done to it is not shown. */
+static int show_swapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
 {
+	spm_auto_fd struct spm_fd own = SPM_FD_NONE;
+	uint32_t file = spm_content_find(fs, rec);
+	int rc = 0;
+
+	if (!file)
+		return 0;
+	if (fd < 0) {
+		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &own);
+		fd = own.fd;
+	}
+	return rc ? rc : spm_swap_stat(fs->swap, file, fd, st);
+}
+
+int spm_attr_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
+{
+	int rc = fs->swap && S_ISREG(st->st_mode) ? show_swapped(fs, rec, nodeid, fd, st) : 0;
+
+	if (rc)
+		return rc;
 	st->st_ino = spm_slice_ino(rec->slice, st->st_ino);
 	if (spm_inode_is(rec, SPM_INODE_ORPHAN))
 		st->st_nlink = S_ISDIR(st->st_mode) || !st->st_nlink ? 0 : st->st_nlink - 1;
@@ -28,6 +49,7 @@ void spm_attr_show(struct spm_inode *rec, struct stat *st)
 		spm_inode_set(rec, SPM_INODE_LARGE);
 	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
 		spm_inode_set(rec, SPM_INODE_PRIV);
+	return 0;
 }
 
 double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st)
@@ -57,13 +79,17 @@ int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
 		spm_fresh_shown(fs, nodeid);
 	if (fstat(fd.fd, st))
 		return -errno;
-	spm_attr_show(rec, st);
-	return 0;
+	return spm_attr_show(fs, rec, nodeid, fd.fd, st);
 }
 
-static struct spm_wire_sx_time sx_time(struct statx_timestamp t)
+static struct spm_wire_sx_time sx_time(struct timespec t)
 {
-	return (struct spm_wire_sx_time){ .sec = t.tv_sec, .nsec = t.tv_nsec };
+	return (struct spm_wire_sx_time){ .sec = t.tv_sec, .nsec = (uint32_t)t.tv_nsec };
+}
+
+static struct timespec from_sx(struct statx_timestamp t)
+{
+	return (struct timespec){ .tv_sec = t.tv_sec, .tv_nsec = t.tv_nsec };
 }
 
 /* The one thing that STATX has and GETATTR has not is the birth time. */
@@ -81,13 +107,16 @@ static void reply_statx(fuse_req_t req, uint64_t nodeid)
 		spm_fresh_shown(fs, nodeid);
 	if (!rc && statx(fd.fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &sx))
 		rc = -errno;
+	if (!rc) {
+		st = (struct stat){ .st_ino = sx.stx_ino, .st_nlink = sx.stx_nlink, .st_mode = sx.stx_mode,
+				    .st_size = (off_t)sx.stx_size, .st_blocks = (blkcnt_t)sx.stx_blocks,
+				    .st_mtim = from_sx(sx.stx_mtime), .st_ctim = from_sx(sx.stx_ctime) };
+		rc = spm_attr_show(fs, rec, nodeid, fd.fd, &st);
+	}
 	if (rc) {
 		spm_reply_rc(req, rc);
 		return;
 	}
-	st = (struct stat){ .st_ino = sx.stx_ino, .st_nlink = sx.stx_nlink, .st_mode = sx.stx_mode,
-			    .st_size = (off_t)sx.stx_size, .st_blocks = (blkcnt_t)sx.stx_blocks };
-	spm_attr_show(rec, &st);
 	out.attr_valid = (uint64_t)spm_attr_timeout(rec, &st);
 	out.stat.mask = sx.stx_mask;
 	out.stat.blksize = sx.stx_blksize;
@@ -98,12 +127,12 @@ static void reply_statx(fuse_req_t req, uint64_t nodeid)
 	out.stat.gid = sx.stx_gid;
 	out.stat.mode = sx.stx_mode;
 	out.stat.ino = st.st_ino;
-	out.stat.size = sx.stx_size;
-	out.stat.blocks = sx.stx_blocks;
-	out.stat.atime = sx_time(sx.stx_atime);
-	out.stat.btime = sx_time(sx.stx_btime);
-	out.stat.ctime = sx_time(sx.stx_ctime);
-	out.stat.mtime = sx_time(sx.stx_mtime);
+	out.stat.size = (uint64_t)st.st_size;
+	out.stat.blocks = (uint64_t)st.st_blocks;
+	out.stat.atime = sx_time(from_sx(sx.stx_atime));
+	out.stat.btime = sx_time(from_sx(sx.stx_btime));
+	out.stat.ctime = sx_time(st.st_ctim);
+	out.stat.mtime = sx_time(st.st_mtim);
 	out.stat.rdev_major = sx.stx_rdev_major;
 	out.stat.rdev_minor = sx.stx_rdev_minor;
 	fuse_reply_buf(req, (const char *)&out, sizeof(out));
@@ -165,6 +194,16 @@ static int set_times(int fd, const struct stat *attr, int to_set)
 	return utimensat(fd, "", ts, AT_EMPTY_PATH) ? -errno : 0;
 }
 
+/* A move puts times back to what they were when it began. */
+static int set_times_pinned(struct spm_fs *fs, const struct spm_inode *rec, int fd, const struct stat *attr, int to_set)
+{
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	uint32_t file = spm_content_find(fs, rec);
+	int rc = file ? spm_swap_pin(fs->swap, file, 0, UINT64_MAX, SPM_PIN_FILE, &pin) : 0;
+
+	return rc ? rc : set_times(fd, attr, to_set);
+}
+
 /*
  * sgid on a file that its group may not execute is not a privilege, and chown takes it only from callers who
  * are neither privileged nor in the group.
@@ -210,8 +249,10 @@ static int apply(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, cons
 	if (!rc && to_set & FUSE_SET_ATTR_SIZE)
 		rc = spm_open_truncate(fs, rec, nodeid, (uint64_t)attr->st_size);
 	if (!rc && to_set & SET_TIMES)
-		rc = set_times(fd.fd, attr, to_set);
+		rc = set_times_pinned(fs, rec, fd.fd, attr, to_set);
 	spm_fault("effect");
+	if (to_set & ~(FUSE_SET_ATTR_SIZE | SET_TIMES) || !to_set)
+		spm_content_touched(fs, rec->slice, rec->ino);
 	return rc;
 }
 

@@ -7,8 +7,9 @@
 /* Attributes of an inode as users see them. -ESTALE: not a node id of ours. */
 int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st) SPM_MUST_CHECK;
 
-/* Turns the region's attributes into the user's: inode number, link count of orphans. Notes suid and sgid. */
-void spm_attr_show(struct spm_inode *rec, struct stat *st);
+/* Turns the region's attributes into the user's: inode number, link count of orphans; blocks and times of a file that was
+ * swapped (@fd: the inode, may be O_PATH; -1: none is at hand). Notes suid and sgid. -errno of opening and asking again. */
+int spm_attr_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st) SPM_MUST_CHECK;
 
 /*
  * How long the kernel may believe them, in seconds. As good as for ever, since nobody but spmfs changes

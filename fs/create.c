@@ -4,11 +4,14 @@
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/ops.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+
+#define PAGE 4096u
 
 /* A directory in which a request wants to make a name. */
 static int parent_dir(struct spm_fs *fs, uint64_t nodeid, const char *name, struct spm_inode **dir, struct spm_fd *fd)
@@ -51,19 +54,32 @@ static int link_orphan(struct spm_slice *s, int fd, const struct stat *st)
 }
 
 /* A file made by O_TMPFILE gets a name among the orphans; what an earlier worker made for this request goes. */
-static int link_tmpfile(struct spm_slice *s, int fd, struct stat *st)
+static int link_tmpfile(struct spm_fs *fs, struct spm_slice *s, int fd, struct stat *st)
 {
 	uint64_t before;
 	int rc;
 
 	if (spm_again(&before, NULL) && before != st->st_ino)
-		(void)spm_slice_orphan_remove(s, before, false);
+		(void)spm_content_remove(fs, s, before);
 	spm_self->desk->begun = 0;
 	spm_begin(st->st_ino, 0, 0);
 	rc = link_orphan(s, fd, st);
 	spm_fault("linked");
 	st->st_nlink = 1;
 	return rc;
+}
+
+/*
+ * A file that this request has made was never open or mapped, so that what it will hold can leave without a lease test. (One
+ * that was there already, or has come to something, gets its head as any other.)
+ */
+static int give_head(struct spm_fs *fs, const struct spm_inode *rec, const struct stat *st)
+{
+	bool fresh = !st->st_size && !spm_inode_is(rec, SPM_INODE_MAPPED);
+
+	if (!fs->swap)
+		return 0;
+	return spm_swap_file(fs->swap, rec->slice, rec->ino, &rec->handle, fresh) ? 0 : -ENOMEM;
 }
 
 /* A descriptor of the new file. */
@@ -102,7 +118,7 @@ static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char 
 	if (fstat(fd, st))
 		rc = -errno;
 	else if (tmpfile)
-		rc = link_tmpfile(s, fd, st);
+		rc = link_tmpfile(spm_fs_of(req), s, fd, st);
 	if (rc) {
 		close(fd);
 		return rc;
@@ -134,6 +150,8 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 	if (!rc) {
 		if (!spm_self->wire.tmpfile)
 			rc = spm_names_set(fs, e.ino, parent, name);
+		if (!rc)
+			rc = give_head(fs, rec, &st);
 		if (!rc)
 			rc = spm_open_file(fs, rec, e.ino, fd, fi->flags & ~O_TRUNC, &open_out);
 		if (rc)
@@ -211,18 +229,32 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	reply_made(req, parent, fd.fd, name, rc);
 }
 
+/* ENOSPC may mean that no inode is left: then no room helps. */
+static bool needs_page(struct spm_fs *fs, int rc)
+{
+	struct statvfs sv;
+
+	return rc == -ENOSPC && fs->swap && !spm_slice_statfs(&fs->root, &sv) && !sv.f_bavail;
+}
+
 void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
 {
+	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *dir = NULL;
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
-	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
+	unsigned int tries = 0;
+	int rc = parent_dir(fs, parent, name, &dir, &fd);
 
 	if (!rc) {
 		bool again = spm_again(NULL, NULL);
 
 		become_client(req);
 		spm_begin(0, 0, 0);
-		rc = made(symlinkat(target, fd.fd, name), again, fd.fd, name, S_IFLNK);
+		do { /* a long target takes a page */
+			rc = symlinkat(target, fd.fd, name) ? -errno : 0;
+		} while (needs_page(fs, rc) && spm_content_room(fs, rc, PAGE, &tries));
+		errno = -rc;
+		rc = made(rc, again, fd.fd, name, S_IFLNK);
 	}
 	reply_made(req, parent, fd.fd, name, rc);
 }
@@ -286,6 +318,7 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 		spm_fault("effect");
 		if (rc && again)
 			rc = is_linked(fs, rec, fd.fd, newname) ? 0 : rc;
+		spm_content_touched(fs, rec->slice, rec->ino);
 	}
 	reply_made(req, newparent, fd.fd, newname, rc);
 }

@@ -5,6 +5,7 @@
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/session.h"
+#include "fs/swap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +43,11 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 			return -errno;
 		}
 	}
-	spm_attr_show(rec, st);
+	rc = spm_attr_show(fs, rec, nodeid, *name ? -1 : dirfd, st);
+	if (rc) {
+		spm_uncount(fs, nodeid);
+		return rc;
+	}
 	*e = (struct fuse_entry_param){ .ino = nodeid, .attr = *st, .entry_timeout = SPM_TIMEOUT_LONG,
 					.attr_timeout = spm_attr_timeout(rec, st) };
 	if (rec_out)
@@ -85,12 +90,13 @@ static void let_go(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
 
 	lock = spm_lock_inode(fs, nodeid);
 	spm_open_close_backing(fs, rec);
+	spm_budget_drop(fs, nodeid);
 	pthread_mutex_unlock(lock);
 	if (!spm_inode_is(rec, SPM_INODE_ORPHAN))
 		return;
 	if (spm_inode_is(rec, SPM_INODE_LARGE))
 		spm_session_blocking(); /* giving gigabytes back takes its time */
-	if (spm_slice_orphan_remove(s, rec->ino, false) == -EISDIR)
+	if (spm_content_remove(fs, s, rec->ino) == -EISDIR)
 		spm_slice_orphan_remove(s, rec->ino, true);
 	spm_fault("removed");
 }

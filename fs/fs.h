@@ -8,6 +8,8 @@
 #include <stdatomic.h>
 #include "core/itable.h"
 #include "core/slice.h"
+#include "core/swap.h"
+#include "fs/budget.h"
 #include "fs/desk.h"
 #include "fs/fdcache.h"
 #include "fs/fresh.h"
@@ -35,8 +37,9 @@ struct spm_feature {
 /*
  * The one context of a worker.
  *
- * Lock order: an inode lock, then backing_lock, fds' locks or the itable's lock (all leaves). Two inode locks are never
- * held at once. No lock is held over a reply.
+ * Lock order: a pin of swap (core/swap.h), then an inode lock, then direct_lock, backing_lock, fds' locks or the itable's
+ * lock (all leaves). Two inode locks are never held at once, nor two pins but those of spm_swap_pin_two(). Over a wait for room
+ * (fs/swap.h) no lock is held, since it tests leases and so takes inode locks, and no pin but FILE. No lock over a reply.
  */
 #define SPM_IDLE_BACKINGS 256u
 
@@ -49,6 +52,9 @@ struct spm_fs {
 	struct spm_fdcache fds;
 	struct spm_fresh fresh;
 	struct spm_names names;
+	struct spm_swap *swap;            /* NULL: off */
+	int swap_fd[SPM_SWAP_FILES];      /* -1: unused */
+	int map_fd;                       /* of the extent map */
 	/* guards the open state and flags of the inodes whose index hashes to it */
 	pthread_mutex_t inode_locks[SPM_INODE_LOCKS];
 
@@ -72,6 +78,10 @@ struct spm_fs {
 		uint64_t nodeid[SPM_IDLE_BACKINGS];
 		unsigned int at;
 	} idle_backings;
+	/* over the lease test of an inode that the kernel does not know, and over the moment from which one may be mapped */
+	pthread_mutex_t direct_lock;
+	struct spm_budget budget;        /* what direct files take of the device */
+	struct spm_swap_walk *walk;      /* NULL: none is needed */
 	atomic_bool served_writes;       /* opens for writing are served (design: limits below the device, node sources) */
 	atomic_bool map_xattrs;   /* some file or directory may carry user.spm.map */
 	atomic_uint foreign_pages;

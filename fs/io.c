@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "core/commit.h"
 #include "fs/control.h"
 #include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/session.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 
 #include <errno.h>
@@ -75,37 +75,63 @@ reset:
 	return -EAGAIN;
 }
 
+/* With data in slots: what pread(2) does, that it counts as a use of the file included. */
+static ssize_t read_through(struct spm_pin *pin, int fd, void *buf, size_t size, off_t off)
+{
+	char byte;
+	ssize_t n = spm_swap_read(pin, fd, buf, size, off);
+
+	/* nothing is allocated by it */
+	return n > 0 && pread(fd, &byte, 1, off) < 0 ? -errno : n;
+}
+
+/* Reads and answers. @pin keeps what is here from leaving until it has been read. */
+static int read_pinned(fuse_req_t req, struct spm_pin *pin, int fd, size_t size, off_t off)
+{
+	struct spm_thread *t = spm_self;
+	ssize_t n;
+
+	if (!pin->through && size >= SPLICE_MIN && !reply_splice(req, fd, size, off))
+		return 0;
+	if (!t->io_buf)
+		t->io_buf = aligned_alloc(4096, SPM_WIRE_MAX_WRITE);
+	if (!t->io_buf)
+		return -ENOMEM;
+	if (pin->through)
+		n = read_through(pin, fd, t->io_buf, size, off);
+	else if ((n = pread(fd, t->io_buf, size, off)) < 0)
+		n = -errno;
+	spm_swap_unpin(pin);
+	if (n >= 0)
+		fuse_reply_buf(req, t->io_buf, (size_t)n);
+	return n < 0 ? (int)n : 0;
+}
+
 void spm_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
-	struct spm_thread *t = spm_self;
+	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
-	ssize_t n;
 	int rc;
 
 	if (spm_control_is(ino)) {
 		spm_control_read(req, ino, size, off);
 		return;
 	}
-	if (fi->flags & O_NOATIME)
-		rc = open_noatime(spm_fs_of(req), ino, &fd);
+	rec = spm_itable_get(&fs->itable, ino);
+	if (!rec)
+		rc = SPM_STALE;
+	else if (fi->flags & O_NOATIME)
+		rc = open_noatime(fs, ino, &fd);
 	else
-		rc = data_fd(spm_fs_of(req), ino, &rec, &fd);
-	if (!rc && size >= SPLICE_MIN && !reply_splice(req, fd.fd, size, off))
-		return;
-	if (!rc && !t->io_buf)
-		t->io_buf = aligned_alloc(4096, SPM_WIRE_MAX_WRITE);
-	if (!rc && !t->io_buf)
-		rc = -ENOMEM;
-	if (rc) {
+		rc = spm_fd_get(fs, rec, ino, SPM_FD_IO, &fd);
+	if (!rc)
+		rc = spm_content_pin(fs, rec, (uint64_t)off, (uint64_t)off + size, SPM_PIN_READ, &pin);
+	if (!rc)
+		rc = read_pinned(req, &pin, fd.fd, size, off);
+	if (rc)
 		spm_reply_rc(req, rc);
-		return;
-	}
-	n = pread(fd.fd, t->io_buf, size, off);
-	if (n < 0)
-		spm_reply_rc(req, -errno);
-	else
-		fuse_reply_buf(req, t->io_buf, (size_t)n);
 }
 
 /* True: an earlier worker came to the end of this request, and here is its answer. */
@@ -127,6 +153,7 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		  struct fuse_file_info *fi)
 {
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
 	ssize_t n = -1;
 	int rc;
@@ -138,15 +165,15 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 	}
 	if (answer_done(req))
 		return;
-	rc = data_fd(spm_fs_of(req), ino, &rec, &fd);
+	rc = data_fd(fs, ino, &rec, &fd);
 	if (!rc) {
 		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
 
 		(void)keep;
 		if (spm_inode_is(rec, SPM_INODE_PRIV))
 			spm_as_self();
-		n = pwrite(fd.fd, buf, size, off);
-		rc = n >= 0 ? 0 : errno == EBADF ? -EPERM : -errno;
+		n = spm_content_write(fs, rec, fd.fd, buf, size, off);
+		rc = n >= 0 ? 0 : n == -EBADF ? -EPERM : (int)n;
 		spm_fault("effect");
 		spm_done(rc, (uint64_t)n);
 	}
@@ -154,6 +181,63 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		spm_reply_rc(req, rc);
 	else
 		fuse_reply_write(req, (size_t)n);
+}
+
+static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
+{
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	int rc = spm_content_pin(fs, rec, (uint64_t)off, (uint64_t)off + (uint64_t)len, SPM_PIN_DROP, &pin);
+
+	if (!rc && fallocate(fd, mode, off, len))
+		rc = -errno;
+	spm_fault("punched");
+	if (!rc && fs->swap)
+		spm_swap_dropped(&pin);
+	return rc;
+}
+
+/* More than device and swap together hold is refused at once, before anything has to leave for it. */
+static bool is_hopeless(struct spm_fs *fs, uint64_t len)
+{
+	struct spm_swap_stats st;
+	struct statvfs sv;
+
+	spm_swap_stats(fs->swap, &st);
+	return !spm_slice_statfs(&fs->root, &sv) && len > (uint64_t)sv.f_blocks * sv.f_frsize + st.swap_bytes;
+}
+
+/*
+ * With swap memory is allocated piece by piece, since all of it need not be on the device at once. Holes that were filled
+ * stay filled if that fails in the end; what lies behind the file's end is given back, as nobody would ever see it.
+ */
+static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
+{
+	uint64_t from = (uint64_t)off, to = from + (uint64_t)len, reached, behind;
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	struct stat st;
+	int rc = 0;
+
+	if (!fs->swap) {
+		if (spm_slice_of(fs, rec)->bind)
+			rc = spm_content_commit(spm_slice_of(fs, rec), fd, from, to);
+		return rc ? rc : fallocate(fd, mode, off, len) ? -errno : 0;
+	}
+	if (is_hopeless(fs, (uint64_t)len))
+		return -ENOSPC;
+	if (fstat(fd, &st))
+		return -errno;
+	rc = spm_content_allocate(fs, rec, fd, from, to, &reached);
+	if (!rc && !(mode & FALLOC_FL_KEEP_SIZE)) /* the size last: here there is memory already, or room for a page */
+		rc = spm_content_pin(fs, rec, to - 1, to, SPM_PIN_WRITE, &pin);
+	if (!rc && !(mode & FALLOC_FL_KEEP_SIZE) && fallocate(fd, 0, (off_t)to - 1, 1))
+		rc = -errno;
+	spm_swap_unpin(&pin);
+	behind = ((uint64_t)st.st_size + 4095) & ~UINT64_C(4095);
+	if (behind < from)
+		behind = from;
+	if (rc && reached > behind)
+		(void)punch(fs, rec, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind, (off_t)(reached - behind));
+	return rc;
 }
 
 void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
@@ -176,10 +260,14 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 		(void)keep;
 		spm_as_self();
 		spm_session_blocking();
-		if (!(mode & ~FALLOC_FL_KEEP_SIZE) && spm_slice_of(fs, rec)->bind)
-			rc = spm_commit_range(spm_slice_of(fs, rec), fd.fd, (uint64_t)off, (uint64_t)(off + len));
-		if (!rc && fallocate(fd.fd, mode, off, len))
-			rc = errno == EBADF ? -EPERM : -errno;
+		if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
+			rc = punch(fs, rec, fd.fd, mode, off, len);
+		else if (!(mode & ~FALLOC_FL_KEEP_SIZE))
+			rc = allocate(fs, rec, fd.fd, mode, off, len);
+		else /* not one that moves or zeroes what may be in slots; tmpfs knows none of these */
+			rc = fs->swap ? -EOPNOTSUPP : fallocate(fd.fd, mode, off, len) ? -errno : 0;
+		if (rc == -EBADF)
+			rc = -EPERM;
 		spm_fault("effect");
 		spm_done(rc, 0);
 	}
@@ -189,15 +277,19 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 void spm_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
+	uint32_t file = 0;
 	off_t at = 0;
-	int rc = spm_control_is(ino) ? -EINVAL : data_fd(spm_fs_of(req), ino, &rec, &fd);
+	int rc = spm_control_is(ino) ? -EINVAL : data_fd(fs, ino, &rec, &fd);
 
 	(void)fi;
+	if (!rc)
+		rc = spm_content_head(fs, rec, &file);
 	if (!rc) {
 		/* the position of a shared descriptor means nothing: data goes by pread and pwrite */
-		at = lseek(fd.fd, off, whence);
-		rc = at < 0 ? -errno : 0;
+		at = file ? spm_swap_seek(fs->swap, file, fd.fd, off, whence) : lseek(fd.fd, off, whence);
+		rc = at >= 0 ? 0 : file ? (int)at : -errno;
 	}
 	if (rc)
 		spm_reply_rc(req, rc);
@@ -205,12 +297,47 @@ void spm_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct 
 		fuse_reply_lseek(req, at);
 }
 
+#define COPY_MAX ((size_t)8 << 20) /* with swap: what two pins may cover. A shorter result is legal */
+
+/* copy_file_range(2), with what it reads here, and room for what it writes. */
+static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], const off_t off[2], size_t len,
+		    unsigned int flags)
+{
+	unsigned int tries = 0;
+	uint32_t file[2] = { 0 };
+	loff_t at[2];
+	ssize_t n;
+	int rc = 0;
+
+	if (fs->swap && len > COPY_MAX)
+		len = COPY_MAX;
+	for (int i = 0; i < 2 && !rc; i++)
+		rc = spm_content_head(fs, rec[i], &file[i]);
+	if (rc)
+		return rc;
+	do {
+		const uint64_t from[2] = { (uint64_t)off[0], (uint64_t)off[1] }, to[2] = { from[0] + len, from[1] + len };
+		struct spm_pin pin[2] = { SPM_PIN_NONE, SPM_PIN_NONE };
+
+		at[0] = off[0];
+		at[1] = off[1];
+		n = fs->swap ? spm_swap_pin_two(fs->swap, file, from, to, pin) : 0;
+		if (!n) {
+			n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len, flags);
+			n = n < 0 ? -errno : n;
+		}
+		spm_swap_unpin(&pin[0]);
+		spm_swap_unpin(&pin[1]);
+	} while (n < 0 && spm_content_room(fs, (int)n, len, &tries));
+	return n;
+}
+
 void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_info *fi_in,
 			    fuse_ino_t out, off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags)
 {
 	spm_auto_fd struct spm_fd from = SPM_FD_NONE, to = SPM_FD_NONE;
 	struct spm_fs *fs = spm_fs_of(req);
-	struct spm_inode *rec;
+	struct spm_inode *rec[2];
 	ssize_t n = 0;
 	int rc;
 
@@ -218,17 +345,17 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 	(void)fi_out;
 	if (answer_done(req))
 		return;
-	rc = spm_control_is(in) || spm_control_is(out) ? -EOPNOTSUPP : data_fd(fs, in, &rec, &from);
+	rc = spm_control_is(in) || spm_control_is(out) ? -EOPNOTSUPP : data_fd(fs, in, &rec[0], &from);
 	if (!rc)
-		rc = data_fd(fs, out, &rec, &to);
+		rc = data_fd(fs, out, &rec[1], &to);
 	if (!rc) {
-		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec, SPM_INODE_PRIV));
+		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec[1], SPM_INODE_PRIV));
 
 		(void)keep;
 		spm_as_self();
 		spm_session_blocking();
-		n = copy_file_range(from.fd, &off_in, to.fd, &off_out, len, (unsigned int)flags);
-		rc = n < 0 ? -errno : 0;
+		n = copy(fs, rec, (int[]){ from.fd, to.fd }, (off_t[]){ off_in, off_out }, len, (unsigned int)flags);
+		rc = n < 0 ? (int)n : 0;
 		spm_fault("effect");
 		spm_done(rc, (uint64_t)n);
 	}
@@ -236,6 +363,59 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		spm_reply_rc(req, rc);
 	else
 		fuse_reply_write(req, (size_t)n);
+}
+
+/* chattr +i and +a: nothing can be punched or restored in such a file. */
+static bool makes_fixed(unsigned int cmd, const char *buf)
+{
+	unsigned int flags;
+
+	if (cmd == FS_IOC_FSSETXATTR)
+		return ((const struct fsxattr *)(const void *)buf)->fsx_xflags & (FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND);
+	memcpy(&flags, buf, sizeof(flags));
+	return cmd == FS_IOC_SETFLAGS && flags & (FS_IMMUTABLE_FL | FS_APPEND_FL);
+}
+
+static int load_all(struct spm_fs *fs, const struct spm_inode *rec)
+{
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	int rc = spm_content_pin(fs, rec, 0, UINT64_MAX, SPM_PIN_FILE, &pin);
+
+	return rc ? rc : spm_swap_load(&pin, 0, UINT64_MAX);
+}
+
+#define FIX_TURNS 8
+
+/*
+ * All of the file is here before it becomes fixed. A pin TRIM over the moment itself, behind all content: nobody has a
+ * descriptor of it from before by which it could leave later.
+ */
+static int fix(struct spm_fs *fs, const struct spm_inode *rec, int fd, unsigned int cmd, char *buf)
+{
+	const uint64_t end = INT64_MAX & ~(uint64_t)(SPM_EXTENT_MAX - 1);
+	int rc = 0;
+
+	for (int turn = 0; turn < FIX_TURNS; turn++) {
+		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+
+		rc = load_all(fs, rec);
+		if (!rc)
+			rc = spm_content_pin(fs, rec, end, UINT64_MAX, SPM_PIN_TRIM, &pin);
+		if (rc)
+			return rc;
+		if (!spm_swap_bytes_of(fs->swap, pin.file))
+			return ioctl(fd, cmd, buf) ? -errno : 0;
+	}
+	return -EBUSY;
+}
+
+static int pass_on(struct spm_fs *fs, const struct spm_inode *rec, int fd, unsigned int cmd, char *buf)
+{
+	struct stat st;
+
+	if (fs->swap && makes_fixed(cmd, buf) && !fstat(fd, &st) && S_ISREG(st.st_mode))
+		return fix(fs, rec, fd, cmd, buf);
+	return ioctl(fd, cmd, buf) ? -errno : 0;
 }
 
 /* chattr(1) and lsattr(1): the kernel has split and checked them, what is left is to pass them on. */
@@ -259,12 +439,12 @@ void spm_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, s
 	if (!rc) {
 		if (in_size)
 			memcpy(buf, in_buf, in_size);
-		if (ioctl(fd.fd, cmd, buf))
-			rc = -errno;
+		rc = pass_on(spm_fs_of(req), rec, fd.fd, cmd, buf);
 		spm_fault("effect");
 		if (cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR) {
 			/* descriptors from before would still write; and ctime has changed */
 			spm_fd_drop(&spm_fs_of(req)->fds, ino);
+			spm_content_touched(spm_fs_of(req), rec->slice, rec->ino);
 			spm_fresh_void(spm_fs_of(req), ino);
 		}
 	}

@@ -73,6 +73,20 @@ void spm_op_readlink(fuse_req_t req, fuse_ino_t ino)
 /* The two directories that hold up the slice, and its probe file, are not the user's. */
 #define HIDDEN_INODES 3
 
+/* What is in use comes to what files have, here or in swap. */
+static void add_swap(struct spm_fs *fs, struct statvfs *sv)
+{
+	struct spm_swap_stats st;
+	fsblkcnt_t all, left;
+
+	spm_swap_stats(fs->swap, &st);
+	all = st.swap_bytes / sv->f_frsize;
+	left = st.swapped_bytes < st.swap_bytes ? (st.swap_bytes - st.swapped_bytes) / sv->f_frsize : 0;
+	sv->f_blocks += all;
+	sv->f_bfree += left;
+	sv->f_bavail += left;
+}
+
 void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct spm_fs *fs = spm_fs_of(req);
@@ -87,5 +101,7 @@ void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)
 	if (sv.f_files >= HIDDEN_INODES)
 		sv.f_files -= HIDDEN_INODES;
 	sv.f_namemax = SPM_NAME_MAX;
+	if (fs->swap)
+		add_swap(fs, &sv);
 	fuse_reply_statfs(req, &sv);
 }

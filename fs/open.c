@@ -8,6 +8,7 @@
 #include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/session.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 
 #include <errno.h>
@@ -109,6 +110,7 @@ static bool still_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t node
 	static const struct timespec pause = { .tv_nsec = LEASE_RETRY_NS };
 	spm_auto_close int fd = -1;
 	enum spm_lease l;
+	uint32_t file;
 
 	if (!spm_inode_is(rec, SPM_INODE_MAPPED))
 		return false;
@@ -126,7 +128,26 @@ static bool still_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t node
 	if (l != SPM_LEASE_FREE)
 		return true;
 	spm_inode_clear(rec, SPM_INODE_MAPPED | SPM_INODE_WRMAPPED);
+	spm_budget_drop(fs, nodeid);
+	file = spm_content_find(fs, rec);
+	if (file)
+		spm_swap_idle(fs->swap, file);
 	return false;
+}
+
+int spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint32_t file)
+{
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+
+	(void)lock;
+	if (!rec) /* forgotten meanwhile */
+		return -ESTALE;
+	/* opens that only write do not count: they are served here, where what has left comes back */
+	if (spm_inode_is(rec, SPM_INODE_MAPPED) && (opened_direct(rec) || still_mapped(fs, rec, nodeid, 0)))
+		return -EBUSY;
+	spm_swap_idle(fs->swap, file);
+	return 0;
 }
 
 void spm_open_recheck_mapped(struct spm_fs *fs, uint64_t nodeid)
@@ -151,21 +172,42 @@ const char *spm_open_mode(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	return opened_direct(rec) || still_mapped(fs, rec, nodeid, 0) ? "direct" : "idle";
 }
 
-/* Whether the next open is direct; *@must: it cannot be anything else. */
-static bool choose_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, bool *must)
+/* An open under way. */
+struct opening {
+	struct spm_fs *fs;
+	struct spm_inode *rec;
+	uint64_t nodeid;
+	int fd;
+	bool writes, maps;  /* what can be done by it; without reading there is no mapping */
+	bool fits;          /* with swap: into what direct files may take of the device */
+	int memory;         /* what bringing the file here and commit=eager came to, if it is to be direct */
+	struct spm_pin pin;
+};
+
+/* The wish that counts. */
+static enum spm_map wish_of(const struct opening *o)
 {
+	enum spm_map wish = spm_open_preference(o->fs, o->rec, o->nodeid);
+
+	return wish == SPM_MAP_AUTO && o->fs->swap && !(o->maps && o->fits) ? SPM_MAP_MIRROR : wish;
+}
+
+/* Whether the open is direct; *@must: it cannot be anything else. With the inode's lock. */
+static bool choose_direct(const struct opening *o, bool *must)
+{
+	struct spm_fs *fs = o->fs;
 	enum spm_map wish;
 
 	*must = true;
-	if (opened_direct(rec))
+	if (opened_direct(o->rec))
 		return true;
-	if (rec->open_mirror)
+	if (o->rec->open_mirror)
 		return false;
 	if (!fs->passthrough.on) /* a mapping from before, if there is one, must not be joined by a mirror */
-		return still_mapped(fs, rec, nodeid, LEASE_RETRIES);
-	wish = spm_open_preference(fs, rec, nodeid);
+		return still_mapped(fs, o->rec, o->nodeid, LEASE_RETRIES);
+	wish = wish_of(o);
 	if (wish == SPM_MAP_MIRROR) {
-		if (!still_mapped(fs, rec, nodeid, LEASE_RETRIES))
+		if (!still_mapped(fs, o->rec, o->nodeid, LEASE_RETRIES))
 			return false;
 		atomic_fetch_add_explicit(&fs->desks.state->mode_held, 1, memory_order_relaxed);
 		return true;
@@ -174,23 +216,35 @@ static bool choose_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 	return true;
 }
 
+/* The same without the lock, as a guess: a wrong one is found out with the lock. */
+static bool expect_direct(const struct opening *o)
+{
+	const struct spm_inode *rec = o->rec;
+
+	if (__atomic_load_n(&rec->open_plain, __ATOMIC_RELAXED) || __atomic_load_n(&rec->open_served, __ATOMIC_RELAXED) ||
+	    spm_inode_is(rec, SPM_INODE_MAPPED))
+		return true;
+	return o->fs->passthrough.on && !__atomic_load_n(&rec->open_mirror, __ATOMIC_RELAXED) && wish_of(o) != SPM_MAP_MIRROR;
+}
+
 /*
  * commit=eager: what is mapped writable must not be able to run out of memory later.
  * Without the inode's lock, since it may take long: a client that writes to the file holds up any allocation
  * in it for as long as it likes, and the lock is shared with other inodes. What is punched afterwards is the
  * puncher's doing, before or after the open.
  */
-static int commit_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd)
+static int commit_file(const struct opening *o)
 {
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct spm_fs *fs = o->fs;
+	int fd = o->fd, rc;
 	struct stat st;
-	int rc;
 
-	if (fs->opts->commit_lazy || !fs->passthrough.on || __atomic_load_n(&rec->open_mirror, __ATOMIC_RELAXED))
+	if (fs->opts->commit_lazy || !fs->passthrough.on || __atomic_load_n(&o->rec->open_mirror, __ATOMIC_RELAXED))
 		return 0;
 	if (fd < 0) {
-		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
+		rc = spm_fd_get(fs, o->rec, o->nodeid, SPM_FD_IO, &cached);
 		if (rc)
 			return rc;
 		fd = cached.fd;
@@ -200,10 +254,10 @@ static int commit_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	/* more than the size needs: blocks behind its end, which may stand for holes before it */
 	if ((uint64_t)st.st_blocks * 512 == (((uint64_t)st.st_size + page - 1) & ~(page - 1)))
 		return 0;
-	if (!spm_inode_is(rec, SPM_INODE_MAPPED) && spm_open_preference(fs, rec, nodeid) == SPM_MAP_MIRROR)
+	if (!spm_inode_is(o->rec, SPM_INODE_MAPPED) && spm_open_preference(fs, o->rec, o->nodeid) == SPM_MAP_MIRROR)
 		return 0;
 	spm_session_blocking();
-	return spm_commit_range(spm_slice_of(fs, rec), fd, 0, (uint64_t)st.st_size);
+	return spm_content_commit(spm_slice_of(fs, o->rec), fd, 0, (uint64_t)st.st_size);
 }
 
 /* What the client's kernel does not know of a FUSE inode: chattr +i and +a. */
@@ -239,12 +293,14 @@ static void count_open(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	spm_fault("counted");
 }
 
-static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
-		       struct spm_wire_open_out *out)
+static int open_direct(const struct opening *o, struct spm_wire_open_out *out)
 {
-	bool writes = (flags & O_ACCMODE) != O_RDONLY, served;
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
-	int rc = 0;
+	struct spm_inode *rec = o->rec;
+	struct spm_fs *fs = o->fs;
+	uint64_t nodeid = o->nodeid;
+	int fd = o->fd, rc = 0;
+	bool served;
 
 	if (fd < 0 && !spm_inode_backing(rec)) {
 		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
@@ -255,22 +311,21 @@ static int open_direct(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 	if (rc)
 		return rc;
 	/* a plain write takes suid away whoever writes; served, root's writes leave it as on tmpfs */
-	served = writes && (fs->served_writes || spm_inode_is(rec, SPM_INODE_PRIV));
+	served = o->writes && (fs->served_writes || spm_inode_is(rec, SPM_INODE_PRIV));
 	count_open(fs, rec, nodeid, served ? SPM_COUNT_SERVED : SPM_COUNT_PLAIN);
-	if ((flags & O_ACCMODE) != O_WRONLY) /* without reading there is no mapping */
-		spm_inode_set(rec, SPM_INODE_MAPPED | (writes ? SPM_INODE_WRMAPPED : 0));
+	if (o->maps)
+		spm_inode_set(rec, SPM_INODE_MAPPED | (o->writes ? SPM_INODE_WRMAPPED : 0));
 	atomic_fetch_add_explicit(&fs->count.open_direct, 1, memory_order_relaxed);
 	*out = (struct spm_wire_open_out){ .fh = served ? SPM_OPEN_SERVED : SPM_OPEN_PLAIN,
 					   .open_flags = SPM_FOPEN_PASSTHROUGH, .backing_id = spm_inode_backing(rec) };
 	if (served)
 		out->open_flags |= FOPEN_DIRECT_IO | SPM_FOPEN_PARALLEL_DIRECT_WRITES;
-	if (writes)
+	if (o->writes)
 		out->fh |= SPM_FH_WRITES;
 	return 0;
 }
 
-static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int flags,
-			struct spm_wire_open_out *out)
+static void open_mirror(const struct opening *o, struct spm_wire_open_out *out)
 {
 	/*
 	 * Always: the cache holds what the region holds. Each direct open has the kernel drop it before the
@@ -278,52 +333,92 @@ static void open_mirror(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodei
 	 * drop it some time after this reply, under the writes of whoever opened the file meanwhile.
 	 */
 	*out = (struct spm_wire_open_out){ .fh = SPM_OPEN_MIRROR, .open_flags = FOPEN_KEEP_CACHE };
-	if ((flags & O_ACCMODE) != O_RDONLY)
+	if (o->writes)
 		out->fh |= SPM_FH_WRITES;
-	if ((flags & O_ACCMODE) == O_RDWR) /* what a mapping writes sets times when it is written back */
-		spm_inode_set(rec, SPM_INODE_WRMAPPED);
-	count_open(fs, rec, nodeid, SPM_COUNT_MIRROR);
-	atomic_fetch_add_explicit(&fs->count.open_mirror, 1, memory_order_relaxed);
+	if (o->writes && o->maps) /* what a mapping writes sets times when it is written back */
+		spm_inode_set(o->rec, SPM_INODE_WRMAPPED);
+	count_open(o->fs, o->rec, o->nodeid, SPM_COUNT_MIRROR);
+	atomic_fetch_add_explicit(&o->fs->count.open_mirror, 1, memory_order_relaxed);
 }
 
-static int change_size(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, uint64_t size)
+/* Sets the size; *@was: what it was before this request. What has left from behind the new end is dropped. */
+static int set_size(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t *was)
 {
-	/* the client's kernel says whether its caller may keep the bits; by itself a thread here may not */
-	spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
-	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
-	bool commit = !fs->opts->commit_lazy && !rec->open_mirror && fs->passthrough.on;
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	struct stat st = { .st_size = 0 };
-	uint64_t was, truncated = 0;
-	int rc;
+	uint64_t truncated = 0;
+	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
 
-	(void)keep;
-	if (spm_inode_is(rec, SPM_INODE_PRIV))
-		spm_as_self();
-	if (fd < 0) {
-		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
-		if (rc)
-			return rc;
-		fd = cached.fd;
-	}
+	if (rc)
+		return rc;
 	if (fstat(fd, &st))
 		return -errno;
 	/* a request that comes again finds the new size, but perhaps not all of its memory */
-	if (!spm_again(&was, &truncated))
-		was = (uint64_t)st.st_size;
-	spm_begin(was, 0, 0);
+	if (!spm_again(was, &truncated))
+		*was = (uint64_t)st.st_size;
+	spm_begin(*was, 0, 0);
 	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
 		spm_session_blocking();
 	if (!truncated && ftruncate(fd, (off_t)size))
 		return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
 	spm_fault("truncated");
 	spm_self->desk->b = 1;
-	if (!commit || size <= was ||
-	    (!opened_direct(rec) && spm_open_preference(fs, rec, nodeid) == SPM_MAP_MIRROR))
-		return 0;
+	/* (if it was truncated by an earlier worker, this one has dropped the rest when it started) */
+	if (fs->swap && !truncated && size <= (uint64_t)st.st_size)
+		spm_swap_dropped(&pin);
+	return 0;
+}
+
+/* The memory for a new size could not be had. */
+static int take_back(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size)
+{
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
+
+	if (!rc && ftruncate(fd, (off_t)size))
+		rc = -errno;
+	if (!rc && fs->swap)
+		spm_swap_dropped(&pin);
+	return rc;
+}
+
+/* Whether a file that grows is given its memory at once. */
+static bool commits(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t size)
+{
+	if (fs->opts->commit_lazy || !fs->passthrough.on || __atomic_load_n(&rec->open_mirror, __ATOMIC_RELAXED))
+		return false;
+	if (__atomic_load_n(&rec->open_plain, __ATOMIC_RELAXED) || __atomic_load_n(&rec->open_served, __ATOMIC_RELAXED))
+		return true;
+	return spm_open_preference(fs, rec, nodeid) != SPM_MAP_MIRROR && (!fs->swap || spm_budget_fits(fs, nodeid, size, false));
+}
+
+/* Without swap, with the inode's lock or as empty() does; else without, since it may wait for room. */
+static int change_size(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, uint64_t size)
+{
+	/* the client's kernel says whether its caller may keep the bits; by itself a thread here may not */
+	spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
+	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
+	uint64_t was, reached;
+	int rc = 0, back;
+
+	(void)keep;
+	if (spm_inode_is(rec, SPM_INODE_PRIV))
+		spm_as_self();
+	if (fd < 0) {
+		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
+		fd = cached.fd;
+	}
+	if (!rc)
+		rc = set_size(fs, rec, fd, size, &was);
+	if (rc || size <= was || !commits(fs, rec, nodeid, size))
+		return rc;
 	spm_session_blocking();
-	rc = spm_commit_range(spm_slice_of(fs, rec), fd, was, size);
-	if (rc && ftruncate(fd, (off_t)was))
-		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back a truncate: %m", (unsigned long long)rec->ino);
+	rc = spm_content_allocate(fs, rec, fd, was, size, &reached);
+	if (!rc)
+		return 0;
+	back = take_back(fs, rec, fd, was);
+	if (back)
+		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back a truncate: %s", (unsigned long long)rec->ino, strerror(-back));
 	return rc;
 }
 
@@ -344,40 +439,142 @@ static int empty(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int 
 
 int spm_open_truncate(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t size)
 {
-	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
+	/* with swap the pin keeps opens away (which pin the file as well) */
+	spm_locked pthread_mutex_t *lock = fs->swap ? NULL : spm_lock_inode(fs, nodeid);
 
 	(void)lock;
 	return change_size(fs, rec, nodeid, -1, size);
 }
 
+/* With the inode's lock. -EAGAIN: it turns out to be direct, but not all of it is here. */
+static int open_locked(const struct opening *o, struct spm_wire_open_out *out)
+{
+	struct spm_fs *fs = o->fs;
+	struct spm_pin pin = o->pin;
+	bool must;
+	int rc;
+
+	if (!choose_direct(o, &must)) {
+		open_mirror(o, out);
+		return 0;
+	}
+	rc = o->memory;
+	if (!rc && fs->swap && o->maps) {
+		/* see op_release() in fs/swap.c */
+		pthread_mutex_lock(&fs->direct_lock);
+		rc = pin.file ? spm_swap_direct(&pin) : -EAGAIN;
+		pthread_mutex_unlock(&fs->direct_lock);
+	}
+	if (rc == -EAGAIN)
+		return rc;
+	if (!rc)
+		rc = open_direct(o, out);
+	if (!rc || opened_direct(o->rec) || (must && rc == -ENOSPC))
+		return rc;
+	/* auto, or a file that cannot be passed through: the mirror serves it, unless somebody may map it */
+	if (still_mapped(fs, o->rec, o->nodeid, LEASE_RETRIES))
+		return rc;
+	spm_open_close_backing(fs, o->rec);
+	open_mirror(o, out);
+	return 0;
+}
+
+/* How much of the device a file has, and how much it takes if it is opened so. */
+static int needs(const struct opening *o, uint64_t *has, uint64_t *takes)
+{
+	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	uint32_t file = spm_content_find(o->fs, o->rec);
+	struct stat st;
+	int rc = spm_fd_get(o->fs, o->rec, o->nodeid, SPM_FD_PATH, &fd);
+
+	if (rc)
+		return rc;
+	if (fstat(fd.fd, &st))
+		return -errno;
+	*has = (uint64_t)st.st_blocks * 512;
+	*takes = *has + (file ? spm_swap_bytes_of(o->fs->swap, file) : 0);
+	if (o->writes && !o->fs->opts->commit_lazy && (uint64_t)st.st_size > *takes)
+		*takes = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* With swap: all of the file here, with memory for its holes if it is written to. The pin FILE is held then, which may be
+ * held over waits for room too: what is here stays while the rest is waited for. */
+static int bring_here(struct opening *o, uint64_t takes)
+{
+	struct spm_fs *fs = o->fs;
+	unsigned int tries = 0;
+	uint64_t has;
+	int rc;
+
+	/* no use in clearing the device for what cannot fit, whatever leaves */
+	if (!spm_budget_fits(fs, o->nodeid, takes, true))
+		return -ENOSPC;
+	rc = spm_content_pin(fs, o->rec, 0, UINT64_MAX, SPM_PIN_FILE, &o->pin);
+	if (!rc)
+		rc = spm_swap_load(&o->pin, 0, UINT64_MAX);
+	while (!rc && o->writes) {
+		rc = commit_file(o);
+		if (rc != -ENOSPC || needs(o, &has, &takes) || takes <= has)
+			break;
+		if (!spm_content_room(fs, rc, takes - has, &tries))
+			break;
+		rc = 0;
+	}
+	if (rc)
+		spm_swap_unpin(&o->pin);
+	return rc;
+}
+
+/* The second time it is known to be direct. */
+#define OPEN_TURNS 3
+
+static int open_with_swap(struct opening *o, struct spm_wire_open_out *out)
+{
+	uint64_t has, takes;
+	int rc = -EAGAIN;
+
+	for (int turn = 0; turn < OPEN_TURNS && rc == -EAGAIN; turn++) {
+		pthread_mutex_t *lock;
+
+		rc = needs(o, &has, &takes);
+		if (rc)
+			return rc;
+		o->fits = spm_budget_fits(o->fs, o->nodeid, takes, false);
+		o->memory = o->maps && (turn || expect_direct(o)) ? bring_here(o, takes) : 0;
+		lock = spm_lock_inode(o->fs, o->nodeid);
+		rc = open_locked(o, out);
+		if (!rc && o->maps && (out->fh & SPM_FH_KIND_MASK) != SPM_OPEN_MIRROR) {
+			spm_budget_grow(o->fs, o->nodeid, takes);
+			spm_swap_used(o->fs->swap, o->pin.file);
+		}
+		pthread_mutex_unlock(lock);
+		spm_swap_unpin(&o->pin);
+	}
+	return rc;
+}
+
 int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, int flags,
 		  struct spm_wire_open_out *out)
 {
-	bool writes = (flags & O_ACCMODE) != O_RDONLY, must;
-	/* what O_TRUNC is about to drop needs no memory */
-	int committed = writes && !(flags & O_TRUNC) ? commit_file(fs, rec, nodeid, fd) : 0, rc = 0;
+	struct opening o = { .fs = fs, .rec = rec, .nodeid = nodeid, .fd = fd, .pin = SPM_PIN_NONE,
+			     .writes = (flags & O_ACCMODE) != O_RDONLY, .maps = (flags & O_ACCMODE) != O_WRONLY };
+	int rc = 0;
 
-	if (writes && fd < 0)
+	/* what O_TRUNC is about to drop needs no memory */
+	if (o.writes && !(flags & O_TRUNC) && !fs->swap)
+		o.memory = commit_file(&o);
+	if (o.writes && fd < 0)
 		rc = check_writable(fs, rec, nodeid, flags);
 	if (!rc && flags & O_TRUNC)
 		rc = empty(fs, rec, nodeid, fd);
 	if (rc)
 		return rc;
+	if (fs->swap)
+		return open_with_swap(&o, out);
 	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
 	(void)lock;
-	if (!choose_direct(fs, rec, nodeid, &must)) {
-		open_mirror(fs, rec, nodeid, flags, out);
-		return 0;
-	}
-	rc = committed ? committed : open_direct(fs, rec, nodeid, fd, flags, out);
-	if (!rc || opened_direct(rec) || (must && rc == -ENOSPC))
-		return rc;
-	/* auto, or a file that cannot be passed through: the mirror serves it, unless somebody may map it */
-	if (still_mapped(fs, rec, nodeid, LEASE_RETRIES))
-		return rc;
-	spm_open_close_backing(fs, rec);
-	open_mirror(fs, rec, nodeid, flags, out);
-	return 0;
+	return open_locked(&o, out);
 }
 
 /* Remembers an inode whose backing id stays open, and closes that of the one that has waited longest. */
@@ -429,9 +626,13 @@ static bool count_release(struct spm_fs *fs, struct spm_inode *rec, uint64_t nod
 static void release(struct spm_fs *fs, uint64_t nodeid, uint64_t fh, enum spm_entry entry, uint32_t mark)
 {
 	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+	/* what clients did to a direct file nobody has seen */
+	uint32_t file = rec && (fh & SPM_FH_KIND_MASK) != SPM_OPEN_MIRROR ? spm_content_find(fs, rec) : 0;
 
 	if (rec && count_release(fs, rec, nodeid, fh, entry, mark))
 		leave_idle(fs, nodeid);
+	if (file)
+		spm_swap_used(fs->swap, file);
 }
 
 void spm_open_undo(struct spm_fs *fs, uint64_t nodeid, uint64_t fh)

@@ -16,6 +16,11 @@
  * one backing id. Handles are stateless: the kind is in them, the counts are in the inode's record.
  *
  * All of it happens under the inode's lock.
+ *
+ * With swap, an open by which a file may be mapped directly first brings back all of it (a pin FILE keeps it here
+ * until the file is marked as direct, core/swap.h); where that does not fit, map=auto takes the mirror. An open that only
+ * writes cannot be mapped: nothing is brought back for it, and what it writes may leave while it is open. So with swap
+ * map=auto gives it the mirror, which whoever opens the file next can join whatever has become of its size.
  */
 enum spm_open_kind { SPM_OPEN_PLAIN = 1, SPM_OPEN_SERVED = 2, SPM_OPEN_MIRROR = 3 };
 #define SPM_FH_KIND_MASK 0xffu
@@ -38,6 +43,10 @@ int spm_open_truncate(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid,
 
 /* Looks again whether an inode that was open directly is still mapped; cheap when nothing is to be learnt. */
 void spm_open_recheck_mapped(struct spm_fs *fs, uint64_t nodeid);
+
+/* The lease test of the reclaimer (struct spm_swap_ops): -EBUSY; 0: nobody has the inode open to be mapped, or mapped, and
+ * @file was told to be idle. */
+int spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint32_t file) SPM_MUST_CHECK;
 
 /* "direct", "mirror" or "idle": what an inode is now. */
 const char *spm_open_mode(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid);

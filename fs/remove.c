@@ -10,6 +10,7 @@
 #include "fs/control.h"
 #include "fs/fault.h"
 #include "fs/ops.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 
 #include <dirent.h>
@@ -62,10 +63,13 @@ void spm_orphan_finish(struct spm_fs *fs, uint64_t ino)
 	spm_slice_orphan_name(ino, orphan);
 	/*
 	 * It may have kept other names (a rename that died before it replaced the victim): the mark is right then as
-	 * well, since the orphan name is shown as none.
+	 * well, since the orphan name is shown as none. An inode that the kernel does not know keeps only those.
 	 */
-	if (!rec)
+	if (!rec) {
+		if (!fstatat(fs->root.orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+			(void)spm_content_remove(fs, &fs->root, ino);
 		return;
+	}
 	if (fstatat(fs->root.orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW))
 		spm_inode_clear(rec, SPM_INODE_ORPHAN);
 	else
@@ -92,7 +96,17 @@ static int check_empty(int dirfd, const char *name)
 	return n < 0 ? -errno : 0;
 }
 
-/* Moves @p among the orphans. */
+/* Whether an inode has a head in the extent map, and so perhaps slots. */
+static bool has_head(struct spm_fs *fs, const struct spm_slice *s, const struct stat *st)
+{
+	return fs->swap && S_ISREG(st->st_mode) && spm_swap_find(fs->swap, s->id, st->st_ino);
+}
+
+/*
+ * Moves @p among the orphans, or if the kernel does not know it, so that nobody can refer to it, removes it. Such a file
+ * with slots goes by the orphans as well: its slots are free before its inode is gone, and a crash in between must not leave
+ * a name of a file that has lost a part.
+ */
 static int move_to_orphans(struct spm_fs *fs, const struct place *p, const struct stat *st)
 {
 	struct spm_slice *s = spm_slice_of(fs, p->dir);
@@ -101,13 +115,16 @@ static int move_to_orphans(struct spm_fs *fs, const struct place *p, const struc
 	uint64_t nodeid;
 
 	rec = spm_itable_find(&fs->itable, s->id, st->st_ino, &nodeid);
-	if (!rec) /* not known to the kernel: nobody can refer to it */
+	if (!rec && (!has_head(fs, s, st) || st->st_nlink > 1))
 		return unlinkat(p->fd.fd, p->name, S_ISDIR(st->st_mode) ? AT_REMOVEDIR : 0) ? -errno : 0;
 	spm_slice_orphan_name(st->st_ino, orphan);
 	if (renameat2(p->fd.fd, p->name, s->orphans_fd, orphan, RENAME_NOREPLACE))
 		return -errno;
 	spm_fault("effect");
+	if (!rec)
+		return spm_content_remove(fs, s, st->st_ino);
 	mark_orphan(fs, rec, nodeid);
+	spm_content_touched(fs, s->id, st->st_ino);
 	return 0;
 }
 
@@ -149,6 +166,7 @@ void spm_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	if (!rc && keeps_a_name(fs, p.dir, &st)) {
 		rc = unlinkat(p.fd.fd, name, 0) ? -errno : 0;
 		spm_fault("effect");
+		spm_content_touched(fs, p.dir->slice, st.st_ino);
 	} else if (!rc) {
 		rc = move_to_orphans(fs, &p, &st);
 	}
@@ -206,26 +224,32 @@ static int replace_file(struct spm_fs *fs, const struct move *m)
 	struct spm_slice *s = spm_slice_of(fs, m->to.dir);
 	char orphan[SPM_ORPHAN_NAME_LEN];
 	struct spm_inode *rec = NULL;
+	bool head = false;
 	struct stat left;
 	uint64_t nodeid;
 	int rc = 0;
 
 	spm_slice_orphan_name(m->victim.st_ino, orphan);
 	/* with an orphan name from before it only seems to have another one */
-	if (!keeps_a_name(fs, m->to.dir, &m->victim) || (m->again && !fstatat(s->orphans_fd, orphan, &left, AT_SYMLINK_NOFOLLOW)))
+	if (!keeps_a_name(fs, m->to.dir, &m->victim) || (m->again && !fstatat(s->orphans_fd, orphan, &left, AT_SYMLINK_NOFOLLOW))) {
 		rec = spm_itable_find(&fs->itable, s->id, m->victim.st_ino, &nodeid);
-	if (rec && linkat(m->to.fd.fd, m->to.name, s->orphans_fd, orphan, 0) && !(errno == EEXIST && m->again))
+		head = !rec && has_head(fs, s, &m->victim); /* as in move_to_orphans() */
+	}
+	if ((rec || head) && linkat(m->to.fd.fd, m->to.name, s->orphans_fd, orphan, 0) && !(errno == EEXIST && m->again))
 		/* a name costs an inode of nr_inodes, of which there is none left */
 		return errno == ENOSPC ? trade_places(fs, m, false) : -errno;
 	spm_fault("linked");
 	if (renameat2(m->from.fd.fd, m->from.name, m->to.fd.fd, m->to.name, m->flags))
 		rc = -errno;
 	spm_fault("effect");
-	if (rec && rc) {
+	if ((rec || head) && rc)
 		unlinkat(s->orphans_fd, orphan, 0);
+	if (rec && rc)
 		spm_inode_clear(rec, SPM_INODE_ORPHAN); /* a takeover may have marked it */
-	} else if (rec)
+	else if (rec)
 		mark_orphan(fs, rec, nodeid);
+	else if (head && !rc)
+		(void)spm_content_remove(fs, s, m->victim.st_ino);
 	return rc;
 }
 
@@ -345,8 +369,12 @@ void spm_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 		spm_begin(m.moved.st_ino, m.victim.st_ino, newparent);
 		rc = move(fs, &m);
 	}
-	if (!rc)
+	if (!rc) {
+		spm_content_touched(fs, m.from.dir->slice, m.moved.st_ino);
+		if (m.victim.st_ino) /* exchanged, or one of its names is gone */
+			spm_content_touched(fs, m.to.dir->slice, m.victim.st_ino);
 		rc = follow_names(fs, &m, parent, newparent);
+	}
 	if (!rc)
 		spm_fresh_changed(fs, parent);
 	if (!rc && newparent != parent)

@@ -39,12 +39,17 @@ static bool nap(struct spm_fs *fs, long ns, time_t seconds)
 static int check_step(struct walk *w, int dirfd, const struct dirent *d, uint64_t *at, uint64_t *size)
 {
 	struct spm_fs *fs = w->fs;
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	spm_auto_close int fd = -1;
 	pthread_mutex_t *lock = NULL;
 	uint64_t nodeid;
 	struct stat st;
+	uint32_t file = fs->swap ? spm_swap_find(fs->swap, fs->root.id, d->d_ino) : 0;
 	int rc;
 
+	/* looking at a page that has just left would make another one there */
+	if (file && spm_swap_pin(fs->swap, file, 0, UINT64_MAX, SPM_PIN_FILE, &pin))
+		return -EAGAIN;
 	if (spm_itable_find(&fs->itable, fs->root.id, d->d_ino, &nodeid))
 		lock = spm_lock_inode(fs, nodeid);
 	fd = openat(dirfd, d->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOATIME | O_CLOEXEC);

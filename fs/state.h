@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "core/swap.h"
 
 /*
  * What outlives a worker, in shared memory: a memfd that the mount's set-up makes and the keeper holds, sealed
@@ -26,7 +27,7 @@
  * between a record and the effect that it announces there is a compiler barrier (spm_state_barrier), no more.
  */
 #define SPM_STATE_MAGIC   UINT64_C(0x6174736d666d7073) /* "spmfmsta" */
-#define SPM_STATE_VERSION 2u /* of all four parts; a worker of another one refuses to take over */
+#define SPM_STATE_VERSION 3u /* of all four parts; a worker of another one refuses to take over */
 #define SPM_SLOTS         1024u
 
 #define spm_state_barrier() atomic_signal_fence(memory_order_seq_cst)
@@ -129,6 +130,8 @@ struct spm_state {
 	uint32_t all_slow; /* generation of the worker if all its threads wait for slow things: it reads nothing, in order */
 	uint32_t reserved[8];
 	_Atomic uint64_t mode_held, wakeups;       /* counters of struct spm_counters that go on over restarts */
+	_Atomic uint64_t swap_max_less;            /* so much less than UINT64_MAX is swap.max */
+	struct spm_swap_counters swap;
 	struct spm_fault_point fault[SPM_FAULTS];
 
 	struct spm_hold hold[SPM_SLOTS];

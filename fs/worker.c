@@ -9,6 +9,7 @@
 #include "fs/sampler.h"
 #include "fs/session.h"
 #include "fs/standby.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 
 #include <errno.h>
@@ -365,7 +366,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->nohalt = a->nohalt;
 	if (a->opts->source.kind == SPM_SOURCE_NODE)
 		fs->root.bind = &a->opts->source.nodes;
-	fs->served_writes = a->opts->source.kind == SPM_SOURCE_NODE || is_limited(fs);
+	fs->served_writes = a->opts->source.kind == SPM_SOURCE_NODE || is_limited(fs) || a->opts->swap;
 	fs->map_xattrs = fgetxattr(fs->root.mount_fd, MARK_MAP_XATTRS, &mark, 1) >= 0;
 	spm_fdcache_init(&fs->fds);
 	spm_fresh_init(&fs->fresh);
@@ -374,12 +375,16 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 		pthread_mutex_init(&fs->inode_locks[i], NULL);
 	pthread_mutex_init(&fs->idle_backings.lock, NULL);
 	pthread_mutex_init(&fs->backing_lock, NULL);
+	pthread_mutex_init(&fs->direct_lock, NULL);
 	fs->signal_fd = open_signals();
 	if (fs->signal_fd < 0)
 		return -errno;
 	rc = spm_names_init(fs);
 	if (!rc)
 		rc = attach(fs, a);
+	/* what the last worker left half way is finished here, before anything is served */
+	if (!rc)
+		rc = spm_content_open(fs, a);
 	if (rc)
 		return rc;
 	/* the wait for the next request is in session.c, so reading must not sleep */
@@ -433,6 +438,7 @@ static void tear_down(struct spm_fs *fs)
 	spm_fdcache_destroy(&fs->fds);
 	spm_names_destroy(&fs->names);
 	spm_takeover_destroy(&fs->takeover);
+	spm_content_close(fs);
 	spm_itable_destroy(&fs->itable);
 	spm_desks_detach(&fs->desks);
 	spm_slice_close(&fs->root);
@@ -464,9 +470,12 @@ int spm_worker_main(struct spm_worker_args *a)
 		spm_worker_ready(fs);
 	rc = spm_sampler_start(fs);
 	if (!rc)
+		rc = spm_content_start(fs);
+	if (!rc)
 		rc = spm_session_run(fs);
 	if (rc < 0)
 		spm_log(SPM_LOG_ERR, "cannot serve: %s", strerror(-rc));
+	spm_content_stop(fs);
 	spm_sampler_stop(fs);
 	tear_down(fs);
 	return rc < 0 ? 1 : rc ? SPM_WORKER_YIELDED : SPM_WORKER_UNMOUNTED;

@@ -5,6 +5,7 @@
 #include "fs/open.h"
 #include "fs/ops.h"
 #include "fs/stats.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 #include "fs/worker.h"
 
@@ -149,8 +150,10 @@ void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const cha
 		spm_fault("effect");
 		if (rc == -EEXIST && again)
 			rc = 0;
-		if (!rc) /* ctime has changed, and with an ACL perhaps the mode */
+		if (!rc) { /* ctime has changed, and with an ACL perhaps the mode */
+			spm_content_touched(fs, p.rec->slice, p.rec->ino);
 			spm_fresh_void(fs, ino);
+		}
 	}
 	spm_reply_rc(req, rc);
 }
@@ -173,8 +176,10 @@ void spm_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 		spm_fault("effect");
 		if (rc == -ENODATA && again)
 			rc = 0;
-		if (!rc)
+		if (!rc) {
+			spm_content_touched(spm_fs_of(req), p.rec->slice, p.rec->ino);
 			spm_fresh_void(spm_fs_of(req), ino);
+		}
 	}
 	spm_reply_rc(req, rc);
 }

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/budget.h"
+#include "fs/fs.h"
+#include "fs/handover.h"
+#include "fs/open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PAGE        4096u
+#define SWEEP_NS    UINT64_C(200000000) /* between two looks at all that was mapped */
+
+int spm_budget_init(struct spm_fs *fs)
+{
+	struct spm_budget *b = &fs->budget;
+	void *p;
+
+	b->room = (uint64_t)fs->itable.max * sizeof(*b->pages);
+	p = mmap(NULL, b->room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	b->pages = p;
+	return 0;
+}
+
+void spm_budget_destroy(struct spm_fs *fs)
+{
+	if (fs->budget.pages)
+		munmap(fs->budget.pages, fs->budget.room);
+}
+
+static void set(struct spm_budget *b, uint32_t index, uint32_t pages)
+{
+	uint32_t was = b->pages[index];
+
+	/* an entry that was never used costs no memory */
+	if (was == pages)
+		return;
+	__atomic_store_n(&b->pages[index], pages, __ATOMIC_RELAXED);
+	atomic_fetch_add(&b->total, (uint64_t)pages - was);
+}
+
+static uint32_t pages_of(uint64_t bytes)
+{
+	uint64_t pages = bytes / PAGE + !!(bytes % PAGE);
+
+	return pages > UINT32_MAX ? UINT32_MAX : (uint32_t)pages;
+}
+
+void spm_budget_grow(struct spm_fs *fs, uint64_t nodeid, uint64_t bytes)
+{
+	uint32_t index = (uint32_t)nodeid, pages = pages_of(bytes);
+
+	if (fs->budget.pages && fs->budget.pages[index] < pages)
+		set(&fs->budget, index, pages);
+}
+
+void spm_budget_drop(struct spm_fs *fs, uint64_t nodeid)
+{
+	if (fs->budget.pages)
+		set(&fs->budget, (uint32_t)nodeid, 0);
+}
+
+static void rebuild_record(struct spm_inode *rec, void *arg)
+{
+	struct spm_fs *fs = arg;
+	spm_auto_close int fd = -1;
+	struct stat st;
+
+	if (!spm_inode_is(rec, SPM_INODE_MAPPED) || spm_inode_is(rec, SPM_INODE_DIR))
+		return;
+	fd = spm_handle_open(spm_slice_of(fs, rec)->mount_fd, &rec->handle, O_PATH);
+	if (fd >= 0 && !fstat(fd, &st))
+		spm_budget_grow(fs, (uint64_t)(rec - fs->itable.records), (uint64_t)st.st_blocks * 512);
+}
+
+void spm_budget_rebuild(struct spm_fs *fs)
+{
+	spm_itable_each(&fs->itable, rebuild_record, fs);
+}
+
+/* -- what is not mapped any more -- */
+
+#define SWEEP_MAX 4096u
+
+struct sweep {
+	struct spm_fs *fs;
+	size_t count;
+	uint64_t ids[SWEEP_MAX];
+};
+
+static void sweep_record(struct spm_inode *rec, void *arg)
+{
+	struct sweep *s = arg;
+	uint32_t index = (uint32_t)(rec - s->fs->itable.records);
+
+	if (s->count < SWEEP_MAX && __atomic_load_n(&s->fs->budget.pages[index], __ATOMIC_RELAXED) &&
+	    !__atomic_load_n(&rec->open_plain, __ATOMIC_RELAXED) && !__atomic_load_n(&rec->open_served, __ATOMIC_RELAXED))
+		s->ids[s->count++] = (uint64_t)rec->seq << 32 | index;
+}
+
+static bool sweep(struct spm_fs *fs)
+{
+	uint64_t now = spm_clock_ns(), last = atomic_load(&fs->budget.swept_ns);
+	spm_auto_free struct sweep *s = NULL;
+
+	if (now - last < SWEEP_NS || !atomic_compare_exchange_strong(&fs->budget.swept_ns, &last, now))
+		return false;
+	s = malloc(sizeof(*s));
+	if (!s)
+		return false;
+	s->fs = fs;
+	s->count = 0;
+	spm_session_blocking();
+	spm_itable_each(&fs->itable, sweep_record, s);
+	for (size_t i = 0; i < s->count; i++)
+		spm_open_recheck_mapped(fs, s->ids[i]);
+	return true;
+}
+
+bool spm_budget_fits(struct spm_fs *fs, uint64_t nodeid, uint64_t bytes, bool all)
+{
+	const struct spm_budget *b = &fs->budget;
+	uint64_t have, limit;
+	struct statvfs sv;
+
+	if (!b->pages || spm_slice_statfs(&fs->root, &sv))
+		return true;
+	limit = (uint64_t)sv.f_blocks * sv.f_frsize / PAGE;
+	if (!all)
+		limit -= limit * fs->opts->high_pct / 100;
+	do {
+		have = atomic_load(&b->total) - __atomic_load_n(&b->pages[(uint32_t)nodeid], __ATOMIC_RELAXED);
+		if (have + pages_of(bytes) <= limit)
+			return true;
+	} while (sweep(fs));
+	return false;
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/swap.h"
+#include "core/commit.h"
+#include "core/lease.h"
+#include "core/region.h"
+#include "fs/fault.h"
+#include "fs/open.h"
+#include "fs/swap-walk.h"
+#include "fs/thread.h"
+#include "fs/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#ifndef PR_SET_IO_FLUSHER /* Linux 5.6 */
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+#define PIECE (UINT64_C(8) << 20) /* what a pin for writing may cover */
+
+/* -- what core cannot know -- */
+
+static struct spm_slice *slice_of(struct spm_fs *fs, uint16_t slice)
+{
+	return slice == fs->root.id ? &fs->root : NULL;
+}
+
+static int op_open(void *ctx, uint16_t slice, const struct spm_handle *h)
+{
+	struct spm_slice *s = slice_of(ctx, slice);
+
+	return s ? spm_handle_open(s->mount_fd, h, O_RDWR | O_NOATIME | O_NONBLOCK) : -ESTALE;
+}
+
+static int op_commit(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to)
+{
+	struct spm_slice *s = slice_of(ctx, slice);
+
+	return s ? spm_content_commit(s, fd, from, to) : -ESTALE;
+}
+
+static int op_statfs(void *ctx, uint16_t slice, struct statvfs *sv)
+{
+	struct spm_slice *s = slice_of(ctx, slice);
+
+	return s ? spm_slice_statfs(s, sv) : -ESTALE;
+}
+
+/* An inode that the kernel does not know is not open; but a mapping from before this mount may have outlived that one. */
+static int release_unknown(struct spm_fs *fs, uint32_t file, uint16_t slice, const struct spm_handle *h)
+{
+	spm_auto_close int fd = op_open(fs, slice, h);
+	enum spm_lease l;
+
+	if (fd < 0)
+		return fd;
+	l = fs->leases.on ? spm_lease_test(fd) : SPM_LEASE_UNKNOWN;
+	if (l != SPM_LEASE_FREE)
+		return -EBUSY;
+	spm_swap_idle(fs->swap, file);
+	return 0;
+}
+
+static int op_release(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, const struct spm_handle *h)
+{
+	struct spm_fs *fs = ctx;
+	struct spm_inode *rec;
+	uint64_t nodeid;
+	int rc;
+
+	/*
+	 * With this lock an inode that is not in the table now is not opened directly before we are done: it gets there
+	 * by a lookup, but the open waits (open_locked in fs/open.c).
+	 */
+	pthread_mutex_lock(&fs->direct_lock);
+	rec = spm_itable_find(&fs->itable, slice, ino, &nodeid);
+	rc = rec ? 0 : release_unknown(fs, file, slice, h);
+	pthread_mutex_unlock(&fs->direct_lock);
+	return rec ? spm_open_release(fs, nodeid, file) : rc;
+}
+
+static void op_slow(void *ctx)
+{
+	(void)ctx;
+	spm_session_blocking();
+}
+
+static void op_fault(void *ctx, const char *at)
+{
+	struct spm_fs *fs = ctx;
+
+	if (fs->desks.state->faults_on)
+		spm_fault_at(fs->desks.state, at);
+}
+
+static int op_io_fault(void *ctx, bool write)
+{
+	struct spm_fs *fs = ctx;
+
+	return fs->desks.state->faults_on ? spm_fault_at(fs->desks.state, write ? "swapio:write" : "swapio:read") : 0;
+}
+
+static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm_handle *h, uint64_t offset, const char *why)
+{
+	static const char top[] = SPM_REGION_DIR "/" SPM_SLICE_DATA "/";
+	struct spm_fs *fs = ctx;
+	struct spm_slice *s = slice_of(fs, slice);
+	spm_auto_close int fd = s ? spm_handle_open(s->mount_fd, h, O_PATH) : -ESTALE;
+	char link[64], path[PATH_MAX];
+	ssize_t n = -1;
+
+	if (fd >= 0) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, path, sizeof(path) - 1);
+	}
+	path[n > 0 ? n : 0] = '\0';
+	if (!strncmp(path, top, sizeof(top) - 1))
+		spm_log(SPM_LOG_ERR, "%s: swap error: %s/%s cannot be read at offset %llu: %s", fs->opts->mountpoint,
+			fs->opts->mountpoint, path + sizeof(top) - 1, (unsigned long long)offset, why);
+	else
+		spm_log(SPM_LOG_ERR, "%s: swap error: inode %llu (which has no name any more) cannot be read at offset %llu: %s",
+			fs->opts->mountpoint, (unsigned long long)spm_slice_ino(slice, ino), (unsigned long long)offset, why);
+}
+
+/* -- set-up -- */
+
+int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
+{
+	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .release = op_release,
+					  .statfs = op_statfs, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
+					  .damaged = op_damaged };
+	const struct spm_swap_opts o = { .low_pct = fs->opts->low_pct, .high_pct = fs->opts->high_pct,
+					 .cold_s = fs->opts->cold_s, .compact_bps = fs->opts->compact_bps,
+					 .used_max = UINT64_MAX - atomic_load(&fs->desks.state->swap_max_less) };
+	int rc;
+
+	memcpy(fs->swap_fd, a->swap_fd, sizeof(fs->swap_fd));
+	fs->map_fd = -1;
+	if (!fs->opts->swap)
+		return 0;
+	/* threads that core makes inherit both. What frees memory must not wait for memory; refused without CAP_SYS_RESOURCE */
+	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+		spm_log(SPM_LOG_DEBUG, "%s: not an IO flusher: %m", fs->opts->mountpoint);
+	rc = spm_thread_confine();
+	if (rc)
+		return rc;
+	/* by path: a worker's lock on it must be its own */
+	fs->map_fd = open(SPM_REGION_EXTENTS, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fs->map_fd < 0)
+		return -errno;
+	rc = spm_budget_init(fs);
+	if (!rc)
+		rc = spm_swap_open(&fs->swap, &o, &ops, &fs->desks.state->swap, fs->map_fd, fs->swap_fd);
+	return rc;
+}
+
+int spm_content_start(struct spm_fs *fs)
+{
+	int rc;
+
+	if (!fs->swap)
+		return 0;
+	spm_budget_rebuild(fs);
+	rc = spm_swap_start(fs->swap);
+	return rc ? rc : spm_swap_walk_start(fs);
+}
+
+void spm_content_stop(struct spm_fs *fs)
+{
+	if (!fs->swap)
+		return;
+	spm_swap_walk_stop(fs);
+	spm_swap_stop(fs->swap);
+}
+
+void spm_content_close(struct spm_fs *fs)
+{
+	if (fs->swap)
+		spm_swap_close(fs->swap);
+	spm_budget_destroy(fs);
+	spm_cleanup_close(&fs->map_fd);
+	for (size_t i = 0; i < SPM_SWAP_FILES; i++)
+		spm_cleanup_close(&fs->swap_fd[i]);
+}
+
+/* -- for requests -- */
+
+bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *tries)
+{
+	if (rc != -ENOSPC || !fs->swap)
+		return false;
+	spm_session_blocking();
+	return !spm_swap_room(fs->swap, fs->root.id, bytes, tries);
+}
+
+int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t from, uint64_t to, enum spm_pin_how how,
+		    struct spm_pin *pin)
+{
+	uint32_t file;
+	int rc = spm_content_head(fs, rec, &file);
+
+	*pin = SPM_PIN_NONE;
+	return rc || !file ? rc : spm_swap_pin(fs->swap, file, from, to, how, pin);
+}
+
+/* What a try at @size bytes came to: true: go on with the rest. */
+static bool go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries)
+{
+	if (n > 0)
+		*tries = 0; /* something came of the last wait */
+	return n > 0 || (n < 0 && spm_content_room(fs, (int)n, left, tries));
+}
+
+ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
+{
+	unsigned int tries = 0;
+	size_t done = 0;
+	ssize_t n;
+
+	if (!fs->swap) {
+		n = pwrite(fd, buf, size, off);
+		return n < 0 ? -errno : n;
+	}
+	/* done in part, it is done again as a whole after a crash: the same bytes at the same place */
+	do {
+		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+
+		n = spm_content_pin(fs, rec, (uint64_t)off + done, (uint64_t)off + size, SPM_PIN_WRITE, &pin);
+		if (n)
+			break;
+		n = pwrite(fd, (const char *)buf + done, size - done, off + (off_t)done);
+		n = n < 0 ? -errno : n;
+		if (n > 0)
+			done += (size_t)n;
+		spm_swap_unpin(&pin);
+	} while (done < size && go_on(fs, n, size - done, &tries));
+	return done ? (ssize_t)done : n;
+}
+
+int spm_content_commit(struct spm_slice *s, int fd, uint64_t from, uint64_t to)
+{
+	struct stat st;
+	/* fallocate(2) takes them away like a write, and nobody has asked for one */
+	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
+
+	(void)keep;
+	return spm_commit_range(s, fd, from, to);
+}
+
+int spm_content_allocate(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to, uint64_t *reached)
+{
+	struct spm_slice *s = spm_slice_of(fs, rec);
+	unsigned int tries = 0;
+	int rc = 0;
+
+	*reached = from;
+	if (!fs->swap) {
+		rc = spm_content_commit(s, fd, from, to);
+		*reached = rc ? from : to;
+		return rc;
+	}
+	while (*reached < to) {
+		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+		/* up to the next multiple, so that an extent is in one piece */
+		uint64_t at = *reached, end = (at / PIECE + 1) * PIECE;
+
+		if (end > to)
+			end = to;
+		rc = spm_content_pin(fs, rec, at, end, SPM_PIN_WRITE, &pin);
+		if (rc)
+			break;
+		rc = spm_content_commit(s, fd, at, end);
+		spm_swap_unpin(&pin);
+		if (!rc)
+			*reached = end;
+		if (!go_on(fs, rc ? rc : 1, end - at, &tries))
+			break;
+	}
+	return rc;
+}
+
+int spm_content_remove(struct spm_fs *fs, struct spm_slice *s, uint64_t ino)
+{
+	uint32_t file = fs->swap ? spm_swap_find(fs->swap, s->id, ino) : 0;
+	char name[SPM_ORPHAN_NAME_LEN];
+	struct stat st;
+
+	if (file) {
+		spm_slice_orphan_name(ino, name);
+		/* half a rename leaves a file with another name here: what it holds is not ours to drop */
+		if (!fstatat(s->orphans_fd, name, &st, AT_SYMLINK_NOFOLLOW) && st.st_nlink == 1) {
+			spm_session_blocking();
+			spm_swap_gone(fs->swap, s->id, ino);
+			spm_fault("gone");
+		}
+	}
+	return spm_slice_orphan_remove(s, ino, false);
+}
