@@ -2,6 +2,7 @@
 #include "fs/control.h"
 #include "core/size.h"
 #include "fs/attr.h"
+#include "fs/control-swap.h"
 #include "fs/fault.h"
 #include "fs/stats.h"
 
@@ -13,9 +14,12 @@ struct control_file {
 	mode_t mode;
 	int (*show)(struct spm_fs *fs, FILE *out);
 	int (*store)(struct spm_fs *fs, const char *value);
+	int (*work)(struct spm_fs *fs, fuse_req_t req, const char *value); /* in place of store: may last */
 };
 
-/* "max", or a size: never below what is in use, never above the device. */
+#define RESIZE_TRIES 8 /* others write meanwhile */
+
+/* "max", or a size: never below what is in use and cannot leave, never above the device. */
 static int store_max(struct spm_fs *fs, const char *value)
 {
 	uint64_t bytes = fs->opts->source.bytes;
@@ -29,6 +33,10 @@ static int store_max(struct spm_fs *fs, const char *value)
 	if (bytes > fs->opts->source.bytes || bytes < 65536)
 		return -ERANGE;
 	rc = spm_slice_resize(&fs->root, bytes);
+	for (int i = 0; rc == -EBUSY && fs->swap && i < RESIZE_TRIES; i++) {
+		spm_control_shrink_to(fs, bytes);
+		rc = spm_slice_resize(&fs->root, bytes);
+	}
 	if (!rc && bytes < fs->opts->source.bytes)
 		fs->served_writes = true;
 	return rc;
@@ -36,12 +44,19 @@ static int store_max(struct spm_fs *fs, const char *value)
 
 /* The directory is number 0, the files count from 1. */
 static const struct control_file files[] = {
-	{ "stat", 0444, spm_stats_stat, NULL },
-	{ "features", 0444, spm_stats_features, NULL },
-	{ "metrics", 0444, spm_stats_metrics, NULL },
-	{ "current", 0444, spm_stats_current, NULL },
-	{ "max", 0644, spm_stats_max, store_max },
-	{ SPM_FAULT_FILE, 0600, spm_fault_show, spm_fault_store }, /* for tests, see fault.h; the last one */
+	{ "stat", 0444, spm_stats_stat, NULL, NULL },
+	{ "features", 0444, spm_stats_features, NULL, NULL },
+	{ "metrics", 0444, spm_stats_metrics, NULL, NULL },
+	{ "current", 0444, spm_stats_current, NULL, NULL },
+	{ "max", 0644, spm_stats_max, store_max, NULL },
+	{ "events", 0444, spm_stats_events, NULL, NULL },
+	{ "swap.current", 0444, spm_stats_swap_current, NULL, NULL },
+	{ "swap.max", 0644, spm_stats_swap_max, NULL, spm_control_swap_max },
+	{ "reclaim", 0200, NULL, NULL, spm_control_reclaim },
+	{ "evict", 0200, NULL, NULL, spm_control_evict },
+	{ "load", 0200, NULL, NULL, spm_control_load },
+	{ "compact", 0200, NULL, NULL, spm_control_compact },
+	{ SPM_FAULT_FILE, 0600, spm_fault_show, spm_fault_store, NULL }, /* for tests, see fault.h; the last one */
 };
 
 static size_t count_files(const struct spm_fs *fs)
@@ -115,7 +130,9 @@ void spm_control_open(fuse_req_t req, uint64_t nodeid, struct fuse_file_info *fi
 		fuse_reply_err(req, ENOENT);
 		return;
 	}
-	if ((fi->flags & O_ACCMODE) != O_RDONLY && !f->store) {
+	/* also root, whom no mode keeps out */
+	if (((fi->flags & O_ACCMODE) != O_RDONLY && !f->store && !f->work) ||
+	    ((fi->flags & O_ACCMODE) != O_WRONLY && !f->show)) {
 		fuse_reply_err(req, EACCES);
 		return;
 	}
@@ -128,11 +145,11 @@ void spm_control_read(fuse_req_t req, uint64_t nodeid, size_t size, off_t off)
 	const struct control_file *f = file_of(nodeid);
 	spm_auto_free char *text = NULL;
 	size_t len = 0;
-	FILE *out = f ? open_memstream(&text, &len) : NULL;
+	FILE *out = f && f->show ? open_memstream(&text, &len) : NULL;
 	int rc;
 
 	if (!out) {
-		fuse_reply_err(req, f ? ENOMEM : ENOENT);
+		fuse_reply_err(req, !f ? ENOENT : f->show ? ENOMEM : EACCES);
 		return;
 	}
 	rc = f->show(spm_fs_of(req), out);
@@ -149,19 +166,20 @@ void spm_control_read(fuse_req_t req, uint64_t nodeid, size_t size, off_t off)
 void spm_control_write(fuse_req_t req, uint64_t nodeid, const char *buf, size_t size)
 {
 	const struct control_file *f = file_of(nodeid);
-	char value[64];
+	bool writable = f && (f->store || f->work);
+	char value[80];
 	size_t n = size;
 	int rc;
 
 	while (n && (buf[n - 1] == '\n' || buf[n - 1] == ' '))
 		n--;
-	if (!f || !f->store || n >= sizeof(value)) {
-		fuse_reply_err(req, f && f->store ? EINVAL : EACCES);
+	if (!writable || n >= sizeof(value)) {
+		fuse_reply_err(req, writable ? EINVAL : EACCES);
 		return;
 	}
 	memcpy(value, buf, n);
 	value[n] = '\0';
-	rc = f->store(spm_fs_of(req), value);
+	rc = f->work ? f->work(spm_fs_of(req), req, value) : f->store(spm_fs_of(req), value);
 	if (rc)
 		spm_reply_rc(req, rc);
 	else

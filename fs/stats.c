@@ -81,12 +81,41 @@ struct metric {
 	const char *help;
 };
 
-#define METRICS_MAX 32
+#define METRICS_MAX 40
 
-/* Swap's numbers are 0 until there is swap: the keys are fixed, whoever reads them need not know the version. */
+/* The keys are there without swap as well: whoever reads them need not know how it was mounted. */
+static size_t swap_metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX])
+{
+	struct spm_swap_stats st;
+
+	spm_stats_swap(fs, &st);
+	const struct metric all[] = {
+		{ "swapped_bytes", false, st.swapped_bytes, "file content in swap files" },
+		{ "swap_bytes", false, st.swap_bytes, "size of the swap files" },
+		{ "swap_used_bytes", false, st.swap_used_bytes, "swap in use" },
+		{ "swapout_bytes", true, st.swapout_bytes, "written to swap files" },
+		{ "swapin_bytes", true, st.swapin_bytes, "read back from swap files" },
+		{ "swap_errors", true, st.swap_errors, "extents that could not be read back" },
+		{ "swap_write_errors", true, st.write_errors, "writes to swap files that failed" },
+		{ "swap_read_through_bytes", true, st.read_through_bytes, "read from swap files without coming back" },
+		{ "swap_evicted_hot", true, st.evicted_hot, "extents that came back within a minute of leaving" },
+		{ "swap_direct_waits", true, st.direct_waits, "requests that waited until memory was free" },
+		{ "swap_map_bytes", false, st.map_bytes, "memory that tells what is where in the swap files" },
+		{ "huge_bytes", false, st.huge_bytes, "in huge pages, when compaction last looked" },
+		{ "huge_scanned_bytes", false, st.scanned_bytes, "resident bytes that it looked at" },
+		{ "compact_collapsed_bytes", true, st.collapsed_bytes, "put into huge pages by compaction" },
+		{ "compact_moved_bytes", true, st.moved_bytes, "moved within swap files by compaction" },
+	};
+
+	memcpy(m, all, sizeof(all));
+	return SPM_ARRAY_SIZE(all);
+}
+
 static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_t *count)
 {
+	struct metric swap[METRICS_MAX];
 	struct numbers n = { 0 };
+	size_t swaps = swap_metrics(fs, swap);
 	int rc = gather(fs, &n);
 	const struct metric all[] = {
 		{ "device_bytes", false, n.device, "memory of the device" },
@@ -94,12 +123,6 @@ static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_
 		{ "resident_bytes", false, n.used, "memory of the device in use by files" },
 		{ "free_bytes", false, n.free, "memory that is left" },
 		{ "pinned_bytes", false, n.pinned, "resident in files that are open or mapped directly" },
-		{ "swapped_bytes", false, 0, "file content in swap files" },
-		{ "swap_bytes", false, 0, "size of the swap files" },
-		{ "swap_used_bytes", false, 0, "swap in use" },
-		{ "swapout_bytes", true, 0, "written to swap files" },
-		{ "swapin_bytes", true, 0, "read back from swap files" },
-		{ "swap_errors", true, 0, "extents that could not be read back" },
 		{ "foreign_bytes", false, (uint64_t)atomic_load(&fs->foreign_pages) * 4096u,
 		  "region pages on nodes that are not the device's, when last sampled" },
 		{ "inodes_known", false, n.inodes, "inodes that the kernel remembers" },
@@ -110,12 +133,12 @@ static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_
 		{ "requests", true, atomic_load(&fs->desks.state->answered), "requests served" },
 		{ "wakeups", true, atomic_load(&fs->desks.state->wakeups), "requests that found the server asleep" },
 	};
-	_Static_assert(SPM_ARRAY_SIZE(all) <= METRICS_MAX, "room");
 
 	if (rc)
 		return rc;
 	memcpy(m, all, sizeof(all));
-	*count = SPM_ARRAY_SIZE(all);
+	memcpy(m + SPM_ARRAY_SIZE(all), swap, swaps * sizeof(*swap));
+	*count = SPM_ARRAY_SIZE(all) + swaps;
 	return 0;
 }
 
@@ -184,6 +207,7 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 		fputs("huge off: the kernel has no transparent huge pages\n", out);
 	fprintf(out, "map %s\ncommit %s\n", spm_map_name(o->map), o->commit_lazy ? "lazy" : "eager");
 	fprintf(out, "writes %s\n", fs->served_writes ? "served" : "plain");
+	spm_stats_swap_features(fs, out);
 	fprintf(out, "restart on%s\n", st->resend ? "" :
 		": but requests in hand when the server dies fail with EIO (to send them again needs Linux 6.9)");
 	fprintf(out, "standby %s\n", st->mount.flags & SPM_MOUNT_NO_EXEC ?
@@ -225,11 +249,28 @@ int spm_stats_max(struct spm_fs *fs, FILE *out)
 	return rc;
 }
 
+/* The region's own word for what is on the device: users are shown what is in swap files as blocks, too. */
+static int residence(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, struct stat *st, uint64_t *huge)
+{
+	/* of its own, not the cached one: it is closed again before anyone could test the lease */
+	spm_auto_close int fd = spm_inode_open(fs, rec, nodeid, O_RDONLY | O_NOATIME);
+
+	*huge = 0;
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, st))
+		return -errno;
+	if (spm_extents_huge(fd, (uint64_t)st->st_size, huge))
+		*huge = 0;
+	return 0;
+}
+
 int spm_stats_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, FILE *out)
 {
-	spm_auto_close int fd = -1;
+	uint32_t file = fs->swap ? spm_swap_find(fs->swap, rec->slice, rec->ino) : 0;
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	uint64_t huge, swapped;
 	const char *mode;
-	uint64_t huge = 0;
 	struct stat st;
 	int rc = spm_attr_get(fs, nodeid, &st);
 
@@ -239,11 +280,16 @@ int spm_stats_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, FI
 		return -ENODATA;
 	spm_session_blocking();
 	mode = spm_open_mode(fs, rec, nodeid);
-	/* of its own, not the cached one: it is closed again before anyone could test the lease */
-	fd = spm_inode_open(fs, rec, nodeid, O_RDONLY);
-	if (fd >= 0 && spm_extents_huge(fd, (uint64_t)st.st_size, &huge))
-		huge = 0;
-	fprintf(out, "size %llu\nresident_bytes %llu\nswapped_bytes 0\nhuge_bytes %llu\nmode %s\n",
-		(unsigned long long)st.st_size, (unsigned long long)st.st_blocks * 512, (unsigned long long)huge, mode);
+	/* to count huge pages is to touch pages: one that had just left would be there again, empty */
+	if (file)
+		rc = spm_swap_pin(fs->swap, file, 0, (uint64_t)st.st_size, SPM_PIN_FILE, &pin);
+	if (!rc)
+		rc = residence(fs, rec, nodeid, &st, &huge);
+	if (rc)
+		return rc;
+	swapped = file ? spm_swap_bytes_of(fs->swap, file) : 0;
+	fprintf(out, "size %llu\nresident_bytes %llu\nswapped_bytes %llu\nhuge_bytes %llu\nmode %s\n",
+		(unsigned long long)st.st_size, (unsigned long long)st.st_blocks * 512, (unsigned long long)swapped,
+		(unsigned long long)huge, mode);
 	return 0;
 }

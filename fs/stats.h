@@ -10,6 +10,14 @@ int spm_stats_metrics(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
 int spm_stats_features(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
 int spm_stats_current(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
 int spm_stats_max(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
+int spm_stats_swap_max(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
+int spm_stats_swap_current(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
+int spm_stats_events(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
+
+/* Swap's figures, 0 without; its lines in features; swap.max, UINT64_MAX: no limit. */
+void spm_stats_swap(struct spm_fs *fs, struct spm_swap_stats *st);
+void spm_stats_swap_features(struct spm_fs *fs, FILE *out);
+uint64_t spm_stats_swap_limit(struct spm_fs *fs);
 
 /* One file's: the value of the xattr system.spm.file. */
 #define SPM_XATTR_FILE "system.spm.file"

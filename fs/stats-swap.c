@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/stats.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+void spm_stats_swap(struct spm_fs *fs, struct spm_swap_stats *st)
+{
+	memset(st, 0, sizeof(*st));
+	if (fs->swap)
+		spm_swap_stats(fs->swap, st);
+}
+
+uint64_t spm_stats_swap_limit(struct spm_fs *fs)
+{
+	return UINT64_MAX - atomic_load(&fs->desks.state->swap_max_less);
+}
+
+int spm_stats_swap_max(struct spm_fs *fs, FILE *out)
+{
+	uint64_t limit = spm_stats_swap_limit(fs);
+
+	if (limit == UINT64_MAX)
+		fputs("max\n", out);
+	else
+		fprintf(out, "%llu\n", (unsigned long long)limit);
+	return 0;
+}
+
+int spm_stats_swap_current(struct spm_fs *fs, FILE *out)
+{
+	struct spm_swap_stats st;
+
+	spm_stats_swap(fs, &st);
+	fprintf(out, "%llu\n", (unsigned long long)st.swap_used_bytes);
+	return 0;
+}
+
+int spm_stats_events(struct spm_fs *fs, FILE *out)
+{
+	struct spm_swap_stats st;
+
+	spm_stats_swap(fs, &st);
+	fprintf(out, "max %llu\nswap_fail %llu\nswap_errors %llu\n", (unsigned long long)st.direct_waits,
+		(unsigned long long)st.write_errors, (unsigned long long)st.swap_errors);
+	return 0;
+}
+
+/* How the swap files are read and written, all together. */
+static const char *how_opened(const struct spm_fs *fs, unsigned int *files)
+{
+	unsigned int direct = 0, n = 0;
+
+	for (unsigned int i = 0; i < SPM_SWAP_FILES; i++) {
+		int flags = fs->swap_fd[i] < 0 ? -1 : fcntl(fs->swap_fd[i], F_GETFL);
+
+		n += fs->swap_fd[i] >= 0;
+		direct += flags >= 0 && flags & O_DIRECT;
+	}
+	*files = n;
+	return direct == n ? "O_DIRECT" : direct ? "some buffered: no O_DIRECT there" : "buffered: no O_DIRECT there";
+}
+
+void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
+{
+	const struct spm_options *o = fs->opts;
+	uint64_t bytes = o->swap_bytes ? o->swap_bytes : o->source.bytes;
+	unsigned int files;
+	const char *how;
+
+	if (!fs->swap) {
+		fputs("swap off: option swap= not given\n", out);
+		return;
+	}
+	how = how_opened(fs, &files);
+	fprintf(out, "swap on: %u file%s, %llu bytes, %s (%s)\n", files, files == 1 ? "" : "s", (unsigned long long)bytes,
+		how, o->swap);
+	fprintf(out, "extent %u\nlow %u\nhigh %u\n", o->extent_bytes, o->low_pct, o->high_pct);
+	if (o->cold_s)
+		fprintf(out, "cold %u\n", o->cold_s);
+	else
+		fputs("cold off: option cold= not given\n", out);
+	if (o->compact_bps)
+		fprintf(out, "compact %llu\n", (unsigned long long)o->compact_bps);
+	else
+		fputs("compact off: option compact=0, so only spmctl compact does it\n", out);
+}
