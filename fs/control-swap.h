@@ -14,8 +14,8 @@ int spm_control_swap_max(struct spm_fs *fs, fuse_req_t req, const char *value) S
 /* reclaim: a size. -EAGAIN: it came to less. */
 int spm_control_reclaim(struct spm_fs *fs, fuse_req_t req, const char *value) SPM_MUST_CHECK;
 /*
- * evict, load: "INO FROM LEN", the inode's number as stat(2) shows it, and a part of the file in bytes. -ENOENT: no file
- * that the kernel knows at the moment. -EBUSY: open directly or mapped; -ENOSPC: no room there, or here; -EIO.
+ * evict, load: "INO FROM LEN", the inode's number as stat(2) shows it, and a part of the file in bytes. -ENOENT: no
+ * file that the kernel knows at the moment. -EBUSY: open directly or mapped; -ENOSPC: no room there, or here; -EIO.
  */
 int spm_control_evict(struct spm_fs *fs, fuse_req_t req, const char *value) SPM_MUST_CHECK;
 int spm_control_load(struct spm_fs *fs, fuse_req_t req, const char *value) SPM_MUST_CHECK;

@@ -58,7 +58,8 @@ static const char *how_opened(const struct spm_fs *fs, unsigned int *files)
 		direct += flags >= 0 && flags & O_DIRECT;
 	}
 	*files = n;
-	return direct == n ? "O_DIRECT" : direct ? "some buffered: no O_DIRECT there" : "buffered: no O_DIRECT there";
+	return direct == n ? "O_DIRECT" :
+	       direct ? "some buffered: no O_DIRECT there" : "buffered: no O_DIRECT there";
 }
 
 void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
@@ -73,8 +74,8 @@ void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 		return;
 	}
 	how = how_opened(fs, &files);
-	fprintf(out, "swap on: %u file%s, %llu bytes, %s (%s)\n", files, files == 1 ? "" : "s", (unsigned long long)bytes,
-		how, o->swap);
+	fprintf(out, "swap on: %u file%s, %llu bytes, %s (%s)\n", files, files == 1 ? "" : "s",
+		(unsigned long long)bytes, how, o->swap);
 	fprintf(out, "extent %u\nlow %u\nhigh %u\n", o->extent_bytes, o->low_pct, o->high_pct);
 	if (o->cold_s)
 		fprintf(out, "cold %u\n", o->cold_s);

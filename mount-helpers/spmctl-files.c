@@ -10,10 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/xattr.h>
-
-#define STATUS_XATTR "system.spm.file"
 
 static const char *const sizes[] = { "size", "resident_bytes", "swapped_bytes" };
 
@@ -72,17 +69,6 @@ static void file_error(struct walk *w, const char *path, int err)
 				   : strerror(err));
 }
 
-static bool on_spmfs(const struct walk *w, dev_t dev)
-{
-	char text[sizeof(w->mounts.list[0].dev)];
-
-	snprintf(text, sizeof(text), "%u:%u", major(dev), minor(dev));
-	for (size_t i = 0; i < w->mounts.n; i++)
-		if (!strcmp(w->mounts.list[i].dev, text))
-			return true;
-	return false;
-}
-
 /* One line for what was named, not one for each file below it. */
 static bool refuse_root(struct walk *w, FTSENT *e)
 {
@@ -91,7 +77,7 @@ static bool refuse_root(struct walk *w, FTSENT *e)
 	if (e->fts_level != FTS_ROOTLEVEL || e->fts_info == FTS_DP || e->fts_info == FTS_NS ||
 	    e->fts_info == FTS_ERR)
 		return false;
-	if (!on_spmfs(w, e->fts_statp->st_dev))
+	if (!ctl_mount_of(&w->mounts, e->fts_statp->st_dev, false))
 		why = "not on a spmfs mount; spmctl status lists the mounts";
 	else if (e->fts_info == FTS_SL || e->fts_info == FTS_SLNONE || e->fts_info == FTS_DEFAULT)
 		why = "not a regular file or a directory: it has no data on the device";
@@ -107,7 +93,7 @@ static void one_file(struct walk *w, const char *path, const char *access_path)
 {
 	char text[1024];
 	struct ctl_table t;
-	ssize_t n = lgetxattr(access_path, STATUS_XATTR, text, sizeof(text) - 1);
+	ssize_t n = lgetxattr(access_path, CTL_XATTR_FILE, text, sizeof(text) - 1);
 	char *copy;
 
 	if (n < 0) {

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #define SPM_FSTYPE "fuse.spmfs"
 
@@ -159,6 +160,17 @@ const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const ch
 	return NULL;
 }
 
+const struct ctl_mount *ctl_mount_of(const struct ctl_mounts *mounts, dev_t dev, bool whole)
+{
+	char text[sizeof(mounts->list[0].dev)];
+
+	snprintf(text, sizeof(text), "%u:%u", major(dev), minor(dev));
+	for (size_t i = 0; i < mounts->n; i++)
+		if (!strcmp(mounts->list[i].dev, text) && (!whole || !strcmp(mounts->list[i].root, "/")))
+			return &mounts->list[i];
+	return NULL;
+}
+
 static char *read_all(int fd)
 {
 	size_t size = 4096, len = 0;
@@ -202,20 +214,39 @@ static void control_error(const char *mount, const char *name, int err)
 		ctl_error("%s/.spm/%s: %s", mount, name, strerror(err));
 }
 
-char *ctl_control_read(const char *mount, const char *name)
+static int control_open(const char *mount, const char *name, int flags)
 {
-	spm_auto_close int fd = -1;
-	char path[PATH_MAX], *text;
+	char path[PATH_MAX];
 
 	if (snprintf(path, sizeof(path), "%s/.spm/%s", mount, name) >= (int)sizeof(path)) {
-		control_error(mount, name, ENAMETOOLONG);
-		return NULL;
+		errno = ENAMETOOLONG;
+		return -1;
 	}
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	text = fd < 0 ? NULL : read_all(fd);
+	return open(path, flags | O_CLOEXEC | O_NOCTTY);
+}
+
+char *ctl_control_read(const char *mount, const char *name)
+{
+	spm_auto_close int fd = control_open(mount, name, O_RDONLY);
+	char *text = fd < 0 ? NULL : read_all(fd);
+
 	if (!text)
 		control_error(mount, name, errno);
 	return text;
+}
+
+int ctl_control_open(const char *mount, const char *name)
+{
+	int fd = control_open(mount, name, O_WRONLY);
+
+	if (fd < 0)
+		control_error(mount, name, errno);
+	return fd;
+}
+
+void ctl_swap_off(const char *mount)
+{
+	ctl_error("%s: swap is off; unmount it and mount it with -o swap=DIRECTORY,swapsize=SIZE", mount);
 }
 
 int ctl_table_parse(struct ctl_table *table, char *text)
@@ -268,4 +299,16 @@ bool ctl_table_u64(const struct ctl_table *table, const char *key, uint64_t *val
 	errno = 0;
 	*value = strtoull(text, &end, 10);
 	return !errno && !*end;
+}
+
+int ctl_control_table(const char *mount, const char *name, struct ctl_table *table)
+{
+	char *text = ctl_control_read(mount, name);
+
+	if (!text)
+		return CTL_FAILED;
+	if (!ctl_table_parse(table, text))
+		return CTL_DONE;
+	ctl_error("%s: out of memory", mount);
+	return CTL_FAILED;
 }

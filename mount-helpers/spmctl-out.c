@@ -7,7 +7,9 @@
 
 #include <inttypes.h>
 #include <json-c/printbuf.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 const char *ctl_size(const struct ctl_opts *opts, uint64_t bytes, char buf[static CTL_SIZE_LEN])
 {
@@ -131,4 +133,46 @@ void ctl_json_print(struct json_object *obj)
 {
 	put(obj);
 	putchar('\n');
+}
+
+#define PROGRESS_MS 300
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+void ctl_progress_begin(struct ctl_progress *p)
+{
+	*p = (struct ctl_progress){ .on = isatty(STDERR_FILENO), .last_ms = now_ms() };
+}
+
+bool ctl_progress_due(struct ctl_progress *p)
+{
+	return p->on && now_ms() - p->last_ms >= PROGRESS_MS;
+}
+
+void ctl_progress_show(struct ctl_progress *p, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!ctl_progress_due(p))
+		return;
+	fputs("\r\033[K", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fflush(stderr);
+	p->shown = true;
+	p->last_ms = now_ms();
+}
+
+void ctl_progress_clear(struct ctl_progress *p)
+{
+	if (p->shown)
+		fputs("\r\033[K", stderr);
+	p->shown = false;
 }

@@ -54,22 +54,12 @@ static bool number_of(const struct status *s, const char *key, uint64_t *value)
 
 static int status_read(const char *point, struct status *s)
 {
-	char *stat = ctl_control_read(point, "stat"), *features = NULL;
-
 	memset(s, 0, sizeof(*s));
-	if (stat)
-		features = ctl_control_read(point, "features");
-	if (!features) {
-		free(stat);
+	if (ctl_control_table(point, "stat", &s->stat))
 		return CTL_FAILED;
-	}
-	if (ctl_table_parse(&s->stat, stat)) {
-		free(features);
-	} else if (!ctl_table_parse(&s->features, features)) {
+	if (!ctl_control_table(point, "features", &s->features))
 		return CTL_DONE;
-	}
 	ctl_table_free(&s->stat);
-	ctl_error("%s: out of memory", point);
 	return CTL_FAILED;
 }
 
@@ -110,10 +100,27 @@ static const char *or_unknown(const char *text)
 	return text ? text : "?";
 }
 
+static void swap_text(const struct status *s, const struct ctl_opts *opts)
+{
+	char a[CTL_SIZE_LEN], b[CTL_SIZE_LEN], c[CTL_SIZE_LEN], d[CTL_SIZE_LEN];
+	const char *swap = text_of(s, "swap");
+	uint64_t errors = 0;
+
+	if (!swap || strncmp(swap, "on", 2)) {
+		printf("  swap       %s\n", or_unknown(swap)); /* why it is off */
+		return;
+	}
+	printf("  swap       %s used of %s, %s written, %s read\n", size_text(s, opts, "swap_used_bytes", a),
+	       size_text(s, opts, "swap_bytes", b), size_text(s, opts, "swapout_bytes", c),
+	       size_text(s, opts, "swapin_bytes", d));
+	if (number_of(s, "swap_errors", &errors) && errors)
+		printf("  damaged    %llu extents could not be read back: the system log says which\n",
+		       (unsigned long long)errors);
+}
+
 static void status_text(const struct ctl_mount *m, const struct status *s, const struct ctl_opts *opts)
 {
 	char a[CTL_SIZE_LEN], b[CTL_SIZE_LEN], c[CTL_SIZE_LEN], d[CTL_SIZE_LEN];
-	uint64_t swap = 0;
 
 	ctl_print_path(m->point);
 	printf(": %s, name %s, spmfs %s\n", or_unknown(text_of(s, "source")), or_unknown(text_of(s, "name")),
@@ -121,10 +128,7 @@ static void status_text(const struct ctl_mount *m, const struct status *s, const
 	printf("  memory     %s resident of %s, %s free, %s pinned by direct opens and mappings\n",
 	       size_text(s, opts, "resident_bytes", a), size_text(s, opts, "limit_bytes", b),
 	       size_text(s, opts, "free_bytes", c), size_text(s, opts, "pinned_bytes", d));
-	if (number_of(s, "swap_bytes", &swap) && swap)
-		printf("  swap       %s used of %s, %s written, %s read\n",
-		       size_text(s, opts, "swap_used_bytes", a), size_text(s, opts, "swap_bytes", b),
-		       size_text(s, opts, "swapout_bytes", c), size_text(s, opts, "swapin_bytes", d));
+	swap_text(s, opts);
 	/* says why, when it is off */
 	printf("  direct     %s\n", or_unknown(text_of(s, "passthrough")));
 	printf("  open       %s direct, %s mirror\n", or_unknown(text_of(s, "open_direct")),

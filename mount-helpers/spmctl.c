@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmctl: shows what spmfs mounts hold, what could back one, and upgrades them. One file per subcommand. */
+/* spmctl: shows what spmfs mounts hold and what could back one, moves that, upgrades them. One file a subject. */
 #include "config.h"
 
 #include "mount-helpers/spmctl.h"
@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_devices, &ctl_metrics,
-						 &ctl_upgrade };
+static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_evict, &ctl_load, &ctl_compact,
+						  &ctl_devices, &ctl_metrics, &ctl_upgrade };
 #define N_COMMANDS SPM_ARRAY_SIZE(commands)
 
 void ctl_error(const char *fmt, ...)
@@ -32,11 +32,13 @@ static const struct {
 	const char *help;
 } options[] = {
 	{ { "json", no_argument, NULL, 'j' }, CTL_OPT_JSON,
-	  "  --json         print JSON (sizes are numbers of bytes)" },
+	  "  --json           print JSON (sizes are numbers of bytes)" },
 	{ { "human", no_argument, NULL, 'u' }, CTL_OPT_HUMAN,
-	  "  -u, --human    print sizes in units instead of bytes" },
+	  "  -u, --human      print sizes in units instead of bytes" },
+	{ { "recursive", no_argument, NULL, 'r' }, CTL_OPT_RECURSIVE,
+	  "  -r, --recursive  take directories, too: all files below them" },
 	{ { "binary", required_argument, NULL, 'b' }, CTL_OPT_BINARY,
-	  "  --binary PATH  the program (default: " SPM_SBINDIR "/spmfs)" },
+	  "  --binary PATH    the program (default: " SPM_SBINDIR "/spmfs)" },
 };
 
 static void command_help(const struct ctl_cmd *cmd)
@@ -53,7 +55,8 @@ static void command_help(const struct ctl_cmd *cmd)
 static void help(void)
 {
 	puts("Usage: spmctl COMMAND [OPTION...] [ARGUMENT...]\n"
-	     "Shows what spmfs mounts hold and what could back one, and has live mounts upgraded.\n");
+	     "Shows what spmfs mounts hold and what could back one, moves files out to swap and back,\n"
+	     "and has live mounts upgraded.\n");
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		printf("  %-8s %-36s %s\n", commands[i]->name, commands[i]->args, commands[i]->help);
 	puts("\n  --help       this text, or with a command that command's\n"
@@ -64,6 +67,7 @@ static void help(void)
 int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opts *opts)
 {
 	struct option known[SPM_ARRAY_SIZE(options) + 2] = { { "help", no_argument, NULL, 'h' } };
+	char letters[8];
 	int c, n = 1;
 
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(options); i++)
@@ -72,8 +76,9 @@ int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opt
 	memset(opts, 0, sizeof(*opts));
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, cmd->options & CTL_OPT_HUMAN ? ":hu" : ":h", known, NULL)) !=
-	       -1) {
+	snprintf(letters, sizeof(letters), ":h%s%s", cmd->options & CTL_OPT_HUMAN ? "u" : "",
+		 cmd->options & CTL_OPT_RECURSIVE ? "r" : "");
+	while ((c = getopt_long(argc, argv, letters, known, NULL)) != -1) {
 		switch (c) {
 		case 'h':
 			command_help(cmd);
@@ -83,6 +88,9 @@ int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opt
 			break;
 		case 'u':
 			opts->human = true;
+			break;
+		case 'r':
+			opts->recursive = true;
 			break;
 		case 'b':
 			opts->binary = optarg;

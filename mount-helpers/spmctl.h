@@ -16,11 +16,17 @@
 
 enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 
-enum ctl_option { CTL_OPT_JSON = 1 << 0, CTL_OPT_HUMAN = 1 << 1, CTL_OPT_BINARY = 1 << 2 };
+enum ctl_option {
+	CTL_OPT_JSON = 1 << 0,
+	CTL_OPT_HUMAN = 1 << 1,
+	CTL_OPT_BINARY = 1 << 2,
+	CTL_OPT_RECURSIVE = 1 << 3,
+};
 
 struct ctl_opts {
 	bool json;
 	bool human;
+	bool recursive;
 	const char *binary; /* NULL: not given */
 };
 
@@ -32,7 +38,8 @@ struct ctl_cmd {
 	int (*run)(const struct ctl_cmd *cmd, int argc, char **argv); /* returns an enum ctl_exit */
 };
 
-extern const struct ctl_cmd ctl_status, ctl_files, ctl_devices, ctl_metrics, ctl_upgrade;
+extern const struct ctl_cmd ctl_status, ctl_files, ctl_evict, ctl_load, ctl_compact, ctl_devices, ctl_metrics,
+	ctl_upgrade;
 
 /* One line on stderr, "spmctl: " in front. */
 void ctl_error(const char *fmt, ...) SPM_PRINTF(1, 2);
@@ -70,8 +77,15 @@ const struct ctl_mount *ctl_mount_find(const struct ctl_mounts *mounts, const ch
 /* Whether that error says that nothing serves the mount any more. */
 bool ctl_is_dead(int err);
 
+/* A mount of that filesystem, all of it (@whole) or any part; NULL: there is none here, which is not told. */
+const struct ctl_mount *ctl_mount_of(const struct ctl_mounts *mounts, dev_t dev, bool whole);
+
 /* The text of MOUNT/.spm/NAME, to be freed; NULL after an error, which is told. */
 char *ctl_control_read(const char *mount, const char *name);
+/* MOUNT/.spm/NAME, open for writing; -1 after an error, which is told. */
+int ctl_control_open(const char *mount, const char *name);
+/* Swap is off there: says so, and how to get it. */
+void ctl_swap_off(const char *mount);
 
 /* Flat-keyed text ("key rest of the line"); the strings live in text, which the table owns. */
 struct ctl_table {
@@ -88,6 +102,18 @@ void ctl_table_free(struct ctl_table *table);
 /* NULL when there is no such key */
 const char *ctl_table_get(const struct ctl_table *table, const char *key);
 bool ctl_table_u64(const struct ctl_table *table, const char *key, uint64_t *value);
+/* What MOUNT/.spm/NAME says now. CTL_DONE, or CTL_FAILED (told). */
+int ctl_control_table(const char *mount, const char *name, struct ctl_table *table);
+
+/* One file's state, flat-keyed, by lgetxattr(2). */
+#define CTL_XATTR_FILE "system.spm.file"
+
+/* ---- spmctl-holders.c ---- */
+
+#define CTL_HOLDERS_SHOWN 4u
+
+/* Who has a file open or mapped, "NAME (pid N, mapped), ...", to be freed; NULL: nobody that can be seen. */
+char *ctl_holders(dev_t dev, ino_t ino);
 
 /* ---- spmctl-out.c: text and JSON ---- */
 
@@ -95,6 +121,20 @@ enum { CTL_SIZE_LEN = 32 };
 
 /* bytes as digits, or in units with -u. Returns buf. */
 const char *ctl_size(const struct ctl_opts *opts, uint64_t bytes, char buf[static CTL_SIZE_LEN]);
+
+/*
+ * A line on a terminal that says how far it is, written over by the next one. Nothing without a terminal on
+ * stderr, nor sooner than some tenths of a second after the last; clear: before anything else is written.
+ */
+struct ctl_progress {
+	bool on, shown;
+	uint64_t last_ms;
+};
+
+void ctl_progress_begin(struct ctl_progress *p);
+bool ctl_progress_due(struct ctl_progress *p);
+void ctl_progress_show(struct ctl_progress *p, const char *fmt, ...) SPM_PRINTF(2, 3);
+void ctl_progress_clear(struct ctl_progress *p);
 
 /* Adds a size: a number, or with -u a string. */
 void ctl_json_size(const struct ctl_opts *opts, struct json_object *obj, const char *key, uint64_t bytes);
