@@ -84,5 +84,5 @@ void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 	if (o->compact_bps)
 		fprintf(out, "compact %llu\n", (unsigned long long)o->compact_bps);
 	else
-		fputs("compact off: option compact=0, so only spmctl compact does it\n", out);
+		fputs("compact off: option compact=off, so only spmctl compact does it\n", out);
 }

@@ -46,7 +46,10 @@ else
 	done
 	while IFS= read -r key; do
 		like "control file $key is described" "$(text spmfs-control.5)" "(^|[^a-z_])$key([^a-z_]|\$)"
-	done < <(grep -oE '^	\{ "[a-z]+", 0[0-7]+' "$top_srcdir/fs/control.c" | cut -d'"' -f2)
+	done < <(grep -oE '^	\{ "[a-z.]+", 0[0-7]+' "$top_srcdir/fs/control.c" | cut -d'"' -f2)
+	while IFS= read -r key; do
+		like "figure $key is described" "$(text spmfs-control.5)" "(^|[^a-z_])$key([^a-z_]|\$)"
+	done < <(grep -oE '^		\{ "[a-z_]+", (true|false)' "$top_srcdir/fs/stats.c" | cut -d'"' -f2)
 fi
 if command -v mandoc >/dev/null; then
 	page=$(text spmctl.1)

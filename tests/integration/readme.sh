@@ -26,6 +26,8 @@ PATH=$SPM_TMP/bin:$PATH
 mkdir "$SPM_TMP/spm"
 ok "a place for /spm" mount --bind "$SPM_TMP/spm" /spm
 at_exit umount /spm
+# Its swap files, in a directory that stays if it was there.
+[ -d /var/lib/spmfs ] || at_exit rmdir /var/lib/spmfs
 
 n=0
 mapfile -t lines < <(commands)
