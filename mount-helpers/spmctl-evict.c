@@ -108,12 +108,8 @@ static void tell(struct walk *w, const struct file *f, int err)
 			  f->path, w->load ? "read" : "written");
 	else if (err == EOPNOTSUPP)
 		ctl_swap_off(w->mount->point);
-	else if (ctl_is_dead(err))
-		ctl_error("%s: the mount's server is gone, its files may not be: umount -l it, then mount it as "
-			  "before with -o recover",
-			  f->path);
 	else
-		ctl_error("%s: %s", f->path, strerror(err));
+		ctl_path_error(f->path, err);
 }
 
 /* Whoever has just closed the file may still be seen by the server: only without a holder is it asked again. */
@@ -280,7 +276,7 @@ static void visit(struct walk *w, FTSENT *e)
 		if (e->fts_errno == ENOENT && e->fts_level != FTS_ROOTLEVEL)
 			return;
 		failed(w, ctl_is_dead(e->fts_errno));
-		ctl_error("%s: %s", e->fts_path, strerror(e->fts_errno));
+		ctl_path_error(e->fts_path, e->fts_errno);
 	}
 }
 

@@ -63,10 +63,7 @@ static void row_text(struct walk *w, const char *path, const struct ctl_table *t
 static void file_error(struct walk *w, const char *path, int err)
 {
 	w->rc = CTL_FAILED;
-	ctl_error("%s: %s", path,
-		  ctl_is_dead(err) ? "the mount's server is gone, its files may not be: umount -l it, then "
-				     "mount it as before with -o recover"
-				   : strerror(err));
+	ctl_path_error(path, err);
 }
 
 /* One line for what was named, not one for each file below it. */

@@ -214,6 +214,14 @@ static void control_error(const char *mount, const char *name, int err)
 		ctl_error("%s/.spm/%s: %s", mount, name, strerror(err));
 }
 
+void ctl_path_error(const char *path, int err)
+{
+	ctl_error("%s: %s", path,
+		  ctl_is_dead(err) ? "the mount's server is gone, its files may not be: umount -l it, then mount it as "
+				     "before with -o recover"
+				   : strerror(err));
+}
+
 static int control_open(const char *mount, const char *name, int flags)
 {
 	char path[PATH_MAX];

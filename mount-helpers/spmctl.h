@@ -80,6 +80,9 @@ bool ctl_is_dead(int err);
 /* A mount of that filesystem, all of it (@whole) or any part; NULL: there is none here, which is not told. */
 const struct ctl_mount *ctl_mount_of(const struct ctl_mounts *mounts, dev_t dev, bool whole);
 
+/* What went wrong with a path on a mount: one line, with what to do if nothing serves it. */
+void ctl_path_error(const char *path, int err);
+
 /* The text of MOUNT/.spm/NAME, to be freed; NULL after an error, which is told. */
 char *ctl_control_read(const char *mount, const char *name);
 /* MOUNT/.spm/NAME, open for writing; -1 after an error, which is told. */

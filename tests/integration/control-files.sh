@@ -12,7 +12,7 @@ c=$MNT/.spm
 is "not in listings" "$(ls -A "$MNT")" ""
 is "nor found by find" "$(find "$MNT" -mindepth 1)" ""
 is "reachable by name" "$(stat -c %F "$c")" directory
-for f in stat features metrics current max; do
+for f in stat features metrics current max events swap.current swap.max; do
 	ok "everybody can read $f" as "$USER_A" cat "$c/$f"
 	is "$f belongs to root" "$(stat -c '%u %g' "$c/$f")" "0 0"
 done
@@ -22,7 +22,9 @@ ok "reading by small steps gives the same text" \
 # stat
 is "stat: a key and a number a line" "$(grep -cvE '^[a-z0-9_]+ [0-9]+$' "$c/stat")" 0
 for key in device_bytes resident_bytes free_bytes pinned_bytes swapped_bytes swap_bytes swap_used_bytes \
-	swapout_bytes swapin_bytes swap_errors foreign_bytes inodes_known open_direct open_mirror \
+	swapout_bytes swapin_bytes swap_errors swap_write_errors swap_read_through_bytes swap_evicted_hot \
+	swap_direct_waits swap_map_bytes huge_bytes huge_scanned_bytes compact_collapsed_bytes compact_moved_bytes \
+	foreign_bytes inodes_known open_direct open_mirror \
 	requests; do
 	like "stat has $key" "$(spm_stat $key)" '^[0-9]+$'
 done
@@ -63,7 +65,7 @@ ok "requests counts" test "$(spm_stat requests)" -gt "$requests"
 # features
 is "features: a key and a value a line" "$(grep -cvE '^[a-z0-9_]+ .+$' "$c/features")" 0
 for key in source name version keeper_pid worker_pid worker_restarts direct_supported isolation passthrough \
-	leases noswap huge map commit libfuse; do
+	leases noswap huge map commit swap libfuse; do
 	like "features has $key" "$(spm_feature $key)" .
 done
 is "the source as it was given" "$(spm_feature source)" mem:64M
@@ -103,7 +105,9 @@ for bad in 4M 0 -1 nonsense 128M '1 M' 1000000T; do
 	is "and changes nothing" "$(cat "$c/max")" max
 done
 fails "a user cannot write max" as "$USER_A" sh -c 'echo 32M >"$1"' sh "$c/max"
-for f in stat features metrics current; do
+is "without swap none is in use, and there is no limit" "$(cat "$c/swap.current" "$c/swap.max" | xargs)" "0 max"
+is "events: a key and a number a line" "$(grep -cvE '^[a-z_]+ [0-9]+$' "$c/events")" 0
+for f in stat features metrics current events swap.current; do
 	fails "nobody writes $f" bash -c 'echo 1 >"$1"' bash "$c/$f"
 done
 

@@ -106,15 +106,20 @@ is "metrics are those of the control file" "$("$SPMCTL" metrics "$MNT" | grep -c
 
 status_is "--help" 0 --help
 status_is "--version" 0 --version
-for cmd in status files devices metrics upgrade; do
+for cmd in status files evict load compact devices metrics upgrade; do
 	status_is "$cmd --help" 0 $cmd --help
 done
 status_is "no command: usage" 2
 status_is "an unknown command: usage" 2 frobnicate
-like "the line lists the known ones" "$(cat "$SPM_TMP/err")" 'status.*files.*devices'
+like "the line lists the known ones" "$(cat "$SPM_TMP/err")" 'status.*files.*evict.*load.*compact.*devices'
 status_is "an unknown option: usage" 2 status --frobnicate
 status_is "files without a path: usage" 2 files
 status_is "metrics without a mount point: usage" 2 metrics
+for cmd in evict load compact; do
+	status_is "$cmd without anything: usage" 2 $cmd
+	status_is "$cmd elsewhere: failed" 1 $cmd /etc/passwd
+done
+status_is "compact of two: usage" 2 compact "$MNT" "$MNT"
 status_is "a mount point that is none: failed" 1 status /tmp
 status_is "one that is not there: failed" 1 status "$SPM_TMP/no-such"
 status_is "files elsewhere: failed" 1 files /etc/passwd
@@ -132,7 +137,7 @@ mkdir "$dead"
 ok "a mount" "$SPMFS" mem:16M "$dead" -o name=dead
 echo here >"$dead/file"
 spm_kill_servers
-for cmd in status files metrics upgrade; do
+for cmd in status files evict load compact metrics upgrade; do
 	status_is "$cmd of a mount whose servers are gone: failed" 1 $cmd "$dead"
 	like "$cmd: the line says what to do" "$(cat "$SPM_TMP/err")" "^spmctl: $dead: .*umount -l .*-o recover"
 done
