@@ -124,24 +124,12 @@ int spm_control_evict(struct spm_fs *fs, fuse_req_t req, const char *value)
 	return rc == SPM_STALE ? -ENOENT : rc;
 }
 
-/* No pin is held over a wait for room, so what has come may leave again meanwhile: that is loaded once more. */
-static int load_piece(struct spm_fs *fs, fuse_req_t req, const struct part *p, uint64_t to)
+static int load_piece(struct spm_fs *fs, const struct part *p, uint64_t to)
 {
-	unsigned int tries = 0;
-	int rc;
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	int rc = spm_swap_pin(fs->swap, p->file, p->from, to, SPM_PIN_FILE, &pin);
 
-	do {
-		struct spm_pin pin = SPM_PIN_NONE;
-
-		rc = spm_swap_pin(fs->swap, p->file, p->from, to, SPM_PIN_FILE, &pin);
-		if (!rc)
-			rc = spm_swap_load(&pin, p->from, to);
-		spm_swap_unpin(&pin);
-		if (rc != -ENOSPC)
-			break;
-		rc = fuse_req_interrupted(req) ? -EINTR : spm_swap_room(fs->swap, p->rec->slice, to - p->from, &tries);
-	} while (!rc);
-	return rc;
+	return rc ? rc : spm_swap_load(&pin, p->from, to);
 }
 
 int spm_control_load(struct spm_fs *fs, fuse_req_t req, const char *value)
@@ -153,7 +141,7 @@ int spm_control_load(struct spm_fs *fs, fuse_req_t req, const char *value)
 		uint64_t to = p.to - p.from > PIECE ? p.from + PIECE : p.to;
 
 		spm_session_blocking();
-		rc = load_piece(fs, req, &p, to);
+		rc = load_piece(fs, &p, to);
 		if (!rc && fuse_req_interrupted(req))
 			rc = -EINTR;
 		p.from = to;
