@@ -41,7 +41,8 @@ int spm_stats_events(struct spm_fs *fs, FILE *out)
 	struct spm_swap_stats st;
 
 	spm_stats_swap(fs, &st);
-	fprintf(out, "max %llu\nswap_fail %llu\nswap_errors %llu\n", (unsigned long long)st.direct_waits,
+	fprintf(out, "low %llu\nmax %llu\noom %llu\nswap_fail %llu\nswap_errors %llu\n",
+		(unsigned long long)st.reclaim_runs, (unsigned long long)st.direct_waits, (unsigned long long)st.refused,
 		(unsigned long long)st.write_errors, (unsigned long long)st.swap_errors);
 	return 0;
 }

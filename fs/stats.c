@@ -100,6 +100,8 @@ static size_t swap_metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX
 		{ "swap_read_through_bytes", true, st.read_through_bytes, "read from swap files without coming back" },
 		{ "swap_evicted_hot", true, st.evicted_hot, "extents that came back within a minute of leaving" },
 		{ "swap_direct_waits", true, st.direct_waits, "requests that waited until memory was free" },
+		{ "swap_refused", true, st.refused, "of these, in vain" },
+		{ "swap_reclaim_runs", true, st.reclaim_runs, "times that less than low= was free" },
 		{ "swap_map_bytes", false, st.map_bytes, "memory that tells what is where in the swap files" },
 		{ "huge_bytes", false, st.huge_bytes, "in huge pages, when compaction last looked" },
 		{ "huge_scanned_bytes", false, st.scanned_bytes, "resident bytes that it looked at" },

@@ -75,7 +75,7 @@ is "what is off says why" "$(grep -E ' off' "$ctl/features" | grep -cvE ' off: .
 is "nothing is swapped" "$(for k in swapped_bytes swap_used_bytes swapout_bytes swap_errors; do spm_stat $k; done | xargs)" \
 	"0 0 0 0"
 like "status: how much there is" "$("$SPMCTL" status -u "$MNT")" 'swap +0 used of [0-9.]+M'
-is "events: what is counted" "$(cut -d' ' -f1 "$ctl/events" | xargs)" "max swap_fail swap_errors"
+is "events: what is counted" "$(cut -d' ' -f1 "$ctl/events" | xargs)" "low max oom swap_fail swap_errors"
 for f in reclaim evict load compact; do
 	is "$f: root may write it, nobody read it" "$(stat -c '%a %u' "$ctl/$f")" "200 0"
 	fails "not even root reads $f" cat "$ctl/$f"
