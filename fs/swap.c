@@ -42,6 +42,16 @@ static int op_commit(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t 
 	return s ? spm_content_commit(s, fd, from, to) : -ESTALE;
 }
 
+static int op_punch(void *ctx, int fd, uint64_t from, uint64_t to)
+{
+	struct stat st;
+	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
+
+	(void)ctx;
+	(void)keep;
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
+}
+
 static int op_statfs(void *ctx, uint16_t slice, struct statvfs *sv)
 {
 	struct spm_slice *s = slice_of(ctx, slice);
@@ -129,7 +139,7 @@ static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm
 
 int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 {
-	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .release = op_release,
+	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .punch = op_punch, .release = op_release,
 					  .statfs = op_statfs, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
 					  .damaged = op_damaged };
 	const struct spm_swap_opts o = { .low_pct = fs->opts->low_pct, .high_pct = fs->opts->high_pct,
