@@ -41,7 +41,9 @@ int spm_region_enter_new(struct spm_error *e)
 		return fail_step(e, "unshare");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		return fail_step(e, "private propagation");
-	if (mount("spmfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0700"))
+	/* what lies here (core/extmap.h) is needed to free memory; noswap came with Linux 6.4, and is not for user namespaces */
+	if (mount("spmfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0700,noswap") &&
+	    mount("spmfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=0700"))
 		return fail_step(e, "tmpfs");
 	if (chdir(base) || mkdir("proc", 0555) || mkdir("region", 0700))
 		return fail_step(e, "mkdir");

@@ -18,15 +18,11 @@
 
 int spm_setup_swap_possible(const struct spm_options *o, struct spm_error *e)
 {
-	struct spm_error why = { "" };
-	int rc;
-
 	if (!o->swap)
 		return 0;
 	if (spm_shared_in_user_ns())
 		return spm_fail(e, -EPERM, "option swap=: not in a user namespace; mount as root, or leave swap= out");
-	rc = spm_ring_probe(&why);
-	return rc ? spm_fail(e, rc, "option swap=: %s", why.text) : 0;
+	return spm_ring_probe(e);
 }
 
 /* Without file leases nobody could tell what is mapped, and nothing might ever leave. */

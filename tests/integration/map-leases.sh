@@ -22,6 +22,11 @@ like "leases are on" "$(spm_feature leases)" '^on'
 spm_umount
 
 echo 0 >/proc/sys/fs/leases-enable
+mkdir "$SPM_TMP/swap"
+out=$("$SPMFS" mem:64M "$SPM_TMP/swap" -o "swap=$SPM_TMP,swapsize=8M" 2>&1)
+is "without them nothing could be swapped: swap= is refused" $? 32
+like "with the remedy" "$out" "spmfs: option swap=: .*'sysctl fs.leases-enable=1'"
+is "and leaves no swap file" "$(find "$SPM_TMP" -name '*.swap')" ""
 spm_need_mount mem:64M map=direct
 like "leases are off, and features says why" "$(spm_feature leases)" '^off: .*lease'
 actor a

@@ -56,6 +56,8 @@ for i in $(seq 100); do
 	sleep 0.05
 done
 echo "left $ps_left"
+spmfs mem:16M mnt -o swap="$PWD/swap" 2>err3
+echo "swap $? $(wc -l <err3) $(ls swap 2>&1 | grep -c 'No such') $(cat err3)"
 mkdir -p direct
 spmfs mem:16M direct -o map=direct >>out 2>err2
 echo "direct_status $?"
@@ -87,6 +89,7 @@ is "fifos" "$(told fifo)" fifo
 is "the size is right" "$(told size)" 64
 is "umount" "$(told umount)" 0
 is "the server ends" "$(told left)" 0
+like "swap= is refused" "$(told swap)" '^32 1 1 spmfs: option swap=: not in a user namespace'
 is "map=direct falls back as well" "$(told direct_status) $(told direct_mode)" "0 mirror"
 ok "nothing runs any more" wait_until 5 spm_no_servers
 
