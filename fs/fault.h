@@ -16,6 +16,8 @@
  * those that may be slow, unled (its thread reads no more, and no other one has begun to).
  * Moves of extents have points of their own, whichever thread makes them: "swapout:recorded" and so on (core/swap.h), and
  * "swapio:read" and "swapio:write", for which there are the actions eio and enospc.
+ * those that may be slow, unled (its thread reads no more, and no other one has begun to). A thread that hangs or is
+ * slow says so in the log.
  */
 enum spm_fault_action { SPM_FAULT_NONE, SPM_FAULT_KILL, SPM_FAULT_SEGV, SPM_FAULT_ABORT, SPM_FAULT_HANG, SPM_FAULT_SLOW,
 	SPM_FAULT_EIO, SPM_FAULT_ENOSPC /* of I/O to swap files: it ends with that */ };
