@@ -177,6 +177,24 @@ static int cmd_falloc(int argc, char **argv)
 												     : 0;
 }
 
+static int cmd_seek(int argc, char **argv)
+{
+	off_t at = lseek(spmt_fd(argv[1]), (off_t)spmt_num(argv[3]), strcmp(argv[2], "data") ? SEEK_HOLE : SEEK_DATA);
+
+	return at < 0 ? -errno : spmt_say("%lld", (long long)at);
+}
+
+static int cmd_copy(int argc, char **argv)
+{
+	loff_t in = (loff_t)spmt_num(argv[2]), out = (loff_t)spmt_num(argv[4]);
+	uint64_t len = spmt_num(argv[5]), done = 0;
+	ssize_t n = 1;
+
+	while (done < len && (n = copy_file_range(spmt_fd(argv[1]), &in, spmt_fd(argv[3]), &out, len - done, 0)) > 0)
+		done += (uint64_t)n;
+	return n < 0 ? -errno : spmt_say("%llu", (unsigned long long)done);
+}
+
 static int cmd_stat(int argc, char **argv)
 {
 	struct stat st;
@@ -300,6 +318,8 @@ const struct spmt_cmd spmt_file_cmds[] = {
 	{ "verify", 4, cmd_verify }, /* H OFF LEN SEED */
 	{ "trunc", 2, cmd_trunc },   /* H LEN */
 	{ "falloc", 4, cmd_falloc }, /* H plain|keep|punch OFF LEN */
+	{ "seek", 3, cmd_seek },     /* H data|hole OFF */
+	{ "copy", 5, cmd_copy },     /* FROM OFF TO OFF LEN, by copy_file_range */
 	{ "stat", 1, cmd_stat },
 	{ "fsync", 1, cmd_fsync },
 	{ "dontneed", 1, cmd_dontneed },

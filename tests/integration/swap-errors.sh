@@ -1,0 +1,219 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Trouble with swap files: EIO for exactly the extent that cannot be read back, a count, a line with path and offset; all
+# else goes on. What cannot be written stays on the device, or goes to another file.
+set -u
+SPM_LIMIT=240
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+# shellcheck source=../swapping.sh
+. "$top_srcdir/tests/swapping.sh"
+export SPMFS_FAULTS=1
+
+fault()
+{
+	printf '%s\n' "$*" >"$MNT/.spm/fault"
+}
+
+swap_file()
+{
+	find "$SWAP" -type f | head -n 1
+}
+
+# Content in which every block can be found again: "NAME 000012|" and the same again and again.
+text()
+{
+	awk -v name="$2" -v n="$(($3 / 4096))" 'BEGIN {
+		for (i = 0; i < n; i++) {
+			s = sprintf("%-15.15s %06d.........", name, i); t = ""
+			for (k = 0; k < 128; k++) t = t s "\n"
+			printf "%s", substr(t, 1, 4096)
+		}
+	}' >"$1"
+}
+
+# Where in the swap file that block is.
+slot_of()
+{
+	LC_ALL=C grep -abo -m 1 -F -- "$(printf '%-15.15s %06d' "$1" "$2")" "$(swap_file)" | head -n 1 | cut -d : -f 1
+}
+
+# overwrite AT TEXT: beside the worker's back.
+overwrite()
+{
+	printf '%s' "$2" | dd of="$(swap_file)" bs=1 seek="$1" conv=notrunc,fsync status=none
+	sync "$(swap_file)"
+	echo 1 >/proc/sys/vm/drop_caches
+}
+
+# unreadable DESC FILE COPY EXTENT: that extent gives EIO, all the others are right; it is counted and logged.
+unreadable()
+{
+	local what=$1 f=$2 copy=$3 x=$4 size errors
+	size=$(stat -c %s "$f")
+	errors=$(spm_stat swap_errors)
+	like "$what: EIO" "$(dd if="$f" bs=1M skip=$((x * 2)) count=1 2>&1 >/dev/null)" "Input/output error"
+	ok "$what: it is counted" [ "$(spm_stat swap_errors)" -gt "$errors" ]
+	like "$what: it is logged with path and offset" "$(cat "$MNT.log")" \
+		"${f##*/}.*($((x * 2 * MIB))|0x$(printf %x $((x * 2 * MIB))))"
+	ok "$what: what is before it is right" cmp -n $((x * 2 * MIB)) "$f" "$copy"
+	ok "$what: and behind it" cmp -i $(((x + 1) * 2 * MIB)) -n $((size - (x + 1) * 2 * MIB)) "$f" "$copy"
+	is "$what: EIO again, not something else" "$(dd if="$f" bs=4k skip=$((x * 512)) count=1 2>&1 >/dev/null | grep -c 'Input/output error')" 1
+	ok "$what: stat works" stat "$f"
+}
+
+# ruin DESC MODE HOW...: for a file of 8 MiB that is out, the third extent of which is spoilt by the command.
+ruin()
+{
+	local what=$1 mode=$2 f copy
+	shift 2
+	name=victim$((++VICTIMS))
+	f=$MNT/$name copy=$SPM_TMP/copy
+	text "$copy" "$name" $((8 * MIB))
+	cp "$copy" "$f"
+	"$SPMT" setxattr "$f" user.spm.map "$mode"
+	cp "$copy" "$MNT/neighbour$VICTIMS"
+	evict "$f" "$MNT/neighbour$VICTIMS" || fail "$what: evict"
+	"$@"
+	unreadable "$what" "$f" "$copy" 2
+	ok "$what: another file is right" cmp "$copy" "$MNT/neighbour$VICTIMS"
+	actor a
+	"$SPMT" setxattr "$f" user.spm.map direct
+	says "$what: it cannot be opened directly" a "err EIO" open f rw "$f"
+	"$SPMT" setxattr "$f" user.spm.map mirror
+	says "$what: as a mirror it can" a ok open f rw "$f"
+	says "$what: a part of the extent cannot be written" a "err EIO" write f $((5 * MIB)) x
+	actor_end a
+	ok "$what: the whole extent can be written anew" \
+		dd if="$copy" of="$f" bs=2M skip=2 seek=2 count=1 conv=notrunc status=none || return
+	ok "$what: then all is right" cmp "$copy" "$f"
+	rm "$f" "$MNT/neighbour$VICTIMS"
+}
+
+flip()
+{
+	overwrite $(($(slot_of "$name" 1234) + 100)) "#"
+}
+
+# The writing of the slot stopped half way: behind that is what was there before.
+tear()
+{
+	dd if=/dev/zero of="$(swap_file)" bs=4096 seek=$(($(slot_of "$name" 1280) / 4096)) count=256 conv=notrunc,fsync status=none
+	echo 1 >/proc/sys/vm/drop_caches
+}
+
+# The slot has another extent's content, whole.
+mix_up()
+{
+	dd if="$(swap_file)" of="$(swap_file)" bs=4096 skip=$(($(slot_of "$name" 512) / 4096)) \
+		seek=$(($(slot_of "$name" 1024) / 4096)) count=513 conv=notrunc,fsync status=none
+	echo 1 >/proc/sys/vm/drop_caches
+}
+
+trailer()
+{
+	overwrite $(($(slot_of "$name" 1024) + 2 * MIB + 40)) "#"
+}
+
+VICTIMS=0
+for mode in mirror auto; do
+	swap_mount mem:64M 256M
+	ruin "a flipped bit, $mode" "$mode" flip
+	ruin "a torn slot, $mode" "$mode" tear
+	ruin "a slot of another, $mode" "$mode" mix_up
+	ruin "a trailer, $mode" "$mode" trailer
+	swap_leaves_nothing "$mode"
+	is "$mode: no worker died" "$(spm_feature worker_restarts)" 0
+done
+
+# Small slots have no trailer.
+swap_mount mem:64M 256M
+text "$SPM_TMP/small" smallfile 8192
+cp "$SPM_TMP/small" "$MNT/small"
+evict "$MNT/small"
+name=smallfile
+overwrite $(($(slot_of smallfile 1) + 5)) "#"
+like "a small slot: EIO" "$(cat "$MNT/small" 2>&1 >/dev/null)" "Input/output error"
+ok "unlink works" rm "$MNT/small"
+
+# EIO of the disk.
+put "$MNT/f" 8M 1
+evict "$MNT/f"
+fault "swapio:read eio"
+like "a read error" "$(cat "$MNT/f" 2>&1 >/dev/null)" "Input/output error"
+ok "is counted" [ "$(spm_stat swap_errors)" -ge 1 ]
+ok "it was one only: the content is there" check "$MNT/f" 8M 1
+evict "$MNT/f"
+"$SPMT" setxattr "$MNT/f" user.spm.map direct
+fault "swapio:read eio"
+fails "a read error at a direct open" "$SPMT" run "open f rw $MNT/f"
+ok "the next one works" check "$MNT/f" 8M 1
+fault clear
+
+# Write errors.
+spm_umount_all
+mkdir -p "$SPM_TMP/one" "$SPM_TMP/two"
+spm_need_mount mem:64M "swap=$SPM_TMP/one:$SPM_TMP/two,swapsize=512M"
+SWAP_FREE=$(spm_stat free_bytes)
+for i in 1 2 3 4; do
+	put "$MNT/f$i" 8M "$i"
+done
+evict "$MNT"/f?
+fault "swapio:write eio"
+for i in $(seq 5 24); do
+	put "$MNT/f$i" 8M "$i" || fail "a write error of one file: f$i cannot be written"
+done
+ok "a write error is counted" [ "$(spm_stat swap_write_errors)" -ge 1 ]
+like "and logged with the swap file's path" "$(cat "$MNT.log")" "$SPM_TMP/(one|two)/"
+ok "everything is right, also what was out before" eval 'for i in $(seq 1 24); do check "$MNT/f$i" 8M $i || exit 1; done'
+rm "$MNT"/f*
+for i in $(seq 1 20); do
+	put "$MNT/g$i" 8M "$i" || fail "after a file is retired: g$i cannot be written"
+done
+ok "everything that came later is right" eval 'for i in $(seq 1 20); do check "$MNT/g$i" 8M $i || exit 1; done'
+kill -KILL "$(spm_server_pid)"
+ok "also for the next worker" eval 'for i in $(seq 1 20); do check "$MNT/g$i" 8M $i || exit 1; done'
+fault clear
+fault "swapio:write eio 1 1000000"
+out=$(for i in $(seq 21 60); do put "$MNT/g$i" 8M "$i" || break; done | tail -n 1)
+like "no file can be written: ENOSPC" "$out" "ENOSPC$"
+fault clear
+ok "and all that was said to be written is right" eval 'for i in $(seq 1 20); do check "$MNT/g$i" 8M $i || exit 1; done'
+is "and no worker died of it" "$(spm_feature worker_restarts)" 1
+swap_leaves_nothing "write errors"
+
+# The file is taken away, or cut off.
+swap_mount mem:64M 256M
+for i in $(seq 1 20); do
+	put "$MNT/f$i" 8M "$i" || fail "f$i cannot be written"
+done
+rm "$(swap_file)"
+ok "swap file deleted: everything is right" eval 'for i in $(seq 1 20); do check "$MNT/f$i" 8M $i || exit 1; done'
+ok "and can be written" eval 'for i in $(seq 1 20); do put "$MNT/f$i" 8M $((i + 100)) || exit 1; done'
+ok "and read" eval 'for i in $(seq 1 20); do check "$MNT/f$i" 8M $((i + 100)) || exit 1; done'
+kill -KILL "$(spm_server_pid)"
+ok "by the next worker" eval 'for i in $(seq 1 20); do check "$MNT/f$i" 8M $((i + 100)) || exit 1; done'
+swap_leaves_nothing "swap file deleted"
+ok "umount" spm_umount
+swap_mount mem:64M 256M
+for i in $(seq 1 20); do
+	put "$MNT/f$i" 8M "$i" || fail "f$i cannot be written"
+done
+truncate -s 64M "$(swap_file)"
+good=0 bad=0
+for i in $(seq 1 20); do
+	out=$(check "$MNT/f$i" 8M "$i" 2>&1)
+	if grep -q EIO <<<"$out"; then
+		bad=$((bad + 1))
+	elif ! grep -qE 'err' <<<"$out"; then
+		good=$((good + 1))
+	else
+		fail "cut off: f$i is wrong: $out"
+	fi
+done
+ok "swap file cut off: some are unreadable ($bad), the others are right ($good)" [ "$bad" -gt 0 -a "$good" -gt 4 ]
+ok "all can be removed" rm "$MNT"/f*
+is "the worker lives" "$(spm_feature worker_restarts)" 0
+ok "and something new can be written" put "$MNT/new" 8M 1
+ok "and read" check "$MNT/new" 8M 1
+spm_done

@@ -1,0 +1,147 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Laws 2 and 3: the worker dies at each step of each move, with and without requests in flight, and every byte is right.
+set -u
+SPM_LIMIT=300
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+# shellcheck source=../swapping.sh
+. "$top_srcdir/tests/swapping.sh"
+export SPMFS_FAULTS=1
+
+OUT="swapout:written swapout:recorded swapout:punched swapout:done"
+IN="swapin:marked swapin:allocated swapin:read swapin:cleared"
+COMPACT="compact:copied compact:moved"
+TRIM="trim:truncated"
+
+points_in_source()
+{
+	sed -n 's/.*"\(\(swapout\|swapin\|compact\|trim\):[a-z]*\)".*/\1/p' "$top_srcdir"/core/*.c "$top_srcdir"/fs/*.c | sort -u
+}
+
+fault()
+{
+	printf '%s\n' "$*" >"$MNT/.spm/fault"
+}
+
+died()
+{
+	[ "$(spm_feature worker_restarts)" -gt "$1" ]
+}
+
+# at POINT DESC CMD...: the worker dies there once, while the command runs; that sees nothing of it.
+at()
+{
+	local point=$1 what=$2 before
+	shift 2
+	before=$(spm_feature worker_restarts)
+	fault "$point kill"
+	ok "$point: $what" "$@"
+	if ! wait_until 5 died "$before"; then
+		fail "$point: $what: the worker died" "the point was not passed"
+		fault clear
+	fi
+}
+
+part_of()
+{
+	cmp -n "$3" "$1" "$2"
+}
+
+right()
+{
+	ok "$1: every byte is right" cmp "$f" "$copy"
+	ok "$1: and out again" eval 'evict "$f" && is_out "$f"'
+	ok "$1: every byte is still right" cmp "$f" "$copy"
+}
+
+# Deaths at each step, one request each.
+one_by_one()
+{
+	local p
+	for p in $OUT; do
+		load "$f"
+		at "$p" "evict" evict "$f"
+		right "$p, evict"
+		"$SPMT" setxattr "$f" user.spm.map mirror
+		load "$f"
+		at "$p" "write while it leaves" eval 'move evict "$f" & dd if="$copy" of="$f" bs=64k conv=notrunc status=none; wait $!'
+		right "$p, write"
+		load "$f"
+		at "$p" "truncate while it leaves" eval 'move evict "$f" & truncate -s 3M "$f"; wait $!; dd if="$copy" of="$f" bs=1M skip=3 seek=3 conv=notrunc status=none'
+		right "$p, truncate"
+	done
+	for p in $IN; do
+		evict "$f"
+		at "$p" "load" load "$f"
+		right "$p, load"
+		at "$p" "write of a part" eval 'printf x | dd of="$f" bs=1 seek=2500000 conv=notrunc status=none; dd if="$copy" of="$f" bs=1 skip=2500000 seek=2500000 count=1 conv=notrunc status=none'
+		right "$p, write"
+		"$SPMT" setxattr "$f" user.spm.map direct
+		at "$p" "direct open" cmp "$f" "$copy"
+		right "$p, open"
+		"$SPMT" setxattr "$f" user.spm.map mirror
+	done
+	evict "$f"
+	at trim:truncated "truncate" truncate -s 3000000 "$f"
+	ok "trim:truncated: what is left is right" part_of "$f" "$copy" 3000000
+	is "trim:truncated: the size" "$(stat -c %s "$f")" 3000000
+	ok "trim:truncated: longer" truncate -s 8M "$f"
+	ok "trim:truncated: zeros behind it" cmp -i 3000000:0 -n 5388608 "$f" /dev/zero
+	cp "$copy" "$f"
+}
+
+# Slots move down into the holes that unlinked files leave.
+compacting()
+{
+	local p i
+	for p in $COMPACT; do
+		for i in 1 2 3 4 5 6 7 8; do
+			cp "$copy" "$MNT/n$i"
+			evict "$MNT/n$i"
+		done
+		rm "$MNT"/n[1357]
+		at "$p" "compact" eval 'echo 1 >"$MNT/.spm/compact"'
+		for i in 2 4 6 8; do
+			ok "$p: file $i is right" cmp "$copy" "$MNT/n$i"
+		done
+		rm "$MNT"/n?
+	done
+}
+
+dying()
+{
+	swap_mount mem:64M 256M "$1"
+	f=$MNT/file
+	copy=$SPM_TMP/copy
+	head -c 8M /dev/urandom >"$copy"
+	cp "$copy" "$f"
+	one_by_one
+	compacting
+	swap_leaves_nothing "$1"
+}
+
+# All points in turn, while eight processes work.
+random()
+{
+	local p seconds=$2
+	swap_mount mem:96M 768M "$1"
+	evictor_start 0.05
+	swaprun "$1: deaths at every point" -s "$seconds" -b 384M --points "$OUT $IN $COMPACT $TRIM" --gap 30
+	evictor_stop
+	for p in $OUT $IN $TRIM; do
+		ok "$1: $p was passed" [ "$(hits "$p")" -ge 1 ]
+	done
+	is "$1: no extent was unreadable" "$(spm_stat swap_errors)" 0
+	swap_leaves_nothing "$1"
+}
+
+is "every point in the source is tried" \
+	"$(points_in_source | comm -23 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM" | sort -u))" ""
+is "and there is no other" \
+	"$(points_in_source | comm -13 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM" | sort -u))" ""
+dying ""
+dying extent=64K
+random low=20,high=40 "${SPM_SWAP_SECONDS:-20}"
+random low=20,high=40,extent=64K "${SPM_SWAP_SECONDS:-20}"
+spm_done

@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The tests of killed workers, on a mount that swaps: a device smaller than their data, and all that can go is always
+# going. Environment: SPM_KILL_SECONDS (15).
+set -u
+SPM_LIMIT=600
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+# shellcheck source=../killing.sh
+. "$top_srcdir/tests/killing.sh"
+# shellcheck source=../swapping.sh
+. "$top_srcdir/tests/swapping.sh"
+export SPMFS_FAULTS=1
+
+FAULTS=$top_builddir/tests/progs/faults
+seconds=${SPM_KILL_SECONDS:-15}
+kills=$((seconds * 6 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))
+
+# As kill_mount, but with swap.
+both_mount()
+{
+	mountpoint -q "$REF" && umount "$REF"
+	swap_mount "$@"
+	mount -t tmpfs -o size=1G spm-reference "$REF" || { fail "mount tmpfs"; exit 1; }
+	KILL_FREE=$SWAP_FREE
+}
+
+# run DESC OPTIONS
+run()
+{
+	both_mount mem:24M 1G "$2"
+	evictor_start
+	killed "$1" -s "$seconds" -k "$kills"
+	evictor_stop
+	is "$1: restarts that the keeper counted" "$(spm_feature worker_restarts)" "$(figure deaths)"
+	ok "$1: there was swapping ($(spm_stat swapout_bytes))" [ "$(spm_stat swapout_bytes)" -gt 0 ]
+	is "$1: no extent was unreadable" "$(spm_stat swap_errors)" 0
+	kill_leaves_nothing "$1"
+	swap_leaves_nothing "$1"
+}
+
+deaths()
+{
+	local what=$1 opts=$2 line notes='' seen=0
+	both_mount mem:64M 256M "$opts"
+	shift 2
+	evictor_start 0.01
+	"$FAULTS" "$@" "$MNT" "$REF" >"$SPM_TMP/faults.out" 2>&1 </dev/null
+	evictor_stop
+	while IFS= read -r line; do
+		if [[ $line =~ ^(ok|not\ ok)\ [0-9]+\ -\ (.*) ]]; then
+			seen=$((seen + 1))
+			[ "${BASH_REMATCH[1]}" = ok ] || fail "$what: ${BASH_REMATCH[2]}" "$notes"
+			notes=''
+		else
+			notes+=${line#\# }$'\n'
+		fi
+	done <"$SPM_TMP/faults.out"
+	is "$what: faults runs to its end" "$(tail -n 1 <<<"${notes%$'\n'}")" "1..$seen"
+	ok "$what: $seen deaths" [ "$seen" -gt 20 ]
+	ok "$what: there was swapping ($(spm_stat swapout_bytes))" [ "$(spm_stat swapout_bytes)" -gt 0 ]
+	swap_leaves_nothing "$what"
+}
+
+run "kill run, mirror" map=mirror
+run "kill run, auto" map=auto,extent=64K
+deaths "deaths of requests, auto" map=auto -k served
+deaths "deaths of requests, mirror" map=mirror -k mirror
+deaths "deaths of requests, small extents" map=direct,extent=64K -k served -p effect
+spm_done

@@ -1,0 +1,158 @@
+# shellcheck shell=bash disable=SC2034,SC2154
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What the tests of swap share.
+#
+#	swap_mount SIZE SWAPSIZE [OPTIONS]	a fresh mount with swap= in $SWAP; where io_uring cannot be had, the test is skipped
+#	evict PATH..., load PATH...		each file's content out of the device, and back: by .spm/evict and .spm/load
+#	swapped PATH, resident PATH		bytes of a file in slots, and on the device
+#	put PATH LEN SEED, check PATH LEN SEED	content that is recognised, at each of its 8 bytes
+#	swaprun WHAT ARGS...			swaprun ARGS on the mount: no error, no difference; figure KEY is one of its results
+#	evictor_start [SECONDS], evictor_stop	something that always moves out whatever can go, and compacts
+#	swap_leaves_nothing WHAT		all is removed: slots, memory and inodes are given back
+
+SWAPRUN=$top_builddir/tests/progs/swaprun
+SWAP=$SPM_TMP/swap
+SWAP_OUT=$SPM_TMP/swaprun.out
+MIB=1048576
+: >"$SWAP_OUT"
+mkdir "$SWAP"
+
+# Clients of a server that does not come back wait beyond the reach of signals, until the connection is aborted.
+swap_abort()
+{
+	local dir
+	for dir in "${!SPM_MOUNTS[@]}"; do
+		timeout 10 stat -f "$dir" >/dev/null 2>&1 || umount -f "$dir" 2>/dev/null
+	done
+}
+at_exit swap_abort
+
+swap_mount()
+{
+	local opts="swap=$SWAP,swapsize=$2${3:+,$3}"
+	spm_umount_all || fail "umount before the next mount"
+	if ! spm_mount "$1" "$opts"; then
+		! grep -q io_uring "$SPM_TMP"/mnt*.log || skip_all "$(grep -h io_uring "$SPM_TMP"/mnt*.log | head -n 1)"
+		fail "mount $1 -o $opts"
+		exit 1
+	fi
+	SWAP_FREE=$(spm_stat free_bytes)
+}
+
+move()
+{
+	local how=$1 f
+	shift
+	for f in "$@"; do
+		printf '%s 0 %s\n' "$(stat -c %i -- "$f")" "$(stat -c %s -- "$f")" >"$MNT/.spm/$how" || return 1
+	done
+}
+
+# A file can leave a moment after its last user has gone: the kernel tells that later.
+evict()
+{
+	local f
+	for f in "$@"; do
+		wait_until 5 move evict "$f" || { move evict "$f"; return 1; }
+	done
+}
+
+load()
+{
+	move load "$@"
+}
+
+swapped()
+{
+	spm_file swapped_bytes "$1"
+}
+
+resident()
+{
+	spm_file resident_bytes "$1"
+}
+
+is_out()
+{
+	[ "$(swapped "$1")" -gt 0 ] && [ "$(resident "$1")" -eq 0 ]
+}
+
+is_here()
+{
+	[ "$(swapped "$1")" -eq 0 ]
+}
+
+# Fails, and says what it came to, when not all fitted.
+put()
+{
+	local out
+	out=$("$SPMT" run "open f rw,creat $1" "fill f 0 $2 $3" "close f" | sed -n 2p)
+	printf '%s\n' "$out"
+	[ "$out" = "ok $(numfmt --from=iec "$2")" ]
+}
+
+check()
+{
+	"$SPMT" run "open f r $1" "verify f 0 $2 $3" "close f"
+}
+
+figure()
+{
+	sed -n "s/^# $1 \([^ ]*\).*/\1/p" "$SWAP_OUT"
+}
+
+hits()
+{
+	sed -n "s/^# point $1 //p" "$SWAP_OUT"
+}
+
+swaprun()
+{
+	local what=$1 rc
+	shift
+	"$SWAPRUN" "$@" "$MNT" >"$SWAP_OUT" 2>&1 </dev/null
+	rc=$?
+	is "$what: nothing failed, every byte is right" "$rc, $(figure errors) errors, $(figure differences) differences" \
+		"0, 0 errors, 0 differences"
+	diag "$(sed 's/^# //' "$SWAP_OUT")"
+	return $rc
+}
+
+evictor()
+{
+	local i=0
+	while [ ! -e "$SPM_TMP/evictor.stop" ]; do
+		echo 1G >"$MNT/.spm/reclaim"
+		i=$((i + 1))
+		[ $((i % 20)) -gt 0 ] || echo 1 >"$MNT/.spm/compact"
+		sleep "${1:-0.02}"
+	done 2>/dev/null
+}
+
+evictor_start()
+{
+	rm -f "$SPM_TMP/evictor.stop"
+	evictor "$@" &
+	EVICTOR=$!
+}
+
+evictor_stop()
+{
+	touch "$SPM_TMP/evictor.stop"
+	wait "$EVICTOR"
+}
+at_exit touch "$SPM_TMP/evictor.stop"
+
+swap_is_back()
+{
+	[ "$(spm_stat swap_used_bytes)" -eq 0 ] && [ "$(spm_stat swapped_bytes)" -eq 0 ] &&
+		[ "$(spm_stat free_bytes)" -ge "$((SWAP_FREE - MIB))" ] && [ "$(spm_stat inodes_known)" -le 20 ]
+}
+
+swap_leaves_nothing()
+{
+	find "$MNT" -mindepth 1 -delete || fail "$1: everything can be removed"
+	wait_until 15 swap_is_back
+	ok "$1: slots, memory and inodes are given back ($(spm_stat swap_used_bytes) of swap used, $(spm_stat free_bytes) of \
+$SWAP_FREE free, $(spm_stat inodes_known) inodes)" swap_is_back
+}
