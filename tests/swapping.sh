@@ -6,7 +6,7 @@
 #	evict PATH..., load PATH...		each file's content out of the device, and back: by .spm/evict and .spm/load
 #	swapped PATH, resident PATH		bytes of a file in slots, and on the device
 #	put PATH LEN SEED, check PATH LEN SEED	content that is recognised, at each of its 8 bytes
-#	swaprun WHAT ARGS...			swaprun ARGS on the mount: no error, no difference; figure KEY is one of its results
+#	swaprun WHAT ARGS...			swaprun ARGS on the mount: no error, no difference; result KEY is one of its results
 #	evictor_start [SECONDS], evictor_stop	something that always moves out whatever can go, and compacts
 #	swap_leaves_nothing WHAT		all is removed: slots, memory and inodes are given back
 
@@ -86,7 +86,7 @@ is_here()
 put()
 {
 	local out
-	out=$("$SPMT" run "open f rw,creat $1" "fill f 0 $2 $3" "close f" | sed -n 2p)
+	out=$("$SPMT" run "open f w,creat $1" "fill f 0 $2 $3" "close f" | sed -n 2p)
 	printf '%s\n' "$out"
 	[ "$out" = "ok $(numfmt --from=iec "$2")" ]
 }
@@ -96,7 +96,7 @@ check()
 	"$SPMT" run "open f r $1" "verify f 0 $2 $3" "close f"
 }
 
-figure()
+result()
 {
 	sed -n "s/^# $1 \([^ ]*\).*/\1/p" "$SWAP_OUT"
 }
@@ -112,7 +112,7 @@ swaprun()
 	shift
 	"$SWAPRUN" "$@" "$MNT" >"$SWAP_OUT" 2>&1 </dev/null
 	rc=$?
-	is "$what: nothing failed, every byte is right" "$rc, $(figure errors) errors, $(figure differences) differences" \
+	is "$what: nothing failed, every byte is right" "$rc, $(result errors) errors, $(result differences) differences" \
 		"0, 0 errors, 0 differences"
 	diag "$(sed 's/^# //' "$SWAP_OUT")"
 	return $rc

@@ -64,7 +64,7 @@ pieces "$f" "$SPM_TMP/content"
 before=$(huge "$f")
 touch -d '2001-02-03 04:05:06.7' "$f"
 times=$(stat -c '%x %y %z' "$f")
-if [ "$(cat /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null | grep -c '\[never\]')" -eq 1 ]; then
+if [ "$(grep -cs "\[never\]" /sys/kernel/mm/transparent_hugepage/enabled)" -eq 1 ]; then
 	skip "huge pages come back" "no huge pages here"
 else
 	ok "a file written piece by piece has small pages ($before)" [ "$before" -lt $((8 * MIB)) ]

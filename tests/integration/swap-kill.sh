@@ -24,8 +24,8 @@ run()
 }
 
 run "worker killed $kills times" "" -k "$kills"
-ok "most of the kills were done" [ "$(figure deaths)" -ge $((kills * 8 / 10)) ]
-is "restarts that the keeper counted" "$(spm_feature worker_restarts)" "$(figure deaths)"
+ok "most of the kills were done" [ "$(result deaths)" -ge $((kills * 8 / 10)) ]
+is "restarts that the keeper counted" "$(spm_feature worker_restarts)" "$(result deaths)"
 swap_leaves_nothing "worker killed"
 
 run "with small extents and what is cold leaving" extent=64K,cold=1,low=20,high=40 -k "$kills"

@@ -42,9 +42,9 @@ wanted: 32, and one line that matches $1"
 verify()
 {
 	"$SWAPRUN" --verify -m "$model" "$d" >"$SWAP_OUT" 2>&1
-	is "$1: every byte is right" "$?, $(figure errors) errors, $(figure differences) differences" \
+	is "$1: every byte is right" "$?, $(result errors) errors, $(result differences) differences" \
 		"0, 0 errors, 0 differences"
-	[ "$(figure differences)$(figure errors)" = 00 ] || diag "$(cat "$SWAP_OUT")"
+	[ "$(result differences)$(result errors)" = 00 ] || diag "$(cat "$SWAP_OUT")"
 }
 
 if ! out=$(start lost 2>&1); then

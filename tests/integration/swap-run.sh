@@ -32,7 +32,7 @@ finds()
 	swaprun "$what: before" -s 0 -b 48M -m "$SPM_TMP/model"
 	"$@" || fail "$what: the content could not be changed"
 	"$SWAPRUN" --verify -m "$SPM_TMP/model" "$MNT" >"$SWAP_OUT" 2>&1
-	is "$what is found" "$? $(figure differences)" "1 1"
+	is "$what is found" "$? $(result differences)" "1 1"
 }
 
 finds "a bit" eval 'printf "\\1" | dd of="$(ls "$MNT"/direct/f1.*)" bs=1 seek=100008 conv=notrunc status=none'

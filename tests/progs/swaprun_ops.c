@@ -495,15 +495,20 @@ static void do_remove(struct process *p, uint32_t number)
 
 static void work_on(struct process *p, uint32_t number)
 {
-	static void (*const work[])(struct process *p, uint32_t number, int fd) = {
-		do_write, do_write, do_write, do_write, do_write, do_write, do_read, do_read, do_read, do_map, do_map,
-		do_punch, do_truncate, do_allocate, do_copy, do_copy, do_stat, do_seek,
-	};
+	typedef void work_fn(struct process *p, uint32_t number, int fd);
+	static work_fn *const all[] = { do_write, do_write, do_write, do_write, do_write, do_write, do_read, do_read, do_read,
+					do_map, do_map, do_punch, do_truncate, do_allocate, do_copy, do_copy, do_stat, do_seek };
+	static work_fn *const writes[] = { do_write, do_write, do_write, do_truncate, do_allocate, do_punch, do_copy };
+	/* what a write that failed has left must be read */
+	bool only = !p->o->no_space_is_fine && !draw(p, 4);
 	unsigned int n = 1 + (unsigned int)draw(p, 4);
-	int fd = open_own(p, number, O_RDWR);
+	int fd = open_own(p, number, only ? O_WRONLY : O_RDWR);
 
 	while (fd >= 0 && n-- && !p->m->stop) {
-		work[draw(p, sizeof(work) / sizeof(work[0]))](p, number, fd);
+		if (only)
+			writes[draw(p, sizeof(writes) / sizeof(writes[0]))](p, number, fd);
+		else
+			all[draw(p, sizeof(all) / sizeof(all[0]))](p, number, fd);
 		atomic_fetch_add(&p->m->operations, 1);
 	}
 	if (fd >= 0 && close(fd) && (errno != ENOSPC || !p->o->no_space_is_fine))
