@@ -13,11 +13,10 @@
  *
  * A point is "OP:STEP", OP being the request in hand (its FUSE name in lower case). Every request has the steps
  * request (taken up), reply (about to be answered), replied; those that change something, effect; a few have more:
- * those that may be slow, unled (its thread reads no more, and no other one has begun to).
- * Moves of extents have points of their own, whichever thread makes them: "swapout:recorded" and so on (core/swap.h), and
- * "swapio:read" and "swapio:write", for which there are the actions eio and enospc.
  * those that may be slow, unled (its thread reads no more, and no other one has begun to). A thread that hangs or is
  * slow says so in the log.
+ * Moves of extents have points of their own, whichever thread makes them: "swapout:recorded" and so on (core/swap.h), and
+ * "swapio:read" and "swapio:write", for which there are the actions eio and enospc.
  */
 enum spm_fault_action { SPM_FAULT_NONE, SPM_FAULT_KILL, SPM_FAULT_SEGV, SPM_FAULT_ABORT, SPM_FAULT_HANG, SPM_FAULT_SLOW,
 	SPM_FAULT_EIO, SPM_FAULT_ENOSPC /* of I/O to swap files: it ends with that */ };
