@@ -43,7 +43,6 @@ struct spm_ring {
 	bool *cancelled;        /* by slot: the kernel has been asked */
 	unsigned int in_kernel; /* in busy[]: given to the kernel, or just about to be */
 	bool pumping;           /* a thread is at the submission side */
-	bool again;             /* and has to look once more */
 	bool cancels;           /* some of busy[] is to be cancelled */
 	bool stop, stopping;    /* the reaper is to end; it has been told */
 };
@@ -315,37 +314,32 @@ static void give_up(struct spm_ring *r, int rc, struct io_list *done)
 static void pump(struct spm_ring *r, struct io_list *done)
 {
 	const struct timespec ms = { 0, 1000000 };
-	unsigned int n, tries = 0;
+	unsigned int tries = 0;
 	int rc;
 
-	if (r->pumping) {
-		r->again = true;
+	if (r->pumping)
 		return;
-	}
 	r->pumping = true;
-	do {
-		r->again = false;
-		while ((n = fill(r)) > 0) {
-			pthread_mutex_unlock(&r->lock);
-			rc = io_uring_submit(&r->uring);
-			pthread_mutex_lock(&r->lock);
-			if (rc > 0)
-				tries = 0;
-			if (rc > 0 || rc == -EINTR)
-				continue;
-			/* no room just now: the next completion brings the reaper here */
-			if (r->in_kernel > io_uring_sq_ready(&r->uring))
-				break;
-			if (tries++ >= TRIES_MAX) {
-				give_up(r, rc ? rc : -EAGAIN, done);
-				tries = 0;
-				continue;
-			}
-			pthread_mutex_unlock(&r->lock);
-			nanosleep(&ms, NULL);
-			pthread_mutex_lock(&r->lock);
+	while (fill(r) > 0) {
+		pthread_mutex_unlock(&r->lock);
+		rc = io_uring_submit(&r->uring);
+		pthread_mutex_lock(&r->lock);
+		if (rc > 0)
+			tries = 0;
+		if (rc > 0 || rc == -EINTR)
+			continue;
+		/* no room just now: the next completion brings the reaper here */
+		if (r->in_kernel > io_uring_sq_ready(&r->uring))
+			break;
+		if (tries++ >= TRIES_MAX) {
+			give_up(r, rc ? rc : -EAGAIN, done);
+			tries = 0;
+			continue;
 		}
-	} while (r->again);
+		pthread_mutex_unlock(&r->lock);
+		nanosleep(&ms, NULL);
+		pthread_mutex_lock(&r->lock);
+	}
 	r->pumping = false;
 	if (!r->in_kernel && !r->waiting.first)
 		pthread_cond_broadcast(&r->idle);

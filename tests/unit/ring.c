@@ -28,6 +28,8 @@ static unsigned int test_peek(struct io_uring *uring, struct io_uring_cqe **cqes
 /* Answers to the next calls: an errno, so many times; and whether completions are tampered with. */
 static _Atomic int refuse_with, refusals;
 static _Atomic bool tamper;
+static _Atomic int forced[4]; /* answers to the next I/Os, 0: as it went */
+static _Atomic unsigned int next_forced = SPM_ARRAY_SIZE(forced);
 static _Atomic unsigned int submits, tampered;
 
 static int test_submit(struct io_uring *uring)
@@ -47,6 +49,9 @@ static unsigned int test_peek(struct io_uring *uring, struct io_uring_cqe **cqes
 	static unsigned int turn;
 	unsigned int got = io_uring_peek_batch_cqe(uring, cqes, n);
 
+	for (unsigned int i = 0; i < got && next_forced < SPM_ARRAY_SIZE(forced); i++, next_forced++)
+		if (forced[next_forced])
+			cqes[i]->res = forced[next_forced];
 	for (unsigned int i = 0; tamper && i < got; i++) {
 		if (cqes[i]->user_data >= DATA_STOP || ++turn % 3 == 0)
 			continue;
@@ -110,6 +115,28 @@ START_TEST(ends_of_files)
 	ck_assert_int_eq(run(r, make(&o, SPM_IO_READ, 0, buf, 0, 0)), 0);
 	spm_ring_close(r);
 	munmap(buf, 8 * BLOCK);
+	close(fd);
+}
+END_TEST
+
+/* After an odd end some filesystems call the rest misaligned; what is so from the start is no end of a file. */
+START_TEST(odd_end)
+{
+	int fd = new_file(MEMORY, 4 * BLOCK);
+	struct spm_ring *r = new_ring(&fd, 1, 4);
+	char *buf = new_pages(4 * BLOCK);
+	struct one o;
+
+	forced[0] = 3 * BLOCK + 100;
+	forced[1] = -EINVAL;
+	next_forced = 0;
+	ck_assert_int_eq(run(r, make(&o, SPM_IO_READ, 0, buf, 4 * BLOCK, 0)), -EIO);
+	ck_assert_uint_eq(next_forced, 2);
+	next_forced = 1;
+	ck_assert_int_eq(run(r, make(&o, SPM_IO_READ, 0, buf, 4 * BLOCK, 0)), -EINVAL);
+	next_forced = SPM_ARRAY_SIZE(forced);
+	spm_ring_close(r);
+	munmap(buf, 4 * BLOCK);
 	close(fd);
 }
 END_TEST
@@ -321,6 +348,25 @@ START_TEST(cancel)
 	spm_ring_close(h.r);
 	spm_ioq_destroy(&other);
 	munmap(text, BLOCK);
+	let_go(&h);
+}
+END_TEST
+
+/* It ended well before the kernel was asked: so it stays, but what is linked to it does not start. */
+START_TEST(cancel_late)
+{
+	struct held h;
+
+	hold(&h, 2, 2);
+	h.ios[0]->link = true;
+	spm_ring_submit(h.r, &h.q, h.ios, 2);
+	pthread_mutex_lock(&h.r->lock);
+	h.ios[0]->state |= IO_CANCEL;
+	pthread_mutex_unlock(&h.r->lock);
+	ck_assert_int_eq(write(h.pipe[1], h.buf, BLOCK), BLOCK);
+	ck_assert_uint_eq(ended(&h.q, -ECANCELED), 1);
+	ck_assert_int_eq(h.ios[0]->result, 0);
+	spm_ring_close(h.r);
 	let_go(&h);
 }
 END_TEST
@@ -545,12 +591,14 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, vectors, 0, KINDS);
 	tcase_add_loop_test(t, ends_of_files, 0, KINDS);
+	tcase_add_test(t, odd_end);
 	tcase_add_test(t, bad_requests);
 	tcase_add_loop_test(t, more_than_depth, 0, KINDS);
 	tcase_add_loop_test(t, links_wait, 0, KINDS);
 	tcase_add_test(t, links_break);
 	tcase_add_test(t, short_reads_go_on);
 	tcase_add_test(t, cancel);
+	tcase_add_test(t, cancel_late);
 	tcase_add_test(t, cancel_half);
 	tcase_add_test(t, close_waits);
 	tcase_add_test(t, close_lets_go_of_files);

@@ -2,7 +2,10 @@
 /* The I/O engine (core/ring.h) with many threads, with threads that leave, and killed. */
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include "tests/unit/ring.h"
 
@@ -131,10 +134,40 @@ END_TEST
 
 /* ---- killed ---- */
 
-enum { KILLED_IOS = 128, KILLED_LEN = 1 << 18 };
+enum { KILLED_IOS = 128, KILLED_LEN = 1 << 17 };
+
+static bool write_to(int dir, const char *name, const char *text)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* Where it can be had, a cgroup whose writes to the disk of @fd are slow: the dead's come late for sure. */
+static bool slow_group(int fd, char *dir, size_t len)
+{
+	char limit[64];
+	struct stat st;
+	int at;
+
+	snprintf(dir, len, "/sys/fs/cgroup/blkio/spmfs-ring-%d", getpid());
+	if (fstat(fd, &st) || mkdir(dir, 0700))
+		return false;
+	snprintf(limit, sizeof(limit), "%u:%u %u", major(st.st_dev), minor(st.st_dev), 32u << 20);
+	at = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (at >= 0 && write_to(at, "blkio.throttle.write_bps_device", limit))
+		return close(at) == 0;
+	if (at >= 0)
+		close(at);
+	rmdir(dir);
+	return false;
+}
 
 /* Locks, fills the kernel with writes, says so, and waits for the end. */
-static void be_killed(int file, const char *lock_path, int ready)
+static void be_killed(int file, const char *lock_path, const char *group, int ready)
 {
 	static struct one o[KILLED_IOS];
 	struct spm_io *ios[KILLED_IOS];
@@ -143,6 +176,8 @@ static void be_killed(int file, const char *lock_path, int ready)
 	struct spm_ioq q;
 	struct spm_ring *r;
 
+	if (group && !write_to(AT_FDCWD, group, "0"))
+		_exit(1);
 	if (fds[1] < 0 || flock(fds[1], LOCK_EX) || spm_ring_open(&r, fds, 2, KILLED_IOS))
 		_exit(1);
 	spm_ioq_init(&q);
@@ -155,29 +190,49 @@ static void be_killed(int file, const char *lock_path, int ready)
 		pause();
 }
 
+static void write_all(int file, char *buf, char c)
+{
+	memset(buf, c, KILLED_LEN);
+	for (unsigned int i = 0; i < KILLED_IOS; i++)
+		ck_assert_int_eq(pwrite(file, buf, KILLED_LEN, (off_t)i * KILLED_LEN), KILLED_LEN);
+}
+
+static void check_all(int file, char *buf, char c)
+{
+	for (unsigned int i = 0; i < KILLED_IOS; i++) {
+		ck_assert_int_eq(pread(file, buf, KILLED_LEN, (off_t)i * KILLED_LEN), KILLED_LEN);
+		ck_assert_msg(buf[0] == c && !memcmp(buf, buf + 1, KILLED_LEN - 1), "write %u of the dead", i);
+	}
+}
+
 /* A lock on a file that only the dead had open says when its last write has ended: none comes after that. */
 START_TEST(lock_outlives_io)
 {
-	char path[] = "ring-XXXXXX", c, *buf = new_pages(KILLED_LEN);
+	char path[] = "ring-XXXXXX", c, *buf = new_pages(KILLED_LEN), group[64], procs[80];
 	int file = new_file(DISK, (off_t)KILLED_IOS * KILLED_LEN), lock = mkstemp(path), ready[2];
+	bool slow = slow_group(file, group, sizeof(group));
 	pid_t pid;
 
-	ck_assert_int_eq(fallocate(file, 0, 0, (off_t)KILLED_IOS * KILLED_LEN), 0);
+	snprintf(procs, sizeof(procs), "%s/cgroup.procs", group);
+	/* written before, as a slot is that was in use: the first write to a block is ordered by the filesystem */
+	write_all(file, buf, '-');
 	ck_assert_int_eq(pipe2(ready, O_CLOEXEC), 0);
 	pid = fork();
 	if (!pid)
-		be_killed(file, path, ready[1]);
+		be_killed(file, path, slow ? procs : NULL, ready[1]);
 	ck_assert_int_eq(read(ready[0], &c, 1), 1);
 	kill(pid, SIGKILL);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 	ck_assert_int_eq(flock(lock, LOCK_EX), 0);
-	memset(buf, 'n', KILLED_LEN);
-	for (unsigned int i = 0; i < KILLED_IOS; i++)
-		ck_assert_int_eq(pwrite(file, buf, KILLED_LEN, (off_t)i * KILLED_LEN), KILLED_LEN);
-	for (unsigned int i = 0; i < KILLED_IOS; i++) {
-		ck_assert_int_eq(pread(file, buf, KILLED_LEN, (off_t)i * KILLED_LEN), KILLED_LEN);
-		ck_assert_ptr_null(memchr(buf, 'o', KILLED_LEN));
+	write_all(file, buf, 'n');
+	/* twice the time that the slow ones need */
+	for (unsigned int i = 0; i < (slow ? 10 : 1); i++) {
+		check_all(file, buf, 'n');
+		usleep(100000);
 	}
+	check_all(file, buf, 'n');
+	if (slow)
+		rmdir(group);
 	unlink(path);
 	close(lock);
 	close(file);
