@@ -30,6 +30,12 @@ struct io_list {
 	struct spm_io *first, **last;
 };
 
+/* One in the kernel. */
+struct busy {
+	struct spm_io *io; /* NULL: the slot is free */
+	bool cancelled;    /* the kernel has been asked to end it */
+};
+
 struct spm_ring {
 	struct io_uring uring; /* submission side: whoever is pumping; completion side: the reaper */
 	pthread_t reaper;
@@ -38,9 +44,8 @@ struct spm_ring {
 	pthread_mutex_t lock; /* guards what follows, and what the ring keeps in a spm_io; no other is taken in it */
 	pthread_cond_t idle;
 	struct io_list waiting;
-	struct spm_io **busy;   /* by slot; the slot is the user_data */
+	struct busy *busy;      /* by slot; the slot is the user_data */
 	uint16_t *slots;        /* free ones, @depth - @in_kernel */
-	bool *cancelled;        /* by slot: the kernel has been asked */
 	unsigned int in_kernel; /* in busy[]: given to the kernel, or just about to be */
 	bool pumping;           /* a thread is at the submission side */
 	bool cancels;           /* some of busy[] is to be cancelled */
@@ -210,9 +215,9 @@ static void completed(struct spm_ring *r, struct spm_io *io, int res, struct io_
 /* The I/O of a slot leaves the kernel. */
 static struct spm_io *release(struct spm_ring *r, uint64_t slot)
 {
-	struct spm_io *io = r->busy[slot];
+	struct spm_io *io = r->busy[slot].io;
 
-	r->busy[slot] = NULL;
+	r->busy[slot].io = NULL;
 	r->slots[r->depth - r->in_kernel--] = (uint16_t)slot;
 	return io;
 }
@@ -248,14 +253,16 @@ static void fill_cancels(struct spm_ring *r)
 	struct io_uring_sqe *sqe;
 
 	for (unsigned int i = 0; r->cancels && i < r->depth; i++) {
-		if (!r->busy[i] || !(r->busy[i]->state & IO_CANCEL) || r->cancelled[i])
+		struct busy *b = &r->busy[i];
+
+		if (!b->io || !(b->io->state & IO_CANCEL) || b->cancelled)
 			continue;
 		sqe = io_uring_get_sqe(&r->uring);
 		if (!sqe)
 			return;
 		io_uring_prep_cancel64(sqe, i, 0);
 		set_up(sqe, DATA_NONE);
-		r->cancelled[i] = true;
+		b->cancelled = true;
 	}
 	r->cancels = false;
 }
@@ -272,10 +279,9 @@ static unsigned int fill(struct spm_ring *r)
 		sqe = io_uring_get_sqe(&r->uring);
 		if (!sqe)
 			break;
-		r->busy[slot] = list_pop(&r->waiting);
-		r->cancelled[slot] = false;
+		r->busy[slot] = (struct busy){ .io = list_pop(&r->waiting) };
 		r->in_kernel++;
-		prepare(sqe, r->busy[slot]);
+		prepare(sqe, r->busy[slot].io);
 		set_up(sqe, slot);
 	}
 	if (r->stop && !r->stopping && (sqe = io_uring_get_sqe(&r->uring))) {
@@ -390,8 +396,8 @@ void spm_ring_cancel(struct spm_ring *r, struct spm_ioq *q)
 	while ((io = list_pop(&others)))
 		list_append(&r->waiting, io);
 	for (unsigned int i = 0; i < r->depth; i++) {
-		if (r->busy[i] && r->busy[i]->queue == q) {
-			r->busy[i]->state |= IO_CANCEL;
+		if (r->busy[i].io && r->busy[i].io->queue == q) {
+			r->busy[i].io->state |= IO_CANCEL;
 			r->cancels = true;
 		}
 	}
@@ -502,7 +508,6 @@ static void free_ring(struct spm_ring *r)
 	pthread_mutex_destroy(&r->lock);
 	free(r->busy);
 	free(r->slots);
-	free(r->cancelled);
 	free(r);
 }
 
@@ -519,8 +524,7 @@ int spm_ring_open(struct spm_ring **out, const int *files, unsigned int count, u
 	r->depth = depth;
 	r->busy = calloc(depth, sizeof(*r->busy));
 	r->slots = calloc(depth, sizeof(*r->slots));
-	r->cancelled = calloc(depth, sizeof(*r->cancelled));
-	rc = r->busy && r->slots && r->cancelled ? open_uring(&r->uring, files, count, depth) : -ENOMEM;
+	rc = r->busy && r->slots ? open_uring(&r->uring, files, count, depth) : -ENOMEM;
 	if (rc)
 		goto out;
 	for (unsigned int i = 0; i < depth; i++)

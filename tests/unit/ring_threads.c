@@ -221,6 +221,7 @@ START_TEST(lock_outlives_io)
 	if (!pid)
 		be_killed(file, path, slow ? procs : NULL, ready[1]);
 	ck_assert_int_eq(read(ready[0], &c, 1), 1);
+	unlink(path);
 	kill(pid, SIGKILL);
 	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 	ck_assert_int_eq(flock(lock, LOCK_EX), 0);
@@ -233,7 +234,6 @@ START_TEST(lock_outlives_io)
 	check_all(file, buf, 'n');
 	if (slow)
 		rmdir(group);
-	unlink(path);
 	close(lock);
 	close(file);
 	munmap(buf, KILLED_LEN);
