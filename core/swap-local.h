@@ -25,7 +25,9 @@
 struct spm_hot {
 	struct spm_hot *next;
 	uint64_t extent;
-	uint32_t pins, waiting;
+	uint32_t pins;
+	uint32_t waiting;          /* whoever waits for it, claims too */
+	uint32_t claims, holders;  /* who waits to take it: requests; those with the whole file */
 	bool moving;
 };
 
@@ -40,6 +42,7 @@ struct spm_active {
 	uint32_t want;    /* these, waiting */
 	uint32_t trim_waits;
 	uint32_t moving;  /* extents */
+	uint32_t writers; /* pins of requests that change it */
 	bool trimming, visited;
 	/* times: what they and st_blocks were before the moves under way, and whether a request has changed them since */
 	uint32_t times_busy, writes, changes, writes_before, changes_before;

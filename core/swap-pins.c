@@ -12,8 +12,9 @@
  *	move in          pins of the extent; FILE and DROP of others (READ goes through instead of waiting for these)
  *
  * No deadlock: whoever waits for an extent holds pins of lower ones only, and of a lower file. A WRITE waits for a FILE, whose
- * holder waits for swapped extents only, and those a WRITE does not pin; a READ, which does, waits for no FILE. A trim that
- * waits for a WRITE is not waited for by it. Moves end by themselves; visits end when unwanted.
+ * holder waits for swapped extents only, and those a WRITE does not pin; a READ, which does, waits for no FILE, nor for a
+ * WRITE that does. A trim that waits for a WRITE is not waited for by it. Moves end by themselves; visits end when unwanted.
+ * Whoever changes what others wait for, be it only that they wait, wakes them.
  */
 #include "core/swap-local.h"
 
@@ -330,6 +331,18 @@ bool spm_move_unwanted(struct spm_swap *s, uint32_t file, uint64_t extent)
 	return yes;
 }
 
+/* Whether requests may bring extents back, as far as those go that want the whole file. */
+static bool may_claim(const struct spm_active *a)
+{
+	return !(a->whole || (a->want && !a->trim_waits));
+}
+
+/* Whether a pin has to wait for the extent: those who want to take it come first, once they only wait for pins to go. */
+static bool is_taken(const struct spm_active *a, const struct spm_hot *h)
+{
+	return h->moving || h->holders || (h->claims && may_claim(a));
+}
+
 /*
  * With the lock: waits until the extent is nobody's, and takes it. @holder: has FILE, DROP or TRIM. -EALREADY: it is here;
  * -EAGAIN: that would take a wait which @patient says not to make.
@@ -342,16 +355,18 @@ static int claim(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a,
 	if (!h)
 		return -ENOMEM;
 	h->waiting++;
+	*(holder ? &h->holders : &h->claims) += 1;
 	while (!rc) {
 		if (!is_swapped(s, a->file, extent) && !h->moving)
 			rc = -EALREADY;
-		else if (!h->moving && !h->pins && (holder || !(a->whole || (a->want && !a->trim_waits))))
+		else if (!h->moving && !h->pins && (holder || may_claim(a)))
 			break;
 		else if (!patient)
 			rc = -EAGAIN;
 		else
 			wait_on(b);
 	}
+	*(holder ? &h->holders : &h->claims) -= 1;
 	h->waiting--;
 	if (!rc)
 		move_start(a, h);
@@ -451,13 +466,16 @@ static void admit(struct spm_bucket *b, struct spm_active *a, enum spm_pin_how h
 	case SPM_PIN_FILE:
 	case SPM_PIN_DROP:
 		a->want++;
+		pthread_cond_broadcast(&b->wake);
 		while (a->trimming || a->trim_waits || a->visited || a->moving)
 			wait_on(b);
 		a->want--;
 		a->whole++;
+		pthread_cond_broadcast(&b->wake);
 		break;
 	case SPM_PIN_TRIM:
 		a->trim_waits++;
+		pthread_cond_broadcast(&b->wake);
 		while (a->trimming || a->ranged || a->whole || a->visited || a->moving)
 			wait_on(b);
 		a->trim_waits--;
@@ -541,7 +559,7 @@ static int pin_extents(struct spm_swap *s, struct spm_bucket *b, struct spm_acti
 
 		if (!h)
 			return -ENOMEM;
-		if (h->moving || h->waiting) {
+		if (is_taken(a, h)) {
 			h->waiting++; /* keeps it, and tells who moves it out */
 			wait_on(b);
 			h->waiting--;
@@ -560,7 +578,7 @@ static int pin_extents(struct spm_swap *s, struct spm_bucket *b, struct spm_acti
 			h = hot_get(a, *done);
 			if (!h)
 				return -ENOMEM;
-			if (h->moving || h->waiting) {
+			if (is_taken(a, h)) {
 				hot_put(a, h);
 				continue;
 			}
