@@ -74,7 +74,7 @@ static int start_one(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t 
 		return rc == -EBUSY ? 0 : rc;
 	while (!(j = spm_job_get(s, !ev->in_flight)))
 		finish_one(ev);
-	rc = spm_out_prepare(s, j, f->fd, f->size, f->who.file, extent);
+	rc = spm_out_prepare(s, j, f->fd, f->who.file, extent);
 	if (rc) {
 		spm_move_end(s, f->who.file, extent);
 		spm_job_put(s, j);

@@ -191,7 +191,7 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
  * (-ENODATA: it has no page; -ENOSPC: swap is full; -ENOMEM). finish: the record, and the punch; *@bytes that left. A failed
  * write leaves the extent where it was.
  */
-int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint64_t size, uint32_t file, uint64_t extent)
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent)
 	SPM_MUST_CHECK;
 /* The next extent from @extent on, below @end, that may have pages. */
 uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end);

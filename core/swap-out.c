@@ -110,11 +110,17 @@ static uint32_t seal(struct spm_swap *s, struct spm_job *j)
 	return spm_trailer_seal(t);
 }
 
-int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint64_t size, uint32_t file, uint64_t extent)
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent)
 {
-	uint64_t off = extent << s->shift, end = (size + 4095) & ~UINT64_C(4095);
+	uint64_t off = extent << s->shift, end;
+	struct stat st;
 	void *p;
 	int rc;
+
+	/* not before: as long as it was not taken, a write could make the file longer */
+	if (fstat(fd, &st))
+		return -errno;
+	end = ((uint64_t)st.st_size + 4095) & ~UINT64_C(4095);
 
 	j->file = file;
 	j->extent = extent;

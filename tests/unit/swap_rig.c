@@ -99,9 +99,9 @@ static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm
 	struct rig *r = ctx;
 
 	(void)slice;
-	(void)ino;
+
 	(void)h;
-	(void)why;
+	fprintf(stderr, "# inode %llu, %llu: %s\n", (unsigned long long)ino, (unsigned long long)offset, why);
 	atomic_store(&r->damaged_at, offset);
 	atomic_fetch_add(&r->damaged, 1);
 }
