@@ -163,10 +163,6 @@ int spm_control_compact(struct spm_fs *fs, fuse_req_t req, const char *value)
 
 	if (!fs->swap)
 		return -EOPNOTSUPP;
-	if (!strcmp(value, "0") || !strcmp(value, "stop")) {
-		spm_swap_compact_cancel(fs->swap);
-		return 0;
-	}
 	if (strcmp(value, "1"))
 		return -EINVAL;
 	spm_session_blocking();

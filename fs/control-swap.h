@@ -19,7 +19,8 @@ int spm_control_reclaim(struct spm_fs *fs, fuse_req_t req, const char *value) SP
  */
 int spm_control_evict(struct spm_fs *fs, fuse_req_t req, const char *value) SPM_MUST_CHECK;
 int spm_control_load(struct spm_fs *fs, fuse_req_t req, const char *value) SPM_MUST_CHECK;
-/* compact: "1" one pass, "0" or "stop" ends one (-ECANCELED for whoever waits for it). */
+/* compact: "1", one pass. -ECANCELED: its client has given up waiting. Nothing that is written to the file can end it: a
+ * second write waits in the client's kernel until the first is answered. */
 int spm_control_compact(struct spm_fs *fs, fuse_req_t req, const char *value) SPM_MUST_CHECK;
 
 /* Makes the slice's use fit into @bytes, as far as it goes. */

@@ -15,7 +15,10 @@
 
 #define TICK_NS 300000000
 
-/* The write that lasts as long as the pass, by a thread of its own. */
+/*
+ * The write that lasts as long as the pass, by a thread of its own. To interrupt it is what ends the pass: a second
+ * write to the same file would only wait for the first.
+ */
 struct pass {
 	int fd;
 	int err;
@@ -44,10 +47,19 @@ static bool read_figures(const char *point, struct figures *f)
 	return whole;
 }
 
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
 static void *compact(void *arg)
 {
 	struct pass *p = arg;
+	sigset_t set;
 
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	p->err = write(p->fd, "1\n", 2) == 2 ? 0 : errno;
 	atomic_store(&p->over, true);
 	pthread_kill(p->waiter, SIGUSR1); /* it waits for signals */
@@ -67,8 +79,9 @@ static void show_progress(struct ctl_progress *pr, const char *point, const stru
 			  ctl_size(&human, now.moved - before->moved, b), ctl_size(&human, now.swap, c));
 }
 
-/* Until the pass is over, or the server gone. */
-static void attend(struct pass *p, const char *point, const struct figures *before, const sigset_t *set)
+/* Until the pass is over. */
+static void attend(struct pass *p, pthread_t writer, const char *point, const struct figures *before,
+		   const sigset_t *set)
 {
 	static const struct timespec tick = { .tv_nsec = TICK_NS };
 	struct ctl_progress progress;
@@ -79,13 +92,9 @@ static void attend(struct pass *p, const char *point, const struct figures *befo
 		int sig = sigtimedwait(set, NULL, &tick);
 
 		cancelled |= sig > 0 && sig != SIGUSR1;
-		/* again and again: the first may have come before the pass began */
-		if (cancelled && !atomic_load(&p->over)) {
-			spm_auto_close int fd = ctl_control_open(point, "compact");
-
-			if (fd < 0 || write(fd, "stop\n", 5) != 5)
-				break;
-		}
+		/* again and again: the first may come before the write has begun */
+		if (cancelled)
+			pthread_kill(writer, SIGUSR2);
 		show_progress(&progress, point, before);
 	}
 	ctl_progress_clear(&progress);
@@ -94,9 +103,11 @@ static void attend(struct pass *p, const char *point, const struct figures *befo
 static int one_pass(const char *point, const struct figures *before)
 {
 	struct pass p = { .fd = ctl_control_open(point, "compact"), .waiter = pthread_self() };
+	const struct sigaction interrupts = { .sa_handler = nothing }; /* no SA_RESTART */
 	spm_auto_close int fd = p.fd;
 	pthread_t thread;
 	sigset_t set;
+	int rc;
 
 	if (fd < 0)
 		return CTL_FAILED;
@@ -105,17 +116,20 @@ static int one_pass(const char *point, const struct figures *before)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
+	sigaction(SIGUSR2, &interrupts, NULL);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	p.err = pthread_create(&thread, NULL, compact, &p);
-	if (!p.err) {
-		attend(&p, point, before, &set);
+	rc = pthread_create(&thread, NULL, compact, &p);
+	if (!rc) {
+		attend(&p, thread, point, before, &set);
 		pthread_join(thread, NULL);
+	} else {
+		p.err = rc;
 	}
 	if (!p.err)
 		return CTL_DONE;
 	if (p.err == EOPNOTSUPP)
 		ctl_swap_off(point);
-	else if (p.err == ECANCELED)
+	else if (p.err == ECANCELED || p.err == EINTR)
 		ctl_error("%s: compaction was ended early; what was done stays, and the next pass goes on from there",
 			  point);
 	else if (p.err == EIO)
