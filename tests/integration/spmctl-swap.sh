@@ -260,6 +260,46 @@ else
 	skip "evict: progress" "no script(1) here"
 fi
 
+# ---- what goes wrong ----
+
+spm_fresh mem:64M "swap=$SPM_TMP/swap,swapsize=256M,name=ctlswap,compact=off"
+ctl=$MNT/.spm
+head -c 16M /dev/urandom >"$MNT/a"
+a=$(sum "$MNT/a")
+"$SPMCTL" evict "$MNT/a" >/dev/null
+actor one
+tell one open p creat,rw "$MNT/pinned"
+tell one falloc p plain 0 56M
+tell one map m p rw shared 0 4096
+refused "load: no room, and why" "^spmctl: $MNT/a: not all of it fits: .*pinned" load "$MNT/a"
+ok "status says it, too" test "$(spm_stat pinned_bytes)" -ge $((56 * MIB))
+ok "events: oom" test "$(sed -n 's/^oom //p' "$ctl/events")" -ge 1
+actor_end one
+rm "$MNT/pinned"
+# Its memory is free a moment later.
+loads()
+{
+	"$SPMCTL" load "$MNT/a"
+}
+ok "with room it comes" wait_until 10 loads
+is "whole" "$(sum "$MNT/a")" "$a"
+
+"$SPMCTL" evict "$MNT/a" >/dev/null
+echo "swapio:read eio 1 1000" >"$ctl/fault"
+refused "load: a disk that cannot be read" "^spmctl: $MNT/a: a swap file could not be read \(input/output error\)" \
+	load "$MNT/a"
+echo clear >"$ctl/fault"
+errors=$(spm_stat swap_errors)
+ok "it is counted" test "$errors" -ge 1
+like "status shows that" "$("$SPMCTL" status "$MNT")" "damaged +$errors extents could not be read back"
+ok "nothing is lost if it can be read later" "$SPMCTL" load "$MNT/a"
+is "not a byte" "$(sum "$MNT/a")" "$a"
+echo "swapio:write eio 1 1000" >"$ctl/fault"
+refused "evict: a disk that cannot be written" "^spmctl: $MNT/a: a swap file could not be written" evict "$MNT/a"
+echo clear >"$ctl/fault"
+ok "events: swap_fail" test "$(sed -n 's/^swap_fail //p' "$ctl/events")" -ge 1
+is "what was to leave stayed" "$(swapped "$MNT/a") $(sum "$MNT/a")" "0 $a"
+
 spm_umount
 is "umount removes the swap file" "$(ls -A "$SPM_TMP/swap")" ""
 spm_done
