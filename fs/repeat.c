@@ -52,7 +52,7 @@ static const struct spm_repeat_row rows[] = {
 	{ FUSE_RENAME, ORPHANS | FINISH, "which inode is where (desk.a, desk.b) tells how far it came; it goes on from there" },
 	{ FUSE_RENAME2, ORPHANS | FINISH, "the same" },
 	{ FUSE_WRITE, 0, "'done' is answered at once; else the same bytes at the same place, also with O_APPEND: the "
-	  "client's kernel says where" },
+	  "client's kernel says where; a control file: the same setting, and what has moved already is passed over" },
 	{ FUSE_FALLOCATE, 0, "'done' is answered at once; else the same range, under the client's inode lock (what a direct "
 	  "mapping stored into a hole in the few instructions before 'done' is lost: stores take no lock)" },
 	{ FUSE_COPY_FILE_RANGE, 0, "'done' is answered at once; else the same ranges, which do not overlap" },

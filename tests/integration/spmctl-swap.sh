@@ -246,6 +246,39 @@ ok "the next one goes on" "$SPMCTL" compact "$MNT"
 ok "and moves what is left" moved "$so_far"
 is "and loses nothing" "$(sum "$MNT/second")" "$second"
 
+# ---- the worker dies over it: the next one does it again ----
+
+head -c 8M /dev/urandom >"$MNT/first"
+head -c 8M /dev/urandom >"$MNT/third"
+third=$(sum "$MNT/third")
+"$SPMCTL" load -r "$MNT" >/dev/null
+for at in swapout:written swapout:recorded swapout:punched; do
+	echo "$at kill" >"$ctl/fault"
+	is "evict, killed at $at" "$("$SPMCTL" evict "$MNT/third" 2>&1 | grep -c ' moved out, files: 1$')" 1
+	is "it went" "$(swapped "$MNT/third")" $((8 * MIB))
+	is "and comes back" "$("$SPMCTL" load -u "$MNT/third") $(sum "$MNT/third")" "8M moved in, files: 1 $third"
+done
+for at in swapin:marked swapin:read swapin:cleared; do
+	"$SPMCTL" evict "$MNT/third" >/dev/null
+	echo "$at kill" >"$ctl/fault"
+	is "load, killed at $at" "$("$SPMCTL" load "$MNT/third" 2>&1 | grep -c ' moved in, files: 1$')" 1
+	is "it came" "$(swapped "$MNT/third") $(sum "$MNT/third")" "0 $third"
+done
+"$SPMCTL" evict -r "$MNT" >/dev/null
+rm "$MNT/first"
+for at in compact:copied compact:moved; do
+	echo "$at kill" >"$ctl/fault"
+	ok "compact, killed at $at" "$SPMCTL" compact "$MNT"
+	is "the point was reached" "$(cat "$ctl/fault")" ""
+	head -c 8M /dev/urandom >"$MNT/first"
+	"$SPMCTL" evict "$MNT/first" >/dev/null
+	rm "$MNT/second"
+	mv "$MNT/first" "$MNT/second"
+done
+is "nothing was lost" "$(sum "$MNT/third")" "$third"
+is "nor found damaged" "$(spm_stat swap_errors)" 0
+is "each of them died" "$(spm_feature worker_restarts)" 8
+
 # ---- a terminal sees how far it is ----
 
 if command -v script >/dev/null; then
