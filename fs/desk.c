@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/desk.h"
+#include "fs/fault.h"
 #include "fs/thread.h"
 
 #include <errno.h>
@@ -172,6 +173,9 @@ int spm_desk_take(struct spm_desks *d, struct spm_thread *t)
 	t->desks = d;
 	t->buf = spm_desk_buffer(d, i);
 	t->book = (struct spm_book){ .ledger = &t->desk->ledger, .ids = spm_desk_ids(d, i), .ids_max = SPM_BUFFER_IDS };
+	/* before the generation: what the last owner was doing is no more */
+	t->hold->flags = 0;
+	spm_state_barrier();
 	t->hold->generation = d->generation;
 	return 0;
 }
@@ -211,10 +215,13 @@ void spm_desk_begin(struct spm_thread *t)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	t->desk->unique = h->unique & ~SPM_FUSE_UNIQUE_RESEND;
 	t->hold->opcode = h->opcode;
-	t->hold->flags = 0;
 	t->hold->since_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	spm_fault("taken");
 	spm_state_barrier();
 	t->hold->stage = SPM_STAGE_HELD;
+	spm_state_barrier();
+	/* not before: it is in hand at every moment for one reason or the other */
+	t->hold->flags = 0;
 }
 
 void spm_desk_end(struct spm_thread *t)

@@ -12,9 +12,9 @@
  * point acts once and not in every worker after it.
  *
  * A point is "OP:STEP", OP being the request in hand (its FUSE name in lower case). Every request has the steps
- * request (taken up), reply (about to be answered), replied; those that change something, effect; a few have more:
- * those that may be slow, unled (its thread reads no more, and no other one has begun to). A thread that hangs or is
- * slow says so in the log.
+ * taken (just read), request (taken up), reply (about to be answered), replied; those that change something, effect; a
+ * few have more: those that may be slow, unled (its thread reads no more, and no other one has begun to). A thread that
+ * hangs or is slow says so in the log.
  * Moves of extents have points of their own, whichever thread makes them: "swapout:recorded" and so on (core/swap.h), and
  * "swapio:read" and "swapio:write", for which there are the actions eio and enospc.
  */

@@ -349,11 +349,20 @@ static bool all_slow(const struct spm_keeper *k)
 	return k->state->all_slow == k->state->generation;
 }
 
+/* A thread is between two states: it does not stay there. */
+static bool takes(const struct spm_keeper *k)
+{
+	for (unsigned int i = 0; i < SPM_SLOTS; i++)
+		if (k->state->hold[i].flags & SPM_HOLD_TAKES && k->state->hold[i].generation == k->state->generation)
+			return true;
+	return false;
+}
+
 static bool leaves_unread(struct spm_keeper *k, uint64_t now)
 {
 	struct pollfd pfd = { .fd = k->fd[SPM_FD_FUSE], .events = POLLIN };
 	uint64_t received = atomic_load(&k->state->received);
-	bool unread = poll(&pfd, 1, 0) == 1 && pfd.revents & POLLIN && !all_slow(k);
+	bool unread = (poll(&pfd, 1, 0) == 1 && pfd.revents & POLLIN && !all_slow(k)) || takes(k);
 
 	if (!unread || received != k->received)
 		k->unread_ns = 0;

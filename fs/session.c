@@ -208,9 +208,16 @@ ssize_t spm_session_read(struct spm_fs *fs, struct spm_thread *t)
 /* One request, or -EAGAIN: none waits; -ENODEV: the mount is gone. */
 static ssize_t receive(struct serving *s)
 {
-	ssize_t n = spm_takeover_next(s->pool->fs, &s->thread);
+	ssize_t n;
 
-	return n ? n : spm_session_read(s->pool->fs, &s->thread);
+	s->thread.hold->flags = SPM_HOLD_TAKES;
+	spm_state_barrier();
+	n = spm_takeover_next(s->pool->fs, &s->thread);
+	if (!n)
+		n = spm_session_read(s->pool->fs, &s->thread);
+	if (n <= 0)
+		s->thread.hold->flags = 0;
+	return n;
 }
 
 /* Others want this processor. Twice as long as last time, unless that was long ago. */

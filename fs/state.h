@@ -43,6 +43,7 @@ enum spm_stage {
 
 enum spm_hold_flags {
 	SPM_HOLD_SLOW = 1 << 0, /* may wait for I/O or for another's lock: says nothing about the worker's health */
+	SPM_HOLD_TAKES = 1 << 1, /* the thread looks for a request, and may have got one that is not HELD yet */
 };
 
 /* One per slot: what the keeper may want to know of a request in hand. */

@@ -124,12 +124,15 @@ hang()
 	ok "hung request: logged" spm_logged hung
 }
 
-# A thread that stops when nothing more is to be done for a client, so that no request is in hand for too long: what is
-# not read any more tells of it.
+# A thread that stops when it has just read a request; and when nothing more is to be done for a client, so that no request
+# is in hand for too long: what is not read any more tells of it.
 hang_beside()
 {
 	local before pid
 	kill_mount map=direct,watchdog=2
+	arm "mkdir:taken hang"
+	is "hung right after reading: the request is answered by another worker" "$(result mkdir "$MNT/taken")" ok
+	is "hung right after reading: one new worker" "$(restarts)" 1
 	before=$(restarts)
 	arm "mkdir:replied hang"
 	is "hung after an answer: the client has it" "$(result mkdir "$MNT/hung")" ok

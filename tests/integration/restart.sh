@@ -82,6 +82,7 @@ last=$(worker)
 fault "mkdir:request slow 1 1"
 ok "a slow one" timeout 20 mkdir "$MNT/slow"
 spm_pin "$MNT/.spm/features" "$MNT/.spm/fault" "$MNT/f" "$MNT/dir" "$MNT/slow"
+wait_until 10 spm_idle "$last"
 kill -STOP "$last"
 sleep 3
 kill -CONT "$last"

@@ -607,6 +607,7 @@ const struct fault_case fault_cases[] = {
 	{ "mknod", "a fifo", PLAIN, ENTRY, nothing, do_mknod },
 	{ "mknod", "a file", PLAIN, ENTRY, nothing, do_mknod_file },
 	{ "mkdir", "new", PLAIN, ENTRY, nothing, do_mkdir },
+	{ "mkdir", "just read", PLAIN, "taken", nothing, do_mkdir },
 	{ "unlink", "the last name", PLAIN, CHANGES, file, do_unlink },
 	{ "unlink", "the last name of an open file", ANYKIND, CHANGES, open_file, do_unlink },
 	{ "unlink", "one of two names", PLAIN, CHANGES, two_links, do_unlink },
