@@ -190,7 +190,7 @@ static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, int mod
 
 	if (!rc && fallocate(fd, mode, off, len))
 		rc = -errno;
-	spm_fault("punched");
+	spm_content_fault(fs, "trim:punched");
 	if (!rc && fs->swap)
 		spm_swap_dropped(&pin);
 	return rc;

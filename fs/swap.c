@@ -304,7 +304,7 @@ int spm_content_remove(struct spm_fs *fs, struct spm_slice *s, uint64_t ino)
 		if (!fstatat(s->orphans_fd, name, &st, AT_SYMLINK_NOFOLLOW) && st.st_nlink == 1) {
 			spm_session_blocking();
 			spm_swap_gone(fs->swap, s->id, ino);
-			spm_fault("gone");
+			spm_content_fault(fs, "trim:gone");
 		}
 	}
 	return spm_slice_orphan_remove(s, ino, false);

@@ -3,6 +3,7 @@
 #define SPM_FS_SWAP_H
 
 #include <errno.h>
+#include "fs/fault.h"
 #include "fs/fs.h"
 
 /*
@@ -69,6 +70,13 @@ static inline void spm_content_touched(struct spm_fs *fs, uint16_t slice, uint64
 
 	if (file)
 		spm_swap_touched(fs->swap, file);
+}
+
+/* A point of a move, which belongs to no step of a request (fs/fault.h). */
+static inline void spm_content_fault(struct spm_fs *fs, const char *at)
+{
+	if (fs->swap && __builtin_expect(fs->desks.state->faults_on, 0))
+		(void)spm_fault_at(fs->desks.state, at);
 }
 
 /* The last name of an inode is that among the orphans, and nobody refers to it: removes it, with its slots. -EISDIR: try as
