@@ -30,7 +30,7 @@ static int mount_tmpfs(const char *path, const struct spm_slice_opts *o, const s
 	if (o->nr_inodes_set)
 		n += snprintf(data + n, sizeof(data) - (size_t)n, ",nr_inodes=%llu",
 			      (unsigned long long)(o->nr_inodes ? o->nr_inodes + SLICE_INODES : 0));
-	if (t->huge)
+	if (t->huge && !o->small_pages)
 		n += snprintf(data + n, sizeof(data) - (size_t)n, ",huge=%s", o->huge ? o->huge : "within_size");
 	if (t->noswap)
 		n += snprintf(data + n, sizeof(data) - (size_t)n, ",noswap");
@@ -102,7 +102,7 @@ int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct sp
 	if (rc)
 		return spm_fail(e, rc, "cannot mount the region's tmpfs (%s); check size=, nr_inodes=, huge= and mpol=",
 				strerror(-rc));
-	out->features = (struct spm_slice_features){ .noswap = tries[i].noswap, .huge = tries[i].huge };
+	out->features = (struct spm_slice_features){ .noswap = tries[i].noswap, .huge = tries[i].huge && !o->small_pages };
 
 	out->mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (out->mount_fd < 0 || mkdirat(out->mount_fd, SPM_SLICE_DATA, 0700) ||

@@ -24,6 +24,7 @@ struct spm_slice_opts {
 	unsigned int mode; /* of the top directory */
 	uint32_t uid, gid;
 	const char *huge; /* as tmpfs(5); NULL: within_size */
+	bool small_pages; /* no huge page at all: what leaves is less than one, and a part of one may have to stay */
 	const char *mpol; /* as tmpfs(5); NULL: none */
 	unsigned long mount_flags; /* of MS_*, those about access times count: passed-through reads obey them */
 };

@@ -335,7 +335,7 @@ static const struct option_row {
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "swap", true, set_swap, "files or directories for cold data, with ':' between (default: none)" },
 	{ "swapsize", true, set_swapsize, "size of all swap files together (default: as the device)" },
-	{ "extent", true, set_extent, "unit of swapping, 64K to 2M (default: 2M)" },
+	{ "extent", true, set_extent, "unit of swapping, 64K to 2M (default: 2M); less means no huge pages" },
 	{ "low", true, set_low, "percent of free memory below which data is swapped out (default: 5)" },
 	{ "high", true, set_high, "percent of free memory at which that ends (default: low + 5)" },
 	{ "cold", true, set_cold, "seconds after which unused data is swapped out anyway (default: 0, never)" },
@@ -622,6 +622,9 @@ static int finish_swap(struct spm_options *o, struct spm_error *e)
 	if (o->swap_bytes && o->swap_bytes / files < SPM_SWAPFILE_MIN)
 		return spm_fail(e, -EINVAL, "option swapsize=: less than 4M for each of %u files; give more, or "
 				"fewer files", files);
+	if (o->extent_bytes < SPM_EXTENT_MAX && o->huge && strcmp(o->huge, "never"))
+		return spm_fail(e, -EINVAL, "option extent=: less than 2M cannot leave a huge page; leave out huge=%s, or extent=",
+				o->huge);
 	if (!o->high_set)
 		o->high_pct = o->low_pct + HIGH_OVER_LOW < 99 ? o->low_pct + HIGH_OVER_LOW : 99;
 	else if (!o->low_set && o->low_pct > o->high_pct)

@@ -187,6 +187,7 @@ static int create_region(struct setup *s)
 		.uid = o->uid,
 		.gid = o->gid,
 		.huge = o->huge,
+		.small_pages = o->swap && o->extent_bytes < SPM_EXTENT_MAX,
 		.mpol = o->mpol,
 		.mount_flags = o->mount_flags,
 	};

@@ -206,7 +206,8 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 	if (fs->root.features.huge)
 		fprintf(out, "huge %s\n", o->huge ? o->huge : "within_size");
 	else
-		fputs("huge off: the kernel has no transparent huge pages\n", out);
+		fprintf(out, "huge off: %s\n", o->swap && o->extent_bytes < SPM_EXTENT_MAX ? "option extent= is less than a huge page" :
+			"the kernel has no transparent huge pages");
 	fprintf(out, "map %s\ncommit %s\n", spm_map_name(o->map), o->commit_lazy ? "lazy" : "eager");
 	fprintf(out, "writes %s\n", fs->served_writes ? "served" : "plain");
 	spm_stats_swap_features(fs, out);
