@@ -460,6 +460,7 @@ void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out)
 		.swap_bytes = spm_slots_bytes(&s->slots),
 		.swap_used_bytes = spm_slots_used(&s->slots),
 		.swapped_bytes = atomic_load(&s->swapped) * 4096,
+		.extent_bytes = s->extent_bytes,
 		.swapout_bytes = atomic_load(&c->swapout_bytes),
 		.swapin_bytes = atomic_load(&c->swapin_bytes),
 		.swap_errors = atomic_load(&c->swap_errors),
@@ -473,5 +474,6 @@ void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out)
 		.reclaim_runs = atomic_load(&c->reclaim_runs),
 		.map_bytes = spm_extmap_bytes(&s->map),
 	};
+	out->space_bytes = out->swap_used_bytes + spm_slots_left(&s->slots);
 	spm_compactor_stats(s, out);
 }

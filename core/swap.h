@@ -62,9 +62,11 @@ struct spm_swap_ops {
 	void (*damaged)(void *ctx, uint16_t slice, uint64_t ino, const struct spm_handle *h, uint64_t offset, const char *why);
 };
 
-/* Only grow, but for the first three. They start at 0 with each worker; @base outlives it (in the shared state). */
+/* Only grow, but for the first five. They start at 0 with each worker; @base outlives it (in the shared state). */
 struct spm_swap_stats {
 	uint64_t swap_bytes, swap_used_bytes, swapped_bytes;
+	uint64_t space_bytes;          /* what the files hold and can still take: they grow again where compaction has cut them */
+	uint64_t extent_bytes;
 	uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors;
 	uint64_t read_through_bytes;   /* served from slots without coming back */
 	uint64_t evicted_hot;          /* extents that came back within a minute of leaving */

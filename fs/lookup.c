@@ -80,8 +80,8 @@ static void add_swap(struct spm_fs *fs, struct statvfs *sv)
 	fsblkcnt_t all, left;
 
 	spm_swap_stats(fs->swap, &st);
-	all = st.swap_bytes / sv->f_frsize;
-	left = st.swapped_bytes < st.swap_bytes ? (st.swap_bytes - st.swapped_bytes) / sv->f_frsize : 0;
+	all = st.space_bytes / sv->f_frsize;
+	left = st.swapped_bytes < st.space_bytes ? (st.space_bytes - st.swapped_bytes) / sv->f_frsize : 0;
 	sv->f_blocks += all;
 	sv->f_bfree += left;
 	sv->f_bavail += left;

@@ -66,7 +66,7 @@ static const char *how_opened(const struct spm_fs *fs, unsigned int *files)
 void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 {
 	const struct spm_options *o = fs->opts;
-	uint64_t bytes = o->swap_bytes ? o->swap_bytes : o->source.bytes;
+	struct spm_swap_stats st;
 	unsigned int files;
 	const char *how;
 
@@ -74,10 +74,12 @@ void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 		fputs("swap off: option swap= not given\n", out);
 		return;
 	}
+	/* a region that was found again keeps sizes that the options need not have named */
+	spm_stats_swap(fs, &st);
 	how = how_opened(fs, &files);
 	fprintf(out, "swap on: %u file%s, %llu bytes, %s (%s)\n", files, files == 1 ? "" : "s",
-		(unsigned long long)bytes, how, o->swap);
-	fprintf(out, "extent %u\nlow %u\nhigh %u\n", o->extent_bytes, o->low_pct, o->high_pct);
+		(unsigned long long)st.space_bytes, how, o->swap);
+	fprintf(out, "extent %llu\nlow %u\nhigh %u\n", (unsigned long long)st.extent_bytes, o->low_pct, o->high_pct);
 	if (o->cold_s)
 		fprintf(out, "cold %u\n", o->cold_s);
 	else

@@ -68,7 +68,7 @@ export SPMFS_FAULTS=1
 spm_fresh mem:64M "swap=$SPM_TMP/swap,swapsize=256M,name=ctlswap,cold=3600"
 ctl=$MNT/.spm
 like "features: what it has" "$(spm_feature swap)" \
-	"^on: 1 file, 268435456 bytes, (O_DIRECT|buffered: [^(]*) \($SPM_TMP/swap\)\$"
+	"^on: 1 file, 267386880 bytes, (O_DIRECT|buffered: [^(]*) \($SPM_TMP/swap\)\$"
 is "and how it is used" "$(for k in extent low high cold compact; do spm_feature $k; done | xargs)" \
 	"2097152 5 10 3600 67108864"
 is "what is off says why" "$(grep -E ' off' "$ctl/features" | grep -cvE ' off: .+')" 0
@@ -204,10 +204,14 @@ ok "compact" "$SPMCTL" compact "$MNT"
 like "one line" "$("$SPMCTL" compact -u "$MNT")" "^$MNT: .* put into huge pages, .* moved in swap files"
 rm "$MNT/dir/b"
 was=$(spm_stat swap_bytes)
+size=$(df -B1 --output=size "$MNT" | tail -n 1)
 is "compact --json: its keys" "$(json 'keys | join(" ")' compact --json "$MNT")" \
 	"collapsed_bytes huge_bytes huge_scanned_bytes mountpoint moved_bytes swap_bytes swap_bytes_before"
 ok "the swap files are smaller ($was, $(spm_stat swap_bytes))" test "$(spm_stat swap_bytes)" -lt "$was"
 is "by what the disk says, too" "$(($(stat -c '%b' "$SPM_TMP"/swap/* | head -n 1) * 512 <= was))" 1
+is "what the mount can hold is the same" "$(df -B1 --output=size "$MNT" | tail -n 1)" "$size"
+ok "and it can be used" eval 'head -c 200M /dev/urandom >"$MNT/large"'
+rm "$MNT/large"
 is "nothing was lost" "$(sum "$MNT/a")" "$a"
 
 # A pass that lasts, by moves that are slow; Ctrl-C. None in the background that would be faster.
