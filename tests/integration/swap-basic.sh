@@ -37,8 +37,8 @@ more_than_the_device()
 	ok "$1: most of it is in swap files ($(spm_stat swapped_bytes))" [ "$(spm_stat swapped_bytes)" -ge $((120 * MIB)) ]
 	ok "$1: the device is not overdrawn" [ "$(spm_stat resident_bytes)" -le $((64 * MIB)) ]
 	ok "$1: df shows all of it as used ($(df_used))" [ "$(df_used)" -ge $((192 * MIB)) ]
-	ok "$1: and not much more" [ "$(df_used)" -le $((200 * MIB)) ]
-	is "$1: du shows all of it" "$(du -s --block-size=1M --apparent-size "$MNT" | cut -f 1)" 192
+	ok "$1: and not much more" [ "$(df_used)" -le $((210 * MIB)) ]
+	is "$1: du shows all of it" "$(du -c --block-size=1M --apparent-size "$MNT"/f* | tail -n 1 | cut -f 1)" 192
 	ok "$1: by blocks as well" [ "$(du -s --block-size=1M "$MNT" | cut -f 1)" -ge 192 ]
 	is "$1: blocks of a file" "$(stat -c '%b' "$MNT/f3")" 16384
 	is "$1: a file has no holes" "$(no_holes "$MNT/f3")" "ok $((8 * MIB))"
@@ -117,7 +117,7 @@ ok "blocks of what was cut off are free" [ "$(stat -c %b "$f")" -le $((4 * MIB /
 evict "$f"
 tell a open f rw "$f"
 says "a hole is punched" a ok falloc f punch 1000000 1000000
-says "it is zeros" a "ok " read f 1500000 8
+says "it is zeros" a ok read f 1500000 8
 says "before it" a ok verify f 0 1000000 1
 says "and behind it" a ok verify f 2000000 999992 1
 says "allocation of what is out changes nothing" a ok falloc f plain 0 3000000

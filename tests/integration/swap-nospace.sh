@@ -21,13 +21,17 @@ fill_up()
 	done
 }
 
+# As mirrors: to be opened directly, a file needs room on the device.
 whole()
 {
-	local i
+	local i rc=0
+	"$SPMT" setxattr "$MNT" user.spm.map mirror
 	for i in $(seq 1 $((FILES - 1))); do
-		check "$MNT/f$i" 4M "$i" || return 1
+		check "$MNT/f$i" 4M "$i" || rc=1
 	done
-	[ "$LAST" -eq 0 ] || check "$MNT/f$FILES" "$LAST" "$FILES"
+	[ "$LAST" -eq 0 ] || check "$MNT/f$FILES" "$LAST" "$FILES" || rc=1
+	"$SPMT" setxattr "$MNT" user.spm.map "$MAP"
+	return $rc
 }
 
 full()
@@ -50,6 +54,7 @@ full()
 }
 
 for opts in map=mirror map=direct map=auto,extent=64K; do
+	MAP=${opts#map=} MAP=${MAP%,*}
 	swap_mount mem:32M 48M "$opts"
 	full "$opts" 64
 	swap_leaves_nothing "$opts"
@@ -79,6 +84,7 @@ if truncate -s 300M "$SPM_TMP/disk" && mkfs.ext4 -q -F "$SPM_TMP/disk" && mkdir 
 	mount -o loop "$SPM_TMP/disk" "$SPM_TMP/small"; then
 	spm_umount_all
 	spm_need_mount mem:32M "swap=$SPM_TMP/small,swapsize=128M,compact=1G"
+	MAP=auto
 	SWAP_FREE=$(spm_stat free_bytes)
 	for i in $(seq 1 24); do
 		put "$MNT/f$i" 4M "$i" >/dev/null

@@ -54,7 +54,7 @@ if ! out=$(start lost 2>&1); then
 fi
 SWAP_FREE=$(spm_stat free_bytes)
 swaprun "a run" -s 3 -b 192M -m "$model"
-ok "most of it is in swap files" [ "$(spm_stat swapped_bytes)" -ge $((100 * MIB)) ]
+ok "most of it is in swap files" [ "$(spm_stat swapped_bytes)" -ge $((80 * MIB)) ]
 
 for i in 1 2; do
 	spm_kill_servers
@@ -64,7 +64,7 @@ for i in 1 2; do
 	refused "swap" "recover with another swap file is refused ($i)" "name=lost,recover,swap=$SPM_TMP"
 	is "and makes nothing there ($i)" "$(ls "$SPM_TMP"/*.swap 2>/dev/null)" ""
 	ok "with recover it is mounted ($i)" start lost recover
-	ok "most of it is in swap files ($i)" [ "$(spm_stat swapped_bytes)" -ge $((100 * MIB)) ]
+	ok "most of it is in swap files ($i)" [ "$(spm_stat swapped_bytes)" -ge $((80 * MIB)) ]
 	verify "recovered ($i)"
 	ok "and everything goes on: more is written ($i)" put "$d/more$i" 64M "$i"
 	ok "and read ($i)" check "$d/more$i" 64M "$i"
@@ -115,7 +115,7 @@ ended "not kept"
 is "the swap file is gone at last" "$(find "$SWAP" -type f)" ""
 
 # An orphan that was swapped when everything died leaves no slots.
-ok "a mount" start orphans
+ok "a mount" start orphans map=mirror
 exec {fd}<>"$d/unlinked"
 head -c 16M /dev/urandom >&"$fd"
 evict "$d/unlinked"
@@ -124,7 +124,7 @@ ok "an open file without a name is in slots" [ "$(spm_stat swap_used_bytes)" -ge
 spm_kill_servers
 exec {fd}>&-
 umount -l "$d"
-ok "recover" start orphans recover
+ok "recover" start orphans recover,map=mirror
 is "frees its slots" "$(wait_until 5 swap_is_back; spm_stat swap_used_bytes)" 0
 ended "orphans"
 

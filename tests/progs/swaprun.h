@@ -101,6 +101,7 @@ void change_ends(struct process *p, uint32_t number, uint64_t from, uint64_t to,
 		 const struct content *copied);
 /* A call failed: finds out which blocks have what. */
 bool change_failed(struct process *p, uint32_t number, int fd, uint64_t from, uint64_t to, uint32_t change);
+bool has_data(const struct process *p, uint32_t number, uint64_t block);
 uint64_t data_bytes(const struct process *p, uint32_t number);
 static inline struct block *blocks_of(struct model *m, uint32_t number)
 {

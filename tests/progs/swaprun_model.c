@@ -244,13 +244,18 @@ bool change_failed(struct process *p, uint32_t number, int fd, uint64_t from, ui
 	return true;
 }
 
+bool has_data(const struct process *p, uint32_t number, uint64_t block)
+{
+	const struct block *b = &blocks_of(p->m, number)[block];
+
+	return b->a.version || (b->cut != WORDS && b->b.version);
+}
+
 uint64_t data_bytes(const struct process *p, uint32_t number)
 {
-	const struct file *f = &p->m->file[number];
-	const struct block *b = &p->m->blocks[f->first];
 	uint64_t n = 0;
 
-	for (uint64_t i = 0; i * BLOCK < f->size; i++)
-		n += b[i].a.version || (b[i].cut != WORDS && b[i].b.version);
+	for (uint64_t i = 0; i * BLOCK < p->m->file[number].size; i++)
+		n += has_data(p, number, i);
 	return n * BLOCK;
 }

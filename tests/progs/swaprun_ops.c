@@ -192,6 +192,10 @@ static void write_mapped(struct process *p, struct held *h)
 	/* what is behind the end is zero, before and after; behind that of the mapping there may be more */
 	if (to > h->len)
 		to = file_of(p, h->file)->size > h->len ? h->len - h->len % BLOCK : h->len;
+	/* memory for a store into a hole of a file that is mapped directly may be missing: SIGBUS, as on tmpfs */
+	for (uint64_t at = from - from % BLOCK; at < to && file_of(p, h->file)->kind != KIND_MIRROR; at += BLOCK)
+		if (!has_data(p, h->file, at / BLOCK))
+			to = at;
 	if (from >= to)
 		return;
 	doing(p, "stores into the mapping of file %u, 0x%llx to 0x%llx", h->file, (unsigned long long)from,
@@ -373,7 +377,6 @@ static void do_stat(struct process *p, uint32_t number, int fd)
 /* No block with data may be in a hole. */
 static void do_seek(struct process *p, uint32_t number, int fd)
 {
-	const struct block *b = blocks_of(p->m, number);
 	off_t hole = 0, data, end = (off_t)file_of(p, number)->size;
 
 	doing(p, "lseek in file %u", number);
@@ -387,7 +390,7 @@ static void do_seek(struct process *p, uint32_t number, int fd)
 		}
 		data = data < 0 ? end : data;
 		for (off_t i = hole / BLOCK; i * BLOCK < data; i++)
-			if (b[i].a.version || (b[i].cut != WORDS && b[i].b.version && i * BLOCK + b[i].cut * 8 < data)) {
+			if (has_data(p, number, (uint64_t)i)) {
 				wrong(p, "file %u: SEEK_DATA from 0x%llx gives 0x%llx, there is data at 0x%llx", number,
 				      (unsigned long long)hole, (unsigned long long)data, (unsigned long long)i * BLOCK);
 				return;
