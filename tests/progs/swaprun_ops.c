@@ -147,7 +147,7 @@ static void do_write(struct process *p, uint32_t number, int fd)
 	write_range(p, number, fd, from, to);
 }
 
-static void do_read(struct process *p, uint32_t number, int fd)
+static void read_back(struct process *p, uint32_t number, int fd)
 {
 	uint64_t from, to;
 	ssize_t n;
@@ -163,6 +163,16 @@ static void do_read(struct process *p, uint32_t number, int fd)
 	if ((uint64_t)n != to - from)
 		wrong(p, "file %u: %zd bytes were read", number, n);
 	same_as_model(p, number, from, (size_t)n, p->buf, "pread by the owner");
+}
+
+/* What a mirror's reader finds in its own page cache has not been asked for. */
+static void do_read(struct process *p, uint32_t number, int fd)
+{
+	int own = draw(p, 2) ? open_own(p, number, O_RDONLY | O_DIRECT) : -1;
+
+	read_back(p, number, own < 0 ? fd : own);
+	if (own >= 0)
+		close(own);
 }
 
 /* Whole file, or nothing if its size is not of words. */
@@ -459,7 +469,7 @@ static void check_orphan(struct process *p, uint32_t number, int fd)
 	if (fd < 0)
 		return;
 	if (file_of(p, number)->size)
-		do_read(p, number, fd);
+		read_back(p, number, fd);
 	close(fd);
 }
 

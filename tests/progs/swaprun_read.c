@@ -79,7 +79,7 @@ void read_other(struct process *p)
 		return;
 	path_of(p, number, f->name, path, sizeof(path));
 	doing(p, "open of another's file %u", number);
-	if (f->kind == KIND_MIRROR && !draw(p, 4))
+	if (draw(p, 2))
 		flags |= O_DIRECT;
 	fd = open(path, flags);
 	if (fd < 0) {
@@ -124,10 +124,10 @@ bool verify_file(struct process *p, uint32_t number)
 
 	path_of(p, number, f->name, path, sizeof(path));
 	doing(p, "verify file %u", number);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	/* to be opened directly it needs room; to be read it does not */
 	if (fd < 0 && errno == ENOSPC && p->o->no_space_is_fine && !setxattr(path, "user.spm.map", "mirror", 6, 0))
-		fd = open(path, O_RDONLY | O_CLOEXEC);
+		fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st)) {
 		if (fd >= 0)
 			close(fd);
