@@ -133,14 +133,14 @@ static int check_inode(struct job *j)
 		if (!fstat(j->f->fd[i], &other) && other.st_ino == st->st_ino && other.st_dev == st->st_dev)
 			return spm_fail(j->e, -EINVAL, "swap=%s: named twice; once is enough", path);
 	if (st->st_uid)
-		return spm_fail(j->e, -EPERM, "swap=%s: belongs to user %u, not to root; 'chown root %s', or name another file",
-				path, st->st_uid, path);
+		return spm_fail(j->e, -EPERM, "swap=%s: belongs to user %u, not to root; 'chown root %s', or name "
+				"another file", path, st->st_uid, path);
 	if (st->st_nlink != 1)
 		return spm_fail(j->e, -EMLINK, "swap=%s: has %u names (hard links); name a file that has only one", path,
 				(unsigned int)st->st_nlink);
 	if (st->st_mode & 077)
-		return spm_fail(j->e, -EPERM, "swap=%s: others than root may open it (mode %04o); 'chmod 600 %s' first", path,
-				st->st_mode & 07777, path);
+		return spm_fail(j->e, -EPERM, "swap=%s: others than root may open it (mode %04o); 'chmod 600 %s' "
+				"first", path, st->st_mode & 07777, path);
 	return 0;
 }
 
@@ -171,7 +171,8 @@ static int check_ground(struct job *j, int fd)
 		return spm_fail(j->e, -ELOOP, "swap=%s: lies on the spmfs mount %s, which would have to wait for itself; "
 				"name a file on a disk", path, where);
 	if (rc)
-		return spm_fail(j->e, rc, "swap=%s: too many block devices on top of each other; name a file on a disk", path);
+		return spm_fail(j->e, rc, "swap=%s: too many block devices on top of each other; name a file on "
+				"a disk", path);
 	if (fstatfs(fd, &sf))
 		return spm_fail(j->e, -errno, "swap=%s: %m", path);
 	j->f->memory[j->i] = sf.f_type == TMPFS_MAGIC || sf.f_type == RAMFS_MAGIC;
@@ -223,7 +224,8 @@ static int check_content(struct job *j)
 		return 0;
 	}
 	if (!read_header(j->f->fd[j->i], &h))
-		return spm_fail(j->e, -EEXIST, "swap=%s: has content that is not spmfs's; 'truncate -s 0 %s' empties it, or "
+		return j->want->uuid ? spm_fail(j->e, -EINVAL, "%s is no swap file, or its header is damaged", path) :
+			spm_fail(j->e, -EEXIST, "swap=%s: has content that is not spmfs's; 'truncate -s 0 %s' empties it, or "
 				"name another file", path, path);
 	j->f->prepared[j->i] = h.prepared;
 	j->index[j->i] = h.index;
@@ -247,23 +249,25 @@ static int check_content(struct job *j)
 static int lock_file(struct job *j)
 {
 	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
-	int fd = j->f->fd[j->i], busy;
+	int fd = j->f->fd[j->i], rc = flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
 	struct spm_swapfile_header h;
 
 	/* a mount that has just ended may take a moment to let go */
-	for (int tries = 0; (busy = flock(fd, LOCK_EX | LOCK_NB)) && errno == EWOULDBLOCK && tries < LOCK_TRIES; tries++)
+	for (int tries = 0; rc == -EWOULDBLOCK && tries < LOCK_TRIES; tries++) {
 		nanosleep(&pause, NULL);
-	if (!busy)
+		rc = flock(fd, LOCK_EX | LOCK_NB) ? -errno : 0;
+	}
+	if (!rc)
 		return 0;
-	if (errno != EWOULDBLOCK)
-		return spm_fail(j->e, -errno, "swap=%s: cannot lock it: %m", j->f->path[j->i]);
+	if (rc != -EWOULDBLOCK)
+		return spm_fail(j->e, rc, "swap=%s: cannot lock it: %s", j->f->path[j->i], strerror(-rc));
 	if (!read_header(fd, &h))
 		h.name[0] = '\0';
 	return spm_fail(j->e, -EBUSY, "swap=%s: in use by %s %.64s; name another file", j->f->path[j->i],
 			h.name[0] ? "the mount" : "another program", h.name);
 }
 
-/* One that is there, by its O_PATH descriptor, so that no device is opened, and what was checked is what is used. */
+/* One that is there, by its O_PATH descriptor: no device is opened, and what was checked is what is used. */
 static int open_there(struct job *j, int path_fd)
 {
 	char proc[64];
@@ -289,6 +293,7 @@ static int open_there(struct job *j, int path_fd)
 
 static int create(struct job *j)
 {
+	const int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
 	struct spm_swapfiles *f = j->f;
 
 	if (j->want->uuid)
@@ -296,9 +301,10 @@ static int create(struct job *j)
 				j->want->name);
 	if (j->want->dry)
 		return 0;
-	f->fd[j->i] = openat(f->dir_fd[j->i], f->base[j->i], O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	f->fd[j->i] = openat(f->dir_fd[j->i], f->base[j->i], flags, 0600);
 	if (f->fd[j->i] < 0)
-		return spm_fail(j->e, -errno, "swap=%s: cannot make it: %m; name a file where root may write", f->path[j->i]);
+		return spm_fail(j->e, -errno, "swap=%s: cannot make it: %m; name a file where root may write",
+				f->path[j->i]);
 	f->made[j->i] = true;
 	if (fstat(f->fd[j->i], &j->st))
 		return -errno;
@@ -451,7 +457,8 @@ int spm_swapfiles_open(const struct spm_swapfiles_want *want, struct spm_swapfil
 	return rc ? spm_fail(e, rc, "swap=%s: %s", want->list, strerror(-rc)) : 0;
 }
 
-int spm_swapfiles_stamp(struct spm_swapfiles *f, const char *name, const uint8_t uuid[16], struct spm_error *e)
+int spm_swapfiles_stamp(struct spm_swapfiles *f, const char *name, const uint8_t uuid[16],
+			struct spm_error *e)
 {
 	struct spm_swapfiles_want want = { .name = name };
 	struct job j = { .want = &want, .f = f, .e = e };

@@ -239,7 +239,7 @@ static int set_extent(struct spm_options *o, const char *v, struct spm_error *e)
 	if (spm_size_parse(v, &n) || n < SPM_EXTENT_MIN || n > SPM_EXTENT_MAX || n & (n - 1))
 		return bad(e, "extent", v, "64K, 128K, 256K, 512K, 1M or 2M");
 	o->extent_bytes = (uint32_t)n;
-	o->extent_set = true;
+	o->given |= SPM_GIVEN_EXTENT;
 	return 0;
 }
 
@@ -251,7 +251,7 @@ static int set_low(struct spm_options *o, const char *v, struct spm_error *e)
 	o->needs_swap = "low";
 	if (!rc)
 		o->low_pct = (unsigned int)n;
-	o->low_set = true;
+	o->given |= SPM_GIVEN_LOW;
 	return rc;
 }
 
@@ -263,7 +263,7 @@ static int set_high(struct spm_options *o, const char *v, struct spm_error *e)
 	o->needs_swap = "high";
 	if (!rc)
 		o->high_pct = (unsigned int)n;
-	o->high_set = true;
+	o->given |= SPM_GIVEN_HIGH;
 	return rc;
 }
 
@@ -273,6 +273,7 @@ static int set_cold(struct spm_options *o, const char *v, struct spm_error *e)
 	int rc = set_number(&n, "cold", v, 10, COLD_MAX_S, "seconds, at most 14400, or 0 to switch it off", e);
 
 	o->needs_swap = "cold";
+	o->given |= SPM_GIVEN_COLD;
 	if (!rc)
 		o->cold_s = (unsigned int)n;
 	return rc;
@@ -283,6 +284,7 @@ static int set_compact(struct spm_options *o, const char *v, struct spm_error *e
 	uint64_t n = 0;
 
 	o->needs_swap = "compact";
+	o->given |= SPM_GIVEN_COMPACT;
 	if (strcmp(v, "off") && (spm_size_parse(v, &n) || (n && n < COMPACT_MIN)))
 		return bad(e, "compact", v, "bytes a second, 64K or more, with K, M or G; or off");
 	o->compact_bps = n;
@@ -625,9 +627,9 @@ static int finish_swap(struct spm_options *o, struct spm_error *e)
 	if (o->extent_bytes < SPM_EXTENT_MAX && o->huge && strcmp(o->huge, "never"))
 		return spm_fail(e, -EINVAL, "option extent=: less than 2M cannot leave a huge page; leave out huge=%s, or extent=",
 				o->huge);
-	if (!o->high_set)
+	if (!(o->given & SPM_GIVEN_HIGH))
 		o->high_pct = o->low_pct + HIGH_OVER_LOW < 99 ? o->low_pct + HIGH_OVER_LOW : 99;
-	else if (!o->low_set && o->low_pct > o->high_pct)
+	else if (!(o->given & SPM_GIVEN_LOW) && o->low_pct > o->high_pct)
 		o->low_pct = o->high_pct;
 	if (o->low_pct > o->high_pct)
 		return spm_fail(e, -EINVAL, "option low=%u: above high=%u; give a low= that is not above high=", o->low_pct,

@@ -12,6 +12,15 @@ enum spm_map { SPM_MAP_AUTO, SPM_MAP_DIRECT, SPM_MAP_MIRROR };
 bool spm_map_parse(const char *s, size_t len, enum spm_map *out);
 const char *spm_map_name(enum spm_map m);
 
+/* Options that were given, where that is not the same as their default. */
+enum spm_given {
+	SPM_GIVEN_EXTENT = 1 << 0,
+	SPM_GIVEN_LOW = 1 << 1,
+	SPM_GIVEN_HIGH = 1 << 2,
+	SPM_GIVEN_COLD = 1 << 3,
+	SPM_GIVEN_COMPACT = 1 << 4,
+};
+
 /* A mount as the user asked for it. Strings are owned by this struct (spm_options_free). */
 struct spm_options {
 	char *source_text;
@@ -37,11 +46,10 @@ struct spm_options {
 	char *swap;             /* paths with ':' between, none empty; NULL: no swap */
 	uint64_t swap_bytes;    /* swapsize=, of all files together; 0: as much as the device */
 	uint32_t extent_bytes;
-	bool extent_set;
 	unsigned int low_pct, high_pct;
-	bool low_set, high_set;
 	unsigned int cold_s;    /* 0: off */
 	uint64_t compact_bps;   /* bytes a second; 0: off */
+	unsigned int given;     /* enum spm_given */
 	const char *needs_swap; /* an option that was given and means nothing without swap= */
 	bool no_passthrough;
 	bool no_resend;

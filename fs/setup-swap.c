@@ -32,13 +32,13 @@ static int check_leases(struct spm_setup_swap *s, const struct spm_slice *root)
 
 	if (!rc)
 		return 0;
-	return spm_fail(s->err, rc, "option swap=: the kernel does not tell which files are mapped (a file lease: %s); "
-			"'sysctl fs.leases-enable=1', or leave swap= out", strerror(-rc));
+	return spm_fail(s->err, rc, "option swap=: the kernel does not tell which files are mapped (a file "
+			"lease: %s); 'sysctl fs.leases-enable=1', or leave swap= out", strerror(-rc));
 }
 
 /* -- files that another region may still need -- */
 
-/* Whether the region behind @pin has a map of that uuid: 0 or 1, 2 if it cannot be told. In a process of its own. */
+/* Whether the region behind @pin has a map of that uuid: 0 or 1, or 2: cannot tell. In a process of its own. */
 static int ask_region(const char *pin, const uint8_t uuid[static 16])
 {
 	spm_auto_close int ns = open(pin, O_RDONLY | O_CLOEXEC), fd = -1;
@@ -76,8 +76,8 @@ static int taken(void *ctx, const char *path, const struct spm_swapfile_header *
 		;
 	if (pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status))
 		return 0;
-	return spm_fail(e, -EBUSY, "swap=%s: has data of the region '%s', which is kept; name another file, or give that "
-			"region up with 'umount %s && rm %s %s'", path, name, pin, pin, path);
+	return spm_fail(e, -EBUSY, "swap=%s: has data of the region '%s', which is kept; name another file, or "
+			"give that region up with 'umount %s && rm %s %s'", path, name, pin, pin, path);
 }
 
 static struct spm_swapfiles_want wanted(const struct spm_options *o)
@@ -196,12 +196,12 @@ void spm_setup_swap_names(char *buf, size_t len)
 	buf[0] = buf[1] ? ' ' : '\0';
 }
 
-/* Limits are the map's; what says otherwise is refused rather than passed over. */
+/* Sizes are the map's; what says otherwise is refused rather than passed over. */
 static int check_setup(struct spm_setup_swap *s, const struct spm_extmap_setup *x)
 {
-	const struct spm_options *o = s->o;
+	struct spm_options *o = s->o;
 	uint64_t each = (uint64_t)x->blocks_limit[0] * SPM_SLOT_BLOCK;
-	char had[16], given[16];
+	char had[16], given[16], list[96];
 
 	if (!x->files || x->files > SPM_SWAP_FILES)
 		return spm_fail(s->err, -EPROTO, "the extent map of the region '%s' is damaged", o->name);
@@ -209,11 +209,14 @@ static int check_setup(struct spm_setup_swap *s, const struct spm_extmap_setup *
 		return spm_fail(s->err, -EINVAL, "option swapsize=%s: the region '%s' has swap files of %s; leave it out",
 				spm_size_human(o->swap_bytes, given, sizeof(given)), o->name,
 				spm_size_human(each * x->files, had, sizeof(had)));
-	if (o->extent_set && o->extent_bytes != x->extent_bytes)
+	if (o->given & SPM_GIVEN_EXTENT && o->extent_bytes != x->extent_bytes)
 		return spm_fail(s->err, -EINVAL, "option extent=%s: the region '%s' has extents of %s; leave it out",
 				spm_size_human(o->extent_bytes, given, sizeof(given)), o->name,
 				spm_size_human(x->extent_bytes, had, sizeof(had)));
-	return 0;
+	/* for whoever reads the options later, in this process or another */
+	snprintf(list, sizeof(list), "extent=%u,swapsize=%llu", x->extent_bytes,
+		 (unsigned long long)(each * x->files));
+	return spm_options_parse(o, list, s->err) ?: spm_options_finish(o, s->err);
 }
 
 static int need_files(struct spm_setup_swap *s, const char *why)
@@ -221,11 +224,12 @@ static int need_files(struct spm_setup_swap *s, const char *why)
 	char names[240];
 
 	join_names(names, sizeof(names), ':');
-	return spm_fail(s->err, -EINVAL, "the region '%s' has data in swap files; mount it with swap=%s%s%s", s->o->name, names,
-			why[0] ? ": " : "", why);
+	return spm_fail(s->err, -EINVAL, "the region '%s' has data in swap files; mount it with swap=%s%s%s", s->o->name,
+			names, why[0] ? ": " : "", why);
 }
 
-static int reopen_files(struct spm_setup_swap *s, const struct spm_extmap_setup *x, int host_ns, int region_ns)
+static int reopen_files(struct spm_setup_swap *s, const struct spm_extmap_setup *x, int host_ns,
+			int region_ns)
 {
 	struct spm_swapfiles_want w = wanted(s->o);
 	struct spm_error e = { "" };
@@ -251,6 +255,9 @@ static int add_swap(struct spm_setup_swap *s, const struct spm_slice *root, int 
 
 	if (!s->o->swap)
 		return 0;
+	if (s->o->extent_bytes < SPM_EXTENT_MAX && root->features.huge)
+		return spm_fail(s->err, -EINVAL, "option extent=: the region '%s' has huge pages, and less than 2M cannot "
+				"leave one; leave it out", s->o->name);
 	if (setns(host_ns, CLONE_NEWNS))
 		return spm_fail(s->err, -errno, "cannot change the mount namespace: %m");
 	rc = spm_setup_swap_files(s);
@@ -262,14 +269,18 @@ static int add_swap(struct spm_setup_swap *s, const struct spm_slice *root, int 
 int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root, int host_ns, int region_ns)
 {
 	spm_auto_close int fd = open(SPM_REGION_EXTENTS, O_RDWR | O_CLOEXEC);
+	char pin[128], names[240];
 	struct spm_extmap m;
 	int rc;
 
 	if (fd < 0 && errno == ENOENT)
 		return add_swap(s, root, host_ns, region_ns);
 	rc = fd < 0 ? -errno : spm_extmap_attach(&m, fd);
+	spm_mounts_pin_path(s->o->name, pin, sizeof(pin));
+	spm_setup_swap_names(names, sizeof(names));
 	if (rc)
-		return spm_fail(s->err, rc, "the extent map of the region '%s' cannot be used: %s", s->o->name, strerror(-rc));
+		return spm_fail(s->err, rc, "the region '%s' cannot be used, its extent map is damaged (%s); give the "
+				"memory back with 'umount %s && rm %s%s'", s->o->name, strerror(-rc), pin, pin, names);
 	if (!s->o->swap)
 		rc = need_files(s, "");
 	if (!rc)
@@ -313,7 +324,8 @@ int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slice *root)
 			rc = spm_slice_orphans_clear(root, forget_orphan, &m);
 		spm_extmap_detach(&m);
 	}
-	return rc ? spm_fail(s->err, rc, "cannot clear the orphans of the region '%s': %s", s->o->name, strerror(-rc)) : 0;
+	return !rc ? 0 : spm_fail(s->err, rc, "cannot clear the orphans of the region '%s': %s", s->o->name,
+				  strerror(-rc));
 }
 
 /* -- the end of it -- */

@@ -12,7 +12,7 @@
  * that each has the other's uuid. A region that has a map needs its swap files, all of them, at every mount.
  */
 struct spm_setup_swap {
-	const struct spm_options *o;
+	struct spm_options *o; /* sizes that were not given become those of the region */
 	struct spm_error *err;
 	struct spm_swapfiles files;
 	bool map_made; /* by this process */
@@ -27,8 +27,9 @@ int spm_setup_swap_dry(const struct spm_options *o, struct spm_error *e) SPM_MUS
 int spm_setup_swap_files(struct spm_setup_swap *s) SPM_MUST_CHECK;
 /* In the region's: makes the map, and stamps the files. */
 int spm_setup_swap_map(struct spm_setup_swap *s, const struct spm_slice *root) SPM_MUST_CHECK;
-/* In the namespace of a region that is there already, and back in it in the end: what it has is found again, or made. */
-int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root, int host_ns, int region_ns) SPM_MUST_CHECK;
+/* In the namespace of a region that is there already, and back in it in the end: finds what it has, or makes it. */
+int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root, int host_ns, int region_ns)
+	SPM_MUST_CHECK;
 /* Removes the region's orphans, and what the map knows of them. */
 int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slice *root) SPM_MUST_CHECK;
 

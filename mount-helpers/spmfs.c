@@ -5,6 +5,7 @@
 #include "fs/setup.h"
 #include "fs/setup-swap.h"
 #include "fs/standby-run.h"
+#include "mount-helpers/remount.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +14,8 @@
 #include <linux/capability.h>
 #include <string.h>
 #include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/statvfs.h>
 
 static const char *program;
 
@@ -144,54 +143,6 @@ static int parse_operands(struct command *c, int argc, char **argv, struct spm_e
 	return c->o.mountpoint ? 0 : -ENOMEM;
 }
 
-/* The size of a live mount is a control file: the kernel passes no options to a FUSE server on remount. */
-static int resize(const struct spm_options *o, struct spm_error *e)
-{
-	spm_auto_close int fd = -1;
-	char path[PATH_MAX + 16], value[32];
-	int n;
-
-	snprintf(path, sizeof(path), "%s/.spm/max", o->mountpoint);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return spm_fail(e, -errno, "%s: cannot change the size: %m; is a spmfs mounted there?", o->mountpoint);
-	n = o->size_pct ? snprintf(value, sizeof(value), "%llu%%", (unsigned long long)o->size_pct) :
-			  snprintf(value, sizeof(value), "%llu", (unsigned long long)o->size_bytes);
-	if (write(fd, value, (size_t)n) == n)
-		return 0;
-	if (errno == EBUSY)
-		return spm_fail(e, -errno, "%s: more than that is in use; remove files first ('df' shows how much)",
-				o->mountpoint);
-	if (errno == ERANGE)
-		return spm_fail(e, -errno, "%s: size=%s is more than the device %s", o->mountpoint, value, o->source_text);
-	return spm_fail(e, -errno, "%s: cannot change the size: %m", o->mountpoint);
-}
-
-/* ro, nodev and the like are the kernel's; statvfs(3) shows them by the numbers of mount(2). */
-static int change_flags(const struct spm_options *o, struct spm_error *e)
-{
-	const unsigned long known = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_NOATIME | MS_NODIRATIME | 256;
-	unsigned long flags;
-	struct statvfs sv;
-
-	if (statvfs(o->mountpoint, &sv))
-		return spm_fail(e, -errno, "%s: %m", o->mountpoint);
-	/* the one flag with a number of its own in statvfs(3) */
-	if (sv.f_flag & 0x2000 /* ST_NOSYMFOLLOW */)
-		sv.f_flag |= 256 /* MS_NOSYMFOLLOW */;
-	flags = ((sv.f_flag & known) & ~o->flags_cleared) | o->mount_flags;
-	if (flags != (sv.f_flag & known) && mount(NULL, o->mountpoint, NULL, MS_REMOUNT | flags, NULL))
-		return spm_fail(e, -errno, "%s: cannot remount: %m", o->mountpoint);
-	return 0;
-}
-
-static int remount(const struct spm_options *o, struct spm_error *e)
-{
-	int rc = o->size_bytes || o->size_pct ? resize(o, e) : 0;
-
-	return rc ? rc : change_flags(o, e);
-}
-
 static int check_rights(struct spm_error *e)
 {
 	uint64_t have;
@@ -313,7 +264,7 @@ int main(int argc, char **argv)
 		status = SPM_EXIT_FAILED;
 	if (!rc && c.o.remount) {
 		status = SPM_EXIT_FAILED;
-		rc = remount(&c.o, &e);
+		rc = spm_remount(&c.o, &e);
 		c.o.fake = true;
 	}
 	if (!rc && !c.o.remount) {

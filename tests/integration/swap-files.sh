@@ -139,10 +139,10 @@ is "the file is removed by whoever is there" "$(ls -A "$sw")" ""
 
 ln -s "$f" "$sw/link"
 refused 32 "link: a symbolic link" "a link to nothing" "swap=$sw/link"
-ln -sf "$sw" "$sw/link"
+ln -sfn "$sw" "$sw/link"
 refused 32 "link: a symbolic link" "a link to a directory, with a slash" "swap=$sw/link/"
 : >"$f"
-ln -sf "$f" "$sw/link"
+ln -sfn "$f" "$sw/link"
 refused 32 "link: a symbolic link" "a link to a file" "swap=$sw/link"
 refused 32 "mode 0644.*'chmod 600 $f'" "a file that others may read" "swap=$f"
 chmod 600 "$f"
@@ -207,6 +207,27 @@ like "with the same words" "$out" "mkdir -p $sw/no"
 out=$("$SPM_TMP/mount.fuse.spmfs" mem:64M "$d" -f -o "swap=$sw/1:$sw/2,swapsize=1023G" 2>&1)
 is "the space as well" "$?" 32
 like "what is missing" "$out" "missing"
+
+# remount: what fstab says comes along, so only a change is refused.
+remount()
+{
+	"$SPM_TMP/mount.fuse.spmfs" mem:64M "$d" -o "remount,$1" 2>&1 </dev/null
+}
+mounts "a mount" "swap=$f,swapsize=8M,low=5,cold=60"
+ok "remount with the options that it has, and another size" \
+	remount "swap=$f,swapsize=8M,low=5,high=10,cold=60,compact=64M,extent=2M,size=32M"
+is "which is in force" "$(cat "$d/.spm/max")" 33554432
+for o in low=7 high=11 cold=0 compact=off extent=1M swapsize=16M "swap=$sw/x" "swap=$f:$sw/x"; do
+	out=$(remount "$o")
+	is "remount,$o is refused" $? 32
+	like "in one line" "$out" "^mount.fuse.spmfs: option ${o%%=*}= cannot be changed in a live mount [^"$'\n'"]*$"
+done
+ended "remounted"
+mounts "a mount without swap" ""
+out=$(remount "swap=$f")
+is "is given none by remount" $? 32
+like "in one line" "$out" "^mount.fuse.spmfs: option swap= cannot be .*has none[^"$'\n'"]*$"
+ended "no swap"
 rm "$SPM_TMP/mount.fuse.spmfs"
 
 if truncate -s 1M "$f" && chmod 600 "$f" && mkswap "$f" >/dev/null 2>&1 && dd if="$f" of="$f.2" bs=1M 2>/dev/null &&
@@ -330,11 +351,28 @@ refused 32 "extent=64K: .*has extents of 2M" "another extent" "recover,swap=$f:$
 mv "$f" "$sw/moved"
 mounts "recover with all of them, in another order, one of them moved" "recover,swap=$sw:$sw/moved,swapsize=16M"
 is "finds the region" "$(cat "$d/file")" content
+like "features says what it has" "$(spm_feature swap "$d")" "^on: 2 files, 16777216 bytes"
 lost
 refused 32 "rm /run/spmfs/test.ns $sw/moved $sw/test.swap'" "which knows the new path" ""
 mounts "and once more, with keep" "recover,keep,swap=$sw/moved:$sw"
 ended "kept"
 is "the files stay with it" "$(names "$sw")" "moved test.swap"
+
+# What was deleted while it was open has no slots in the next life.
+mounts "a mount" "name=orphans,swap=$sw/orphans,swapsize=64M"
+head -c 8M /dev/urandom >"$d/deleted"
+head -c 8M /dev/urandom >"$d/stays"
+sum=$(md5sum <"$d/stays")
+ok "files are evicted" "$SPMCTL" evict "$d/deleted" "$d/stays"
+is "both" "$(($(spm_stat swapped_bytes "$d") >= 16777216))" 1
+exec {fd}<"$d/deleted"
+rm "$d/deleted"
+lost
+exec {fd}<&-
+mounts "recover" "recover,name=orphans,swap=$sw/orphans"
+ok "their slots are free" test "$(spm_stat swap_used_bytes "$d")" -lt 12582912
+is "what was not deleted is whole" "$(md5sum <"$d/stays")" "$sum"
+ended "orphans"
 
 # ---- keep ----
 
@@ -350,6 +388,7 @@ is "that is the end of it" "$(ls -A "$sw"; find /run -name '*test*')" ""
 mounts "a kept region without swap" "keep"
 echo content >"$d/file"
 ended "no swap"
+refused 32 "extent=: the region 'test' has huge pages" "small extents for its huge pages" "swap=$f,swapsize=8M,extent=64K"
 mounts "is given some" "keep,swap=$f,swapsize=8M"
 is "the files are there" "$(cat "$d/file")" content
 ended "swap was added"
@@ -366,6 +405,17 @@ refused 32 "/dev/fuse" "a mount that fails gives it none" "swap=$f,swapsize=8M"
 umount /dev/fuse
 mounts "so it is found without" ""
 ended "for good"
+
+mounts "small extents" "keep,swap=$f,swapsize=8M,extent=64K"
+ended "small extents"
+refused 32 "extent=: less than 2M cannot leave a huge page" "are found again, so huge= is refused" \
+	"swap=$f,huge=within_size"
+mounts "without it" "swap=$f"
+is "features has them" "$(spm_feature extent "$d")" 65536
+kill -9 "$(spm_feature standby_pid "$d")" "$(spm_feature worker_pid "$d")"
+ok "and the next standby, too" wait_until 10 test -e "$d/.spm/stat"
+is "reads them" "$(spm_feature extent "$d")" 65536
+ended "small extents"
 
 # A region that is given up leaves files that belong to nobody.
 mounts "a mount" "swap=$f,swapsize=16M"

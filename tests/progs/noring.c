@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Runs a program for which io_uring_setup(2) fails, as under a container's seccomp filter or on another kernel. */
+/* Runs a program for which io_uring_setup(2) fails, as under a seccomp filter or on another kernel. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
