@@ -10,7 +10,9 @@
 static uint32_t home_of(const struct spm_extmap *m, uint16_t slice, uint64_t ino)
 {
 	/* Fibonacci hashing: 2^64 over the golden ratio (Knuth, TAOCP 3, 6.4) */
-	return (uint32_t)((ino + ((uint64_t)slice << 48)) * UINT64_C(0x9e3779b97f4a7c15) >> 32) & m->index_mask;
+	uint64_t product = (ino + ((uint64_t)slice << 48)) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return (uint32_t)(product >> 32) & m->index_mask;
 }
 
 /* Where it is, or would be put. */
@@ -27,7 +29,8 @@ static int resize(struct spm_extmap *m, uint32_t size)
 {
 	uint32_t *old = m->index, old_size = old ? m->index_mask + 1 : 0;
 	/* by mmap, since malloc would keep what a shrinking index gives back */
-	uint32_t *fresh = mmap(NULL, size * sizeof(*fresh), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint32_t *fresh = mmap(NULL, size * sizeof(*fresh), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			       -1, 0);
 
 	if (fresh == MAP_FAILED)
 		return -ENOMEM;

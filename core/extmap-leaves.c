@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The leaves of each file, private: a sorted array of its large ones. In a file without gaps leaf n is at place n, which is
- * where a search begins (and ends); else it is a binary one.
+ * The leaves of each file, private: a sorted array of its large ones. In a file without gaps leaf n is at place
+ * n, which is where a search begins (and ends); else it is a binary one.
  */
 #include "core/extmap-local.h"
 
@@ -93,7 +93,8 @@ static int by_group(const void *a, const void *b)
 	return (x->leaf > y->leaf) - (x->leaf < y->leaf);
 }
 
-void spm_extleaves_sort(struct spm_extmap *m, uint32_t file, void (*twice)(struct spm_extmap *m, uint32_t leaf))
+void spm_extleaves_sort(struct spm_extmap *m, uint32_t file,
+			void (*twice)(struct spm_extmap *m, uint32_t leaf))
 {
 	struct spm_extmap_leaves *l = spm_extleaves_of(m, file);
 	uint32_t kept = 0;
@@ -212,7 +213,8 @@ void spm_extleaves_free(struct spm_extmap *m, uint32_t file, bool all)
 
 	if (!l)
 		return;
-	if (l->middle && (all || says_nothing(spm_extpool_unit(m->middles, l->middle), EXTMAP_MIDDLE_RECORDS))) {
+	if (l->middle &&
+	    (all || says_nothing(spm_extpool_unit(m->middles, l->middle), EXTMAP_MIDDLE_RECORDS))) {
 		free_leaf(m->middles, l->middle);
 		l->middle = 0;
 	}

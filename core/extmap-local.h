@@ -7,14 +7,15 @@
 /*
  * Between the parts of the extent map.
  *
- * The file: a page for the header, then four areas, sparse: heads, times (by file number as well), middle and large leaves.
- * Numbers of heads and leaves begin with 1, 0 is none.
+ * The file: a page for the header, then four areas, sparse: heads, times (by file number as well), middle and
+ * large leaves. Numbers of heads and leaves begin with 1, 0 is none.
  *
- * A head is live when its ino, a leaf when its file is not 0. That is the last store when it is made and the first when it
- * goes, so whatever a killed process leaves behind is live and whole, or free. A forgotten file loses its leaves first.
+ * A head is live when its ino, a leaf when its file is not 0. That is the last store when it is made and the
+ * first when it goes, so whatever a killed process leaves behind is live and whole, or free. A forgotten file
+ * loses its leaves first.
  *
- * What a scan has set aside keeps its place, is found by nobody, and gets or keeps a wrong check, so that the next process sets
- * it aside as well.
+ * What a scan has set aside keeps its place, is found by nobody, and gets or keeps a wrong check, so that the
+ * next process sets it aside as well.
  */
 #define EXTMAP_MAGIC   UINT64_C(0x73706d6578746d70) /* "spmextmp" */
 #define EXTMAP_PAGE    4096u
@@ -35,7 +36,7 @@ _Static_assert(sizeof(struct spm_extmap_header) <= EXTMAP_PAGE, "the header's pa
 
 struct spm_extmap_leaf {
 	uint32_t file;
-	uint32_t check; /* of file, group, and the file's inode: a leaf never passes to another that gets the number */
+	uint32_t check; /* of file, group, and the file's inode: never passes to another that gets the number */
 	uint64_t group; /* which of the file's large leaves it is; of a middle one: 0 */
 	struct spm_extent x[];
 };
@@ -89,8 +90,10 @@ bool spm_extpool_taken(const struct spm_extmap_pool *p, uint32_t number);
 uint32_t spm_extpool_next(const struct spm_extmap_pool *p, uint32_t from);
 /* Whether none of the EXTMAP_GROUP around this one is taken. */
 bool spm_extpool_idle(const struct spm_extmap_pool *p, uint32_t number);
-/* Calls @fn for each unit on pages that hold data; gives pages back of which it took none. Stops at an error. */
-int spm_extpool_scan(struct spm_extmap_pool *p, int (*fn)(struct spm_extmap *m, uint32_t number), struct spm_extmap *m);
+/* Calls @fn for each unit on pages that hold data; gives back the pages of which it took none. Stops at an
+ * error. */
+int spm_extpool_scan(struct spm_extmap_pool *p, int (*fn)(struct spm_extmap *m, uint32_t number),
+		     struct spm_extmap *m);
 uint64_t spm_extpool_bytes(const struct spm_extmap_pool *p);
 
 static inline void *spm_extpool_unit(const struct spm_extmap_pool *p, uint32_t number)
@@ -118,7 +121,8 @@ struct spm_extmap_leaves {
 int spm_extleaves_append(struct spm_extmap *m, uint32_t file, uint64_t group, uint32_t leaf);
 int spm_extleaves_set_middle(struct spm_extmap *m, uint32_t file, uint32_t leaf);
 /* Puts them in order; calls @twice with a leaf for a place that has one, and drops it. */
-void spm_extleaves_sort(struct spm_extmap *m, uint32_t file, void (*twice)(struct spm_extmap *m, uint32_t leaf));
+void spm_extleaves_sort(struct spm_extmap *m, uint32_t file,
+			void (*twice)(struct spm_extmap *m, uint32_t leaf));
 void spm_extleaves_drop(struct spm_extmap *m, uint32_t file);
 /* The records of a leaf; NULL: there is none, or with @make, no memory. */
 struct spm_extent *spm_extleaves_middle(struct spm_extmap *m, uint32_t file, bool make);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The areas of the extent map that units are taken from, lowest first, so that what is in use stays together. Two levels of
- * bits: 16 million heads are 4,096 words to look through, not 262,144.
+ * The areas of the extent map that units are taken from, lowest first, so that what is in use stays together.
+ * Two levels of bits: 16 million heads are 4,096 words to look through, not 262,144.
  */
 #include "core/extmap-local.h"
 
@@ -12,7 +12,8 @@
 
 void *spm_extmap_reserve(uint64_t bytes)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+		       0);
 
 	if (p == MAP_FAILED)
 		return NULL;
@@ -133,8 +134,10 @@ static int by_number(const void *a, const void *b)
 
 static void give_back(struct spm_extmap_pool *p, uint32_t page, uint32_t pages)
 {
+	char *from = p->base + (uint64_t)page * EXTMAP_PAGE;
+
 	if (pages)
-		(void)madvise(p->base + (uint64_t)page * EXTMAP_PAGE, (uint64_t)pages * EXTMAP_PAGE, MADV_REMOVE);
+		(void)madvise(from, (uint64_t)pages * EXTMAP_PAGE, MADV_REMOVE);
 }
 
 /* Gives back the loose pages, but for those that have been used again. */
@@ -178,8 +181,8 @@ void spm_extpool_free(struct spm_extmap_pool *p, uint32_t number)
 	}
 }
 
-static int scan_page(struct spm_extmap_pool *p, uint32_t page, int (*fn)(struct spm_extmap *m, uint32_t number),
-		     struct spm_extmap *m)
+static int scan_page(struct spm_extmap_pool *p, uint32_t page,
+		     int (*fn)(struct spm_extmap *m, uint32_t number), struct spm_extmap *m)
 {
 	uint32_t n = EXTMAP_PAGE / p->unit;
 
@@ -195,7 +198,8 @@ static int scan_page(struct spm_extmap_pool *p, uint32_t page, int (*fn)(struct 
 	return 0;
 }
 
-int spm_extpool_scan(struct spm_extmap_pool *p, int (*fn)(struct spm_extmap *m, uint32_t number), struct spm_extmap *m)
+int spm_extpool_scan(struct spm_extmap_pool *p, int (*fn)(struct spm_extmap *m, uint32_t number),
+		     struct spm_extmap *m)
 {
 	off_t end = (off_t)(p->at + (uint64_t)p->max * p->unit), data = (off_t)p->at, hole;
 	int rc = 0;
@@ -213,7 +217,7 @@ int spm_extpool_scan(struct spm_extmap_pool *p, int (*fn)(struct spm_extmap *m, 
 
 uint64_t spm_extpool_bytes(const struct spm_extmap_pool *p)
 {
-	const uint64_t page = 8 * EXTMAP_PAGE; /* units that one page of @used stands for */
+	const uint64_t used = 8 * EXTMAP_PAGE, full = 64 * used; /* units that one page of them stands for */
 
-	return (p->top + page - 1) / page * EXTMAP_PAGE + (p->top + 64 * page - 1) / (64 * page) * EXTMAP_PAGE + sizeof(*p);
+	return ((p->top + used - 1) / used + (p->top + full - 1) / full) * EXTMAP_PAGE + sizeof(*p);
 }

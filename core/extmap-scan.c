@@ -27,7 +27,7 @@ static void SPM_PRINTF(2, 3) damage(struct spm_extmap *m, const char *fmt, ...)
 
 static void head_aside(struct spm_extmap *m, uint32_t file, const char *why)
 {
-	damage(m, "head %u (inode %llu) is damaged: %s; it was set aside, and what was swapped out of that file is lost",
+	damage(m, "head %u (inode %llu) is damaged: %s; it was set aside, and what that file had in swap is lost",
 	       file, (unsigned long long)m->head[file].ino, why);
 	spm_extpool_take(m->heads, file);
 }
@@ -70,11 +70,11 @@ static const char *wrong_with(const struct spm_extmap *m, const struct spm_extma
 	return NULL;
 }
 
-static void leaf_aside(struct spm_extmap *m, const char *kind, uint32_t number, const struct spm_extmap_leaf *u,
-		       const char *why)
+static void leaf_aside(struct spm_extmap *m, const char *kind, uint32_t number,
+		       const struct spm_extmap_leaf *u, const char *why)
 {
-	damage(m, "%s leaf %u (of head %u) is damaged: %s; it was set aside, and what its records had in swap is lost", kind,
-	       number, u->file, why);
+	damage(m, "%s leaf %u (of head %u) is damaged: %s; it was set aside, and what it had in swap is lost",
+	       kind, number, u->file, why);
 }
 
 static int scan_middle(struct spm_extmap *m, uint32_t number)
@@ -143,7 +143,7 @@ static void scan_records(struct spm_extmap *m, uint32_t file)
 
 	for (uint64_t e = 0; (e = spm_extmap_next(m, file, e, &x)) != UINT64_MAX; e++) {
 		if (!is_possible(x, pages_max)) {
-			damage(m, "inode %llu: the record of extent %llu is damaged (0x%x, slot 0x%x): it cannot be read any more",
+			damage(m, "inode %llu: the record of extent %llu is damaged (0x%x, slot 0x%x): it reads as EIO",
 			       (unsigned long long)f->ino, (unsigned long long)e, x->how, x->slot);
 			spm_extent_damage(x);
 		}

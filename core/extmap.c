@@ -57,8 +57,8 @@ static bool sane(const struct spm_extmap_setup *s)
 
 int spm_extmap_create(int fd, const struct spm_extmap_setup *setup)
 {
-	struct spm_extmap_header h = { .magic = EXTMAP_MAGIC, .version = SPM_EXTMAP_VERSION, .heads = EXTMAP_HEADS,
-				       .middles = EXTMAP_MIDDLES, .larges = EXTMAP_LARGES, .setup = *setup };
+	struct spm_extmap_header h = { .magic = EXTMAP_MAGIC, .version = SPM_EXTMAP_VERSION, .setup = *setup,
+				       .heads = EXTMAP_HEADS, .middles = EXTMAP_MIDDLES, .larges = EXTMAP_LARGES };
 	ssize_t n;
 
 	if (!sane(setup))
@@ -86,27 +86,33 @@ static int map_all(struct spm_extmap *m)
 	m->heads = spm_extpool_new(p, EXTMAP_HEADS_AT, m->fd, sizeof(struct spm_extfile), EXTMAP_HEADS);
 	m->middles = spm_extpool_new(p, EXTMAP_MIDDLES_AT, m->fd, EXTMAP_MIDDLE_BYTES, EXTMAP_MIDDLES);
 	m->larges = spm_extpool_new(p, EXTMAP_LARGES_AT, m->fd, EXTMAP_LARGE_BYTES, EXTMAP_LARGES);
-	m->leaves_of = spm_extmap_reserve(EXTMAP_HEADS * sizeof(*m->leaves_of));
+	m->leaves_of = spm_extmap_reserve(EXTMAP_HEADS * sizeof(void *));
 	if (!m->heads || !m->middles || !m->larges || !m->leaves_of)
 		return -ENOMEM;
 	return spm_extindex_init(m);
 }
 
-int spm_extmap_attach(struct spm_extmap *m, int fd)
+/* Whether the file is a map of this version, with its header whole. */
+static bool is_map(int fd)
 {
 	struct spm_extmap_header h;
 	struct stat st;
+
+	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || fstat(fd, &st))
+		return false;
+	return h.magic == EXTMAP_MAGIC && h.version == SPM_EXTMAP_VERSION && h.check == spm_extmap_header_check(&h) &&
+	       h.heads == EXTMAP_HEADS && h.middles == EXTMAP_MIDDLES && h.larges == EXTMAP_LARGES &&
+	       sane(&h.setup) && (uint64_t)st.st_size == EXTMAP_BYTES;
+}
+
+int spm_extmap_attach(struct spm_extmap *m, int fd)
+{
 	int rc;
 
 	memset(m, 0, sizeof(*m));
 	m->fd = fd;
 	pthread_mutex_init(&m->lock, NULL);
-	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || fstat(fd, &st) || h.magic != EXTMAP_MAGIC ||
-	    h.version != SPM_EXTMAP_VERSION || h.check != spm_extmap_header_check(&h) || h.heads != EXTMAP_HEADS ||
-	    h.middles != EXTMAP_MIDDLES || h.larges != EXTMAP_LARGES || !sane(&h.setup) || (uint64_t)st.st_size != EXTMAP_BYTES)
-		rc = -EPROTO;
-	else
-		rc = map_all(m);
+	rc = is_map(fd) ? map_all(m) : -EPROTO;
 	if (rc)
 		spm_extmap_detach(m);
 	return rc;
@@ -119,7 +125,7 @@ void spm_extmap_detach(struct spm_extmap *m)
 			file = spm_extpool_next(m->heads, file + 1);
 			spm_extleaves_drop(m, file);
 		}
-		munmap(m->leaves_of, EXTMAP_HEADS * sizeof(*m->leaves_of));
+		munmap(m->leaves_of, EXTMAP_HEADS * sizeof(void *));
 	}
 	spm_extindex_destroy(m);
 	spm_extpool_destroy(m->heads);
@@ -157,7 +163,8 @@ uint32_t spm_extmap_next_file(struct spm_extmap *m, uint32_t from)
 }
 
 /* With the lock: a head for a file that has none. 0: no memory. */
-static uint32_t make_head(struct spm_extmap *m, uint16_t slice, uint64_t ino, const struct spm_handle *h, unsigned int flags)
+static uint32_t make_head(struct spm_extmap *m, uint16_t slice, uint64_t ino, const struct spm_handle *h,
+			  unsigned int flags)
 {
 	uint32_t file = spm_extpool_alloc(m->heads);
 	struct spm_extfile *f = &m->head[file];
@@ -203,7 +210,7 @@ static void give_back_group(struct spm_extmap *m, uint32_t file)
 {
 	uint32_t first = (file - 1) / EXTMAP_GROUP * EXTMAP_GROUP;
 
-	(void)madvise(&m->leaves_of[first], EXTMAP_GROUP * sizeof(m->leaves_of[0]), MADV_DONTNEED);
+	(void)madvise(&m->leaves_of[first], EXTMAP_GROUP * sizeof(void *), MADV_DONTNEED);
 	(void)madvise(&m->times[first], EXTMAP_GROUP * sizeof(m->times[0]), MADV_REMOVE);
 }
 
@@ -284,9 +291,10 @@ static uint64_t search(const struct spm_extent *x, uint64_t from, uint32_t count
 	return from;
 }
 
-/* The same in the large leaves, of extents counted from the first that is in one. The lock is held to find a leaf, not while
- * it is looked through: it stays where it is as long as the file is in use. */
-static uint64_t next_large(struct spm_extmap *m, uint32_t file, uint64_t from, enum wanted what, struct spm_extent **x)
+/* The same in the large leaves, of extents counted from the first that is in one. The lock is held to find a
+ * leaf, not while it is looked through: it stays where it is as long as the file is in use. */
+static uint64_t next_large(struct spm_extmap *m, uint32_t file, uint64_t from, enum wanted what,
+			   struct spm_extent **x)
 {
 	uint64_t first = from / EXTMAP_LARGE_RECORDS, group, n;
 	struct spm_extent *at;
@@ -305,7 +313,8 @@ static uint64_t next_large(struct spm_extmap *m, uint32_t file, uint64_t from, e
 	}
 }
 
-static uint64_t next(struct spm_extmap *m, uint32_t file, uint64_t from, enum wanted what, struct spm_extent **x)
+static uint64_t next(struct spm_extmap *m, uint32_t file, uint64_t from, enum wanted what,
+		     struct spm_extent **x)
 {
 	struct spm_extent *at = m->head[file].first;
 	uint64_t n;
@@ -348,8 +357,8 @@ int spm_extmap_each(struct spm_extmap *m, uint32_t file, uint64_t from,
 	return walk(m, file, from, WANT_SLOT, fn, arg);
 }
 
-int spm_extmap_ages(struct spm_extmap *m, uint32_t file, int (*fn)(void *arg, uint64_t extent, struct spm_extent *x),
-		    void *arg)
+int spm_extmap_ages(struct spm_extmap *m, uint32_t file,
+		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg)
 {
 	return walk(m, file, 0, WANT_USE, fn, arg);
 }

@@ -56,7 +56,7 @@ _Static_assert(sizeof(struct spm_extent) == 12, "12 bytes an extent");
 #define SPM_HOW_STATE   0x0c00u
 #define SPM_HOW_SMALL   0x1000u
 #define SPM_HOW_SPARSE  0x2000u
-#define SPM_HOW_DAMAGED 0x4000u /* the record was: nobody knows the bytes, so reading is EIO. SWAPPED, no slot, no page */
+#define SPM_HOW_DAMAGED 0x4000u /* the record was, so reading is EIO. With SWAPPED, no slot, no pages */
 #define SPM_HOW_STATE_OF(h)   ((enum spm_extent_state)(((h) & SPM_HOW_STATE) >> 10))
 #define SPM_HOW_MAKE(st, n, f) ((uint16_t)((unsigned int)(st) << 10 | (n) | (f)))
 
@@ -173,7 +173,7 @@ int spm_extmap_attach(struct spm_extmap *m, int fd) SPM_MUST_CHECK;
 int spm_extmap_scan(struct spm_extmap *m) SPM_MUST_CHECK;
 void spm_extmap_detach(struct spm_extmap *m);
 
-/* The next file from number @from on, 0: none. (Looking at free heads themselves would cost the memory that they have not.) */
+/* The next file from number @from on, 0: none. (Looking at free heads themselves would give them memory.) */
 uint32_t spm_extmap_next_file(struct spm_extmap *m, uint32_t from);
 /* The file's number, 0: it has no head. */
 uint32_t spm_extmap_find(struct spm_extmap *m, uint16_t slice, uint64_t ino);
@@ -188,18 +188,19 @@ void spm_extmap_forget(struct spm_extmap *m, uint32_t file);
 struct spm_extent *spm_extmap_get(struct spm_extmap *m, uint32_t file, uint64_t extent, bool make);
 /* Gives back leaves in which no record names a slot; nobody may hold a record of the file. */
 void spm_extmap_tidy(struct spm_extmap *m, uint32_t file);
-/* Calls @fn for each record of a file that names a slot (or is damaged), with extents from @from on, in order; stops at the
- * first that does not return 0, and returns that. @fn may clear the record, and call anything but forget and tidy. */
+/* Calls @fn for each record of a file that names a slot (or is damaged), with extents from @from on, in order;
+ * stops at the first that does not return 0, and returns that. @fn may clear the record, and call anything but
+ * forget and tidy. */
 int spm_extmap_each(struct spm_extmap *m, uint32_t file, uint64_t from,
 		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg);
 /* The same for each record that has a last use (other than 0) as well. */
-int spm_extmap_ages(struct spm_extmap *m, uint32_t file, int (*fn)(void *arg, uint64_t extent, struct spm_extent *x),
-		    void *arg);
+int spm_extmap_ages(struct spm_extmap *m, uint32_t file,
+		    int (*fn)(void *arg, uint64_t extent, struct spm_extent *x), void *arg);
 /* The next extent from @from on with a record that names a slot or is damaged (@x), UINT64_MAX: none. */
 uint64_t spm_extmap_next(struct spm_extmap *m, uint32_t file, uint64_t from, struct spm_extent **x);
 
-/* The times of a file, zero as long as nobody has set them; stays where it is. Guarded as the records are. NULL: no memory,
- * at the first call for this file. */
+/* The times of a file, zero as long as nobody has set them; stays where it is. Guarded as the records are.
+ * NULL: no memory, at the first call for this file. */
 struct spm_exttimes *spm_extmap_times(struct spm_extmap *m, uint32_t file);
 
 static inline struct spm_extfile *spm_extmap_file(struct spm_extmap *m, uint32_t file)

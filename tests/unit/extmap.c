@@ -48,7 +48,8 @@ END_TEST
 /* Every place where one kind of leaf ends and the next begins, and where no file can reach. */
 START_TEST(places)
 {
-	static const uint64_t at[] = { 0, 1, 2, 3, 21, 22, 23, 361, 362, 702, 1u << 20, UINT64_C(1) << 42, EXTMAP_EXTENTS - 1 };
+	static const uint64_t at[] = { 0, 1, 2, 3, 21, 22, 23, 361, 362, 702, 1u << 20, UINT64_C(1) << 42,
+				       EXTMAP_EXTENTS - 1 };
 	struct spm_extent *seen[SPM_ARRAY_SIZE(at)], *x;
 	struct spm_extmap m;
 	uint32_t file, other;
@@ -119,9 +120,9 @@ static int check_step(void *arg, uint64_t extent, struct spm_extent *x)
 	struct walk *w = arg;
 	uint64_t n = w->i % 3 == 2 ? extent / 1000003 : extent;
 
-	ck_assert(!w->count || extent > w->last);
-	ck_assert(n < SPAN && extent == extent_of(w->i, (uint32_t)n) && w->mo->out[w->i][n]);
-	ck_assert_uint_eq(x->slot, slot_of(ino_of(w->i), extent));
+	must(!w->count || extent > w->last);
+	must(n < SPAN && extent == extent_of(w->i, (uint32_t)n) && w->mo->out[w->i][n]);
+	must(x->slot == slot_of(ino_of(w->i), extent));
 	w->last = extent;
 	w->count++;
 	return 0;
@@ -152,7 +153,8 @@ static void check_model(struct spm_extmap *m, const struct model *mo)
 
 static void model_step(struct spm_extmap *m, struct model *mo, unsigned int *seed)
 {
-	uint32_t i = (uint32_t)rand_r(seed) % FILES, n = (uint32_t)rand_r(seed) % SPAN, what = (uint32_t)rand_r(seed) % 200;
+	uint32_t i = (uint32_t)rand_r(seed) % FILES, n = (uint32_t)rand_r(seed) % SPAN;
+	uint32_t what = (uint32_t)rand_r(seed) % 200;
 	uint64_t e = extent_of(i, n);
 
 	if (!mo->file[i]) {
@@ -167,7 +169,7 @@ static void model_step(struct spm_extmap *m, struct model *mo, unsigned int *see
 		swap_out(m, mo->file[i], e);
 		mo->out[i][slot_index(i, n)] = 1;
 	} else {
-		ck_assert_int_eq(is_out(m, mo->file[i], e), mo->out[i][slot_index(i, n)]);
+		must(is_out(m, mo->file[i], e) == mo->out[i][slot_index(i, n)]);
 		if (mo->out[i][slot_index(i, n)])
 			spm_extent_set_how(spm_extmap_get(m, mo->file[i], e, false), 0);
 		mo->out[i][slot_index(i, n)] = 0;
@@ -248,7 +250,7 @@ START_TEST(ages)
 	new_map(&m);
 	file = intern(&m, 0, 7);
 	for (uint64_t e = 0; e < 1000; e++)
-		ck_assert_ptr_nonnull(spm_extmap_get(&m, file, e, true));
+		must(spm_extmap_get(&m, file, e, true));
 	spm_extent_touch(spm_extmap_get(&m, file, 1, false), 5);
 	spm_extent_touch(spm_extmap_get(&m, file, 21, false), 6);
 	spm_extent_touch(spm_extmap_get(&m, file, 900, false), 7);
@@ -334,7 +336,7 @@ START_TEST(dense_file_is_small)
 		for (e = 0; e < TIB_EXTENTS; e++)
 			swap_out(&m, file, e);
 	for (e = 0; e < TIB_EXTENTS; e += 97)
-		ck_assert(is_out(&m, file, e));
+		must(is_out(&m, file, e));
 	ck_assert_uint_le(all_bytes(&m), 16 * TIB_EXTENTS);
 	drop_file(&m, file);
 	ck_assert_uint_le(shared_bytes(&m), before);
@@ -374,7 +376,7 @@ START_TEST(leaves_that_say_nothing_go)
 	file = intern(&m, 0, 7);
 	before = shared_bytes(&m);
 	for (uint64_t e = 0; e < 100000; e++)
-		ck_assert_ptr_nonnull(spm_extmap_get(&m, file, e, true));
+		must(spm_extmap_get(&m, file, e, true));
 	swap_out(&m, file, 5);
 	swap_out(&m, file, 50000);
 	used = shared_bytes(&m);
@@ -403,12 +405,12 @@ START_TEST(many_files_come_and_go)
 	new_map(&m);
 	before = shared_bytes(&m);
 	for (uint64_t i = 0; i < N; i++)
-		ck_assert_uint_eq(intern(&m, (uint16_t)(i % 3), 100 + i), i + 1);
+		must(intern(&m, (uint16_t)(i % 3), 100 + i) == i + 1);
 	ck_assert_uint_le(all_bytes(&m), UINT64_C(100) * N);
 	for (uint32_t i = 1; i <= N; i += 2)
 		spm_extmap_forget(&m, i);
 	for (uint64_t i = 0; i < N; i++)
-		ck_assert_uint_eq(spm_extmap_find(&m, (uint16_t)(i % 3), 100 + i), i % 2 ? i + 1 : 0);
+		must(spm_extmap_find(&m, (uint16_t)(i % 3), 100 + i) == (i % 2 ? i + 1 : 0));
 	for (uint32_t i = 2; i <= N; i += 2)
 		spm_extmap_forget(&m, i);
 	ck_assert_uint_le(shared_bytes(&m), before);
@@ -472,7 +474,8 @@ static void *race(void *arg)
 		uint32_t file = spm_extmap_intern(r->m, r->slice, ino, &h, 0);
 		struct spm_extent *x = file ? spm_extmap_get(r->m, file, e, true) : NULL;
 
-		if (!x || spm_extmap_find(r->m, r->slice, ino) != file || spm_extmap_next(r->m, file, 0, &x) != UINT64_MAX)
+		if (!x || spm_extmap_find(r->m, r->slice, ino) != file ||
+		    spm_extmap_next(r->m, file, 0, &x) != UINT64_MAX)
 			return arg;
 		if (n % 3 == 0)
 			spm_extmap_tidy(r->m, file);
@@ -509,7 +512,7 @@ START_TEST(threads)
 		ck_assert_ptr_null(bad);
 	}
 	for (uint64_t e = 0; e < 80000; e++)
-		ck_assert(is_out(&m, shared, e));
+		must(is_out(&m, shared, e));
 	end_map(&m);
 }
 END_TEST

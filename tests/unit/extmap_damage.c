@@ -234,9 +234,9 @@ START_TEST(flipped_bits)
 			struct spm_extent *x;
 
 			live++;
-			ck_assert_uint_eq(spm_extmap_find(&b, b.head[f].slice, b.head[f].ino), f);
+			must(spm_extmap_find(&b, b.head[f].slice, b.head[f].ino) == f);
 			for (uint64_t e = 0; (e = spm_extmap_next(&b, f, e, &x)) != UINT64_MAX; e++)
-				ck_assert(x->how & SPM_HOW_DAMAGED ? !x->slot : x->slot && e < 800);
+				must(x->how & SPM_HOW_DAMAGED ? !x->slot : x->slot && e < 800);
 		}
 		ck_assert_uint_eq(live, b.live);
 		ck_assert_uint_le(live, 20);

@@ -112,19 +112,19 @@ static void check_kill(struct spm_extmap *m, struct kills *k, uint16_t t, uint32
 	uint64_t ino = 100 + i;
 	uint32_t file = spm_extmap_find(m, t, ino), swapped = 0;
 
-	ck_assert(k->head[t][i] == 2 || k->head[t][i] == !!file);
+	must(k->head[t][i] == 2 || k->head[t][i] == !!file);
 	k->head[t][i] = !!file;
 	for (uint32_t n = 0; n < KILL_EXTENTS; n++) {
 		uint64_t e = kill_extent(n);
 		struct spm_extent *x = file ? spm_extmap_get(m, file, e, false) : NULL;
 		bool out = x && x->how;
 
-		ck_assert(k->out[t][i][n] == 2 || k->out[t][i][n] == out);
-		ck_assert(!out || x->slot == slot_of(ino + 1000 * (uint64_t)t, e));
+		must(k->out[t][i][n] == 2 || k->out[t][i][n] == out);
+		must(!out || x->slot == slot_of(ino + 1000 * (uint64_t)t, e));
 		k->out[t][i][n] = out;
 		swapped += out ? spm_extent_pages(x) : 0;
 	}
-	ck_assert(!file || m->head[file].swapped == swapped);
+	must(!file || m->head[file].swapped == swapped);
 }
 
 START_TEST(killed_at_any_instruction)
