@@ -20,7 +20,7 @@
 #define SYS_fchmodat2 452
 #endif
 
-/* What moves have done to it is not shown. */
+/* What moves have done to it is not shown. 1: moves and writes are under way, so that it may be a little wrong. */
 static int show_swapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
 {
 	spm_auto_fd struct spm_fd own = SPM_FD_NONE;
@@ -36,23 +36,7 @@ static int show_swapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodei
 	return rc ? rc : spm_swap_stat(fs->swap, file, fd, st);
 }
 
-int spm_attr_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
-{
-	int rc = fs->swap && S_ISREG(st->st_mode) ? show_swapped(fs, rec, nodeid, fd, st) : 0;
-
-	if (rc)
-		return rc;
-	st->st_ino = spm_slice_ino(rec->slice, st->st_ino);
-	if (spm_inode_is(rec, SPM_INODE_ORPHAN))
-		st->st_nlink = S_ISDIR(st->st_mode) || !st->st_nlink ? 0 : st->st_nlink - 1;
-	if (st->st_size > SPM_LARGE)
-		spm_inode_set(rec, SPM_INODE_LARGE);
-	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
-		spm_inode_set(rec, SPM_INODE_PRIV);
-	return 0;
-}
-
-double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st)
+static double timeout_of(const struct spm_inode *rec, const struct stat *st)
 {
 	if (!S_ISREG(st->st_mode))
 		return SPM_TIMEOUT_LONG;
@@ -64,7 +48,25 @@ double spm_attr_timeout(const struct spm_inode *rec, const struct stat *st)
 	return SPM_TIMEOUT_LONG;
 }
 
-int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
+int spm_attr_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st, double *timeout)
+{
+	int rc = fs->swap && S_ISREG(st->st_mode) ? show_swapped(fs, rec, nodeid, fd, st) : 0;
+
+	if (rc < 0)
+		return rc;
+	st->st_ino = spm_slice_ino(rec->slice, st->st_ino);
+	if (spm_inode_is(rec, SPM_INODE_ORPHAN))
+		st->st_nlink = S_ISDIR(st->st_mode) || !st->st_nlink ? 0 : st->st_nlink - 1;
+	if (st->st_size > SPM_LARGE)
+		spm_inode_set(rec, SPM_INODE_LARGE);
+	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
+		spm_inode_set(rec, SPM_INODE_PRIV);
+	if (timeout)
+		*timeout = rc ? 0 : timeout_of(rec, st);
+	return 0;
+}
+
+int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st, double *timeout)
 {
 	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
@@ -79,7 +81,7 @@ int spm_attr_get(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
 		spm_fresh_shown(fs, nodeid);
 	if (fstat(fd.fd, st))
 		return -errno;
-	return spm_attr_show(fs, rec, nodeid, fd.fd, st);
+	return spm_attr_show(fs, rec, nodeid, fd.fd, st, timeout);
 }
 
 static struct spm_wire_sx_time sx_time(struct timespec t)
@@ -101,6 +103,7 @@ static void reply_statx(fuse_req_t req, uint64_t nodeid)
 	struct spm_wire_statx_out out = { .flags = 0 };
 	struct statx sx;
 	struct stat st;
+	double timeout;
 	int rc = rec ? spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd) : SPM_STALE;
 
 	if (!rc && spm_inode_is(rec, SPM_INODE_DIR))
@@ -111,13 +114,13 @@ static void reply_statx(fuse_req_t req, uint64_t nodeid)
 		st = (struct stat){ .st_ino = sx.stx_ino, .st_nlink = sx.stx_nlink, .st_mode = sx.stx_mode,
 				    .st_size = (off_t)sx.stx_size, .st_blocks = (blkcnt_t)sx.stx_blocks,
 				    .st_mtim = from_sx(sx.stx_mtime), .st_ctim = from_sx(sx.stx_ctime) };
-		rc = spm_attr_show(fs, rec, nodeid, fd.fd, &st);
+		rc = spm_attr_show(fs, rec, nodeid, fd.fd, &st, &timeout);
 	}
 	if (rc) {
 		spm_reply_rc(req, rc);
 		return;
 	}
-	out.attr_valid = (uint64_t)spm_attr_timeout(rec, &st);
+	out.attr_valid = (uint64_t)timeout;
 	out.stat.mask = sx.stx_mask;
 	out.stat.blksize = sx.stx_blksize;
 	out.stat.attributes = sx.stx_attributes;
@@ -142,6 +145,7 @@ void spm_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct spm_fs *fs = spm_fs_of(req);
 	struct stat st;
+	double timeout;
 	int rc;
 
 	(void)fi;
@@ -157,11 +161,11 @@ void spm_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	spm_open_recheck_mapped(fs, ino);
-	rc = spm_attr_get(fs, ino, &st);
+	rc = spm_attr_get(fs, ino, &st, &timeout);
 	if (rc)
 		spm_reply_rc(req, rc);
 	else
-		fuse_reply_attr(req, &st, spm_attr_timeout(spm_itable_get(&fs->itable, ino), &st));
+		fuse_reply_attr(req, &st, timeout);
 }
 
 static int set_mode(int fd, mode_t mode)
@@ -261,6 +265,7 @@ void spm_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
 	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
 	struct stat st;
+	double timeout;
 	int rc;
 
 	(void)fi;
@@ -271,9 +276,9 @@ void spm_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_se
 	rec = spm_itable_get(&fs->itable, ino);
 	rc = rec ? apply(fs, rec, ino, attr, to_set) : SPM_STALE;
 	if (!rc)
-		rc = spm_attr_get(fs, ino, &st);
+		rc = spm_attr_get(fs, ino, &st, &timeout);
 	if (rc)
 		spm_reply_rc(req, rc);
 	else
-		fuse_reply_attr(req, &st, spm_attr_timeout(rec, &st));
+		fuse_reply_attr(req, &st, timeout);
 }

@@ -8,9 +8,12 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define PAGE        4096u
-#define SWEEP_NS    UINT64_C(200000000) /* between two looks at all that was mapped */
+#define SWEEP_NS    UINT64_C(200000000) /* between two looks at all that was mapped, for map=auto */
+#define PATIENCE_NS UINT64_C(50000000)  /* RELEASE and the kernel's own references end a while after close(2) */
+#define PATIENCE_STEP_NS 2000000
 
 int spm_budget_init(struct spm_fs *fs)
 {
@@ -101,12 +104,12 @@ static void sweep_record(struct spm_inode *rec, void *arg)
 		s->ids[s->count++] = (uint64_t)rec->seq << 32 | index;
 }
 
-static bool sweep(struct spm_fs *fs)
+static bool sweep(struct spm_fs *fs, uint64_t pause_ns)
 {
 	uint64_t now = spm_clock_ns(), last = atomic_load(&fs->budget.swept_ns);
 	spm_auto_free struct sweep *s = NULL;
 
-	if (now - last < SWEEP_NS || !atomic_compare_exchange_strong(&fs->budget.swept_ns, &last, now))
+	if (now - last < pause_ns || !atomic_compare_exchange_strong(&fs->budget.swept_ns, &last, now))
 		return false;
 	s = malloc(sizeof(*s));
 	if (!s)
@@ -122,8 +125,9 @@ static bool sweep(struct spm_fs *fs)
 
 bool spm_budget_fits(struct spm_fs *fs, uint64_t nodeid, uint64_t bytes, bool all)
 {
+	static const struct timespec pause = { .tv_nsec = PATIENCE_STEP_NS };
 	const struct spm_budget *b = &fs->budget;
-	uint64_t have, limit;
+	uint64_t have, limit, until = 0;
 	struct statvfs sv;
 
 	if (!b->pages || spm_slice_statfs(&fs->root, &sv))
@@ -131,10 +135,23 @@ bool spm_budget_fits(struct spm_fs *fs, uint64_t nodeid, uint64_t bytes, bool al
 	limit = (uint64_t)sv.f_blocks * sv.f_frsize / PAGE;
 	if (!all)
 		limit -= limit * fs->opts->high_pct / 100;
-	do {
+	if (pages_of(bytes) > limit)
+		return false;
+	for (;;) {
 		have = atomic_load(&b->total) - __atomic_load_n(&b->pages[(uint32_t)nodeid], __ATOMIC_RELAXED);
 		if (have + pages_of(bytes) <= limit)
 			return true;
-	} while (sweep(fs));
-	return false;
+		if (!all && !sweep(fs, SWEEP_NS))
+			return false;
+		if (!all)
+			continue;
+		/* whose answer is no is told so after a look of its own, and not for a close that is not through yet */
+		if (!until)
+			until = spm_clock_ns() + PATIENCE_NS;
+		else if (spm_clock_ns() > until)
+			return false;
+		else
+			nanosleep(&pause, NULL);
+		(void)sweep(fs, 0);
+	}
 }

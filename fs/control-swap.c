@@ -93,7 +93,7 @@ static int find_part(struct spm_fs *fs, const char *value, struct part *p)
 	if (n[1] > INT64_MAX || n[2] > INT64_MAX - n[1])
 		return -EINVAL;
 	p->rec = spm_itable_find(&fs->itable, (uint16_t)(n[0] >> 48), n[0] & ((UINT64_C(1) << 48) - 1), &nodeid);
-	rc = p->rec ? spm_attr_get(fs, nodeid, &st) : -ENOENT;
+	rc = p->rec ? spm_attr_get(fs, nodeid, &st, NULL) : -ENOENT;
 	if (rc)
 		return rc == SPM_STALE ? -ENOENT : rc;
 	if (!S_ISREG(st.st_mode))

@@ -69,36 +69,34 @@ static int link_tmpfile(struct spm_fs *fs, struct spm_slice *s, int fd, struct s
 	return rc;
 }
 
-/*
- * A file that this request has made was never open or mapped, so that what it will hold can leave without a lease test. (One
- * that was there already, or has come to something, gets its head as any other.)
- */
-static int give_head(struct spm_fs *fs, const struct spm_inode *rec, const struct stat *st)
+/* A file that this request has made was never open or mapped: what it will hold can leave without a lease test. */
+static int give_head(struct spm_fs *fs, const struct spm_inode *rec, bool fresh)
 {
-	bool fresh = !st->st_size && !spm_inode_is(rec, SPM_INODE_MAPPED);
-
 	if (!fs->swap)
 		return 0;
 	return spm_swap_file(fs->swap, rec->slice, rec->ino, &rec->handle, fresh) ? 0 : -ENOMEM;
 }
 
-/* A descriptor of the new file. */
-static int open_new(int dirfd, const char *name, mode_t mode, int flags)
+/* A descriptor of the file; *@fresh: it is new, by this request (or its first try). */
+static int open_new(int dirfd, const char *name, mode_t mode, int flags, bool *fresh)
 {
 	const int how = O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC | (flags & O_TRUNC);
 	bool again = spm_again(NULL, NULL);
 	int fd;
 
 	spm_begin(0, 0, 0);
-	fd = openat(dirfd, name, how | (flags & O_EXCL), mode);
-	if (fd < 0 && errno == EEXIST && again)
+	*fresh = true;
+	fd = openat(dirfd, name, how | O_EXCL, mode);
+	if (fd < 0 && errno == EEXIST && (again || !(flags & O_EXCL))) {
+		*fresh = again;
 		fd = openat(dirfd, name, how, mode);
+	}
 	spm_fault("effect");
 	return fd;
 }
 
 static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char *name, mode_t mode, int flags,
-		     struct stat *st)
+		     bool *fresh, struct stat *st)
 {
 	/* sgid in @mode: the client's kernel has applied the rules of setgid directories already */
 	spm_keep_suid bool keep = spm_fsetid(mode & S_ISGID);
@@ -108,10 +106,11 @@ static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char 
 	(void)keep;
 	become_client(req);
 	if (tmpfile) {
+		*fresh = true;
 		fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode & 07777);
 		spm_fault("effect");
 	} else {
-		fd = open_new(dirfd, name, mode & 07777, flags);
+		fd = open_new(dirfd, name, mode & 07777, flags, fresh);
 	}
 	if (fd < 0)
 		return -errno;
@@ -135,14 +134,15 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 	struct fuse_entry_param e = { 0 };
 	struct spm_wire_open_out open_out;
 	struct stat st;
+	bool fresh = false;
 	int rc = parent_dir(fs, parent, name, &dir, &dfd);
 
 	if (!rc) {
-		fd = make_file(req, spm_slice_of(fs, dir), dfd.fd, name, mode, fi->flags, &st);
+		fd = make_file(req, spm_slice_of(fs, dir), dfd.fd, name, mode, fi->flags, &fresh, &st);
 		rc = fd < 0 ? fd : 0;
 	}
 	if (!rc)
-		rc = spm_entry_make(fs, dir->slice, fd, "", &st, &e, &rec);
+		rc = spm_entry_make(fs, dir->slice, fd, "", fresh, &st, &e, &rec);
 	if (!rc && spm_self->wire.tmpfile) {
 		spm_inode_set(rec, SPM_INODE_ORPHAN);
 		e.attr.st_nlink = 0;
@@ -151,7 +151,7 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 		if (!spm_self->wire.tmpfile)
 			rc = spm_names_set(fs, e.ino, parent, name);
 		if (!rc)
-			rc = give_head(fs, rec, &st);
+			rc = give_head(fs, rec, fresh);
 		if (!rc)
 			rc = spm_open_file(fs, rec, e.ino, fd, fi->flags & ~O_TRUNC, &open_out);
 		if (rc)
@@ -168,13 +168,13 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 }
 
 /* Common end of the requests that make something other than an open file. */
-static void reply_made(fuse_req_t req, uint64_t parent, int dirfd, const char *name, int rc)
+static void reply_made(fuse_req_t req, uint64_t parent, int dirfd, const char *name, bool fresh, int rc)
 {
 	struct fuse_entry_param e;
 
 	if (!rc) {
 		spm_fresh_changed(spm_fs_of(req), parent);
-		rc = spm_entry_lookup(spm_fs_of(req), parent, dirfd, name, &e);
+		rc = spm_entry_lookup(spm_fs_of(req), parent, dirfd, name, fresh, &e);
 	}
 	if (rc)
 		spm_reply_rc(req, rc);
@@ -210,7 +210,7 @@ void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		spm_begin(0, 0, 0);
 		rc = made(mknodat(fd.fd, name, mode, rdev), again, fd.fd, name, mode & S_IFMT ? mode & S_IFMT : S_IFREG);
 	}
-	reply_made(req, parent, fd.fd, name, rc);
+	reply_made(req, parent, fd.fd, name, true, rc);
 }
 
 void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
@@ -226,7 +226,7 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 		spm_begin(0, 0, 0);
 		rc = made(mkdirat(fd.fd, name, mode), again, fd.fd, name, S_IFDIR);
 	}
-	reply_made(req, parent, fd.fd, name, rc);
+	reply_made(req, parent, fd.fd, name, true, rc);
 }
 
 /* ENOSPC may mean that no inode is left: then no room helps. */
@@ -256,7 +256,7 @@ void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const
 		errno = -rc;
 		rc = made(rc, again, fd.fd, name, S_IFLNK);
 	}
-	reply_made(req, parent, fd.fd, name, rc);
+	reply_made(req, parent, fd.fd, name, true, rc);
 }
 
 /*
@@ -320,5 +320,5 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 			rc = is_linked(fs, rec, fd.fd, newname) ? 0 : rc;
 		spm_content_touched(fs, rec->slice, rec->ino);
 	}
-	reply_made(req, newparent, fd.fd, newname, rc);
+	reply_made(req, newparent, fd.fd, newname, false, rc);
 }

@@ -10,12 +10,13 @@
 #include <errno.h>
 #include <fcntl.h>
 
-int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct stat *st,
+int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, bool fresh, struct stat *st,
 		   struct fuse_entry_param *e, struct spm_inode **rec_out)
 {
 	unsigned int flags = 0;
 	struct spm_handle h;
 	struct spm_inode *rec;
+	double timeout;
 	uint64_t nodeid;
 	int rc;
 
@@ -28,7 +29,7 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 		return rc;
 	if (S_ISDIR(st->st_mode))
 		flags = SPM_INODE_DIR;
-	else if (S_ISREG(st->st_mode) && fs->reopened)
+	else if (S_ISREG(st->st_mode) && fs->reopened && !fresh)
 		/* mappings outlive a mount: in a kept region any file may have one until a lease test says no */
 		flags = SPM_INODE_MAPPED;
 	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, flags, spm_my_book(), &nodeid);
@@ -43,19 +44,19 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 			return -errno;
 		}
 	}
-	rc = spm_attr_show(fs, rec, nodeid, *name ? -1 : dirfd, st);
+	rc = spm_attr_show(fs, rec, nodeid, *name ? -1 : dirfd, st, &timeout);
 	if (rc) {
 		spm_uncount(fs, nodeid);
 		return rc;
 	}
 	*e = (struct fuse_entry_param){ .ino = nodeid, .attr = *st, .entry_timeout = SPM_TIMEOUT_LONG,
-					.attr_timeout = spm_attr_timeout(rec, st) };
+					.attr_timeout = timeout };
 	if (rec_out)
 		*rec_out = rec;
 	return 0;
 }
 
-int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *name, struct fuse_entry_param *e)
+int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *name, bool fresh, struct fuse_entry_param *e)
 {
 	const struct spm_inode *dir = spm_itable_get(&fs->itable, parent);
 	struct stat st;
@@ -65,7 +66,7 @@ int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *
 		return SPM_STALE;
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
-	rc = spm_entry_make(fs, dir->slice, dirfd, name, &st, e, NULL);
+	rc = spm_entry_make(fs, dir->slice, dirfd, name, fresh, &st, e, NULL);
 	if (rc || S_ISDIR(st.st_mode))
 		return rc;
 	rc = spm_names_set(fs, e->ino, parent, name);

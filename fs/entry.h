@@ -9,12 +9,14 @@
  * replied counts as a lookup in the inode table.
  */
 
+/* @fresh: the request in hand has made it, so nobody can have mapped it before this mount. */
+
 /* Counts a lookup of what @st and @dirfd/@name (an empty @name: @dirfd itself) describe and fills in a reply.
  * *@rec_out may be NULL. -ENOMEM: the inode table is full. */
-int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, struct stat *st,
+int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *name, bool fresh, struct stat *st,
 		   struct fuse_entry_param *e, struct spm_inode **rec_out) SPM_MUST_CHECK;
 /* Stats @name in @dirfd, which is node @parent, then as above. */
-int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *name, struct fuse_entry_param *e)
+int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *name, bool fresh, struct fuse_entry_param *e)
 	SPM_MUST_CHECK;
 /* Replies with an entry; takes the lookup back if the kernel did not take the reply. */
 void spm_entry_reply(fuse_req_t req, const struct fuse_entry_param *e);

@@ -23,7 +23,7 @@ void spm_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	dir = spm_itable_get(&fs->itable, parent);
 	rc = dir ? spm_fd_get(fs, dir, parent, SPM_FD_PATH, &fd) : SPM_STALE;
 	if (!rc)
-		rc = spm_entry_lookup(fs, parent, fd.fd, name, &e);
+		rc = spm_entry_lookup(fs, parent, fd.fd, name, false, &e);
 	if (rc == -ENOENT) {
 		/* the kernel may remember that, too: nobody but us makes names */
 		e = (struct fuse_entry_param){ .entry_timeout = SPM_TIMEOUT_LONG };

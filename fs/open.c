@@ -216,6 +216,9 @@ static bool choose_direct(const struct opening *o, bool *must)
 		return false;
 	if (!fs->passthrough.on) /* a mapping from before, if there is one, must not be joined by a mirror */
 		return still_mapped(fs, o->rec, o->nodeid, LEASE_RETRIES);
+	/* what is only written to now may have been mapped before: if not, it can leave meanwhile */
+	if (fs->swap && !o->maps)
+		(void)still_mapped(fs, o->rec, o->nodeid, 0);
 	wish = wish_of(o);
 	if (wish == SPM_MAP_MIRROR) {
 		if (!still_mapped(fs, o->rec, o->nodeid, LEASE_RETRIES))
@@ -455,6 +458,9 @@ int spm_open_truncate(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid,
 	spm_locked pthread_mutex_t *lock = fs->swap ? NULL : spm_lock_inode(fs, nodeid);
 
 	(void)lock;
+	/* (a file that is found not to be mapped can leave while it grows; later this request has it open) */
+	if (fs->swap)
+		spm_open_recheck_mapped(fs, nodeid);
 	return change_size(fs, rec, nodeid, -1, size);
 }
 

@@ -52,7 +52,7 @@ static size_t add_plus(struct listing *l, const struct dirent64 *d)
 	if (need > room)
 		return need;
 	if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..")) {
-		int rc = spm_entry_lookup(fs, l->nodeid, l->fd, d->d_name, &e);
+		int rc = spm_entry_lookup(fs, l->nodeid, l->fd, d->d_name, false, &e);
 
 		if (rc == -ENOENT) /* went away between the two calls */
 			return 0;

@@ -52,7 +52,7 @@ static int count_pinned(struct spm_fs *fs, uint64_t *bytes)
 		struct spm_inode *rec = spm_itable_get(&fs->itable, l.ids[i]);
 		struct stat st;
 
-		if (rec && !strcmp(spm_open_mode(fs, rec, l.ids[i]), "direct") && !spm_attr_get(fs, l.ids[i], &st))
+		if (rec && !strcmp(spm_open_mode(fs, rec, l.ids[i]), "direct") && !spm_attr_get(fs, l.ids[i], &st, NULL))
 			*bytes += (uint64_t)st.st_blocks * 512;
 	}
 	free(l.ids);
@@ -275,7 +275,7 @@ int spm_stats_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, FI
 	uint64_t huge, swapped;
 	const char *mode;
 	struct stat st;
-	int rc = spm_attr_get(fs, nodeid, &st);
+	int rc = spm_attr_get(fs, nodeid, &st, NULL);
 
 	if (rc)
 		return rc;
