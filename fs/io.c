@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/control.h"
 #include "fs/fault.h"
+#include "fs/open.h"
 #include "fs/ops.h"
 #include "fs/session.h"
 #include "fs/swap.h"
@@ -75,18 +76,28 @@ reset:
 	return -EAGAIN;
 }
 
-/* With data in slots: what pread(2) does, that it counts as a use of the file included. */
-static ssize_t read_through(struct spm_pin *pin, int fd, void *buf, size_t size, off_t off)
+/*
+ * With data in slots: what pread(2) does, that it counts as a use of the file included. What ends before a damaged extent is
+ * an error as a whole for a page cache (@mirror), which would take it for the file's end; it asks again for each page.
+ */
+static ssize_t read_through(struct spm_pin *pin, int fd, void *buf, size_t size, off_t off, bool mirror)
 {
-	char byte;
 	ssize_t n = spm_swap_read(pin, fd, buf, size, off);
+	struct stat st;
+	char byte;
 
+	if (n > 0 && mirror && (size_t)n < size) {
+		if (fstat(fd, &st))
+			return -errno;
+		if (st.st_size - off > n)
+			return -EIO;
+	}
 	/* nothing is allocated by it */
 	return n > 0 && pread(fd, &byte, 1, off) < 0 ? -errno : n;
 }
 
 /* Reads and answers. @pin keeps what is here from leaving until it has been read. */
-static int read_pinned(fuse_req_t req, struct spm_pin *pin, int fd, size_t size, off_t off)
+static int read_pinned(fuse_req_t req, struct spm_pin *pin, int fd, size_t size, off_t off, bool mirror)
 {
 	struct spm_thread *t = spm_self;
 	ssize_t n;
@@ -98,7 +109,7 @@ static int read_pinned(fuse_req_t req, struct spm_pin *pin, int fd, size_t size,
 	if (!t->io_buf)
 		return -ENOMEM;
 	if (pin->through)
-		n = read_through(pin, fd, t->io_buf, size, off);
+		n = read_through(pin, fd, t->io_buf, size, off, mirror);
 	else if ((n = pread(fd, t->io_buf, size, off)) < 0)
 		n = -errno;
 	spm_swap_unpin(pin);
@@ -129,7 +140,7 @@ void spm_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 	if (!rc)
 		rc = spm_content_pin(fs, rec, (uint64_t)off, (uint64_t)off + size, SPM_PIN_READ, &pin);
 	if (!rc)
-		rc = read_pinned(req, &pin, fd.fd, size, off);
+		rc = read_pinned(req, &pin, fd.fd, size, off, (fi->fh & SPM_FH_KIND_MASK) == SPM_OPEN_MIRROR);
 	if (rc)
 		spm_reply_rc(req, rc);
 }

@@ -487,7 +487,7 @@ static int open_locked(const struct opening *o, struct spm_wire_open_out *out)
 		return rc;
 	if (!rc)
 		rc = open_direct(o, out);
-	if (!rc || opened_direct(o->rec) || (must && rc == -ENOSPC))
+	if (!rc || opened_direct(o->rec) || (must && (rc == -ENOSPC || rc == -EIO)))
 		return rc;
 	/* auto, or a file that cannot be passed through: the mirror serves it, unless somebody may map it */
 	if (still_mapped(fs, o->rec, o->nodeid, LEASE_RETRIES))
