@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What one worker leaves to the next is checked: damage is told, costs what is damaged, and is never followed.
 set -u
-SPM_LIMIT=240
+SPM_LIMIT=480
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=../killing.sh
