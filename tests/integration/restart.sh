@@ -132,6 +132,8 @@ notified()
 }
 if command -v python3 >/dev/null; then
 	for socket in "$SPM_TMP/notify" "@spmfs-$SPM_TEST_ID"; do
+		# or it would be the last one that says that it listens
+		rm -f "$SPM_TMP/notified"
 		python3 "$SPM_TMP/listen.py" "$socket" >"$SPM_TMP/notified" 2>/dev/null &
 		listener=$!
 		wait_until 10 notified listening
