@@ -106,7 +106,7 @@ spm_fresh mem:64M watchdog=0
 like "watchdog=0 is said" "$(spm_feature watchdog)" '^off: '
 last=$(worker)
 kill -STOP "$last"
-timeout 4 mkdir "$MNT/d" &
+timeout 30 mkdir "$MNT/d" &
 pid=$!
 sleep 3
 is "then a stopped worker stays" "$(worker)" "$last"
