@@ -165,8 +165,9 @@ struct tail {
 static int note_slot(void *arg, uint64_t extent, struct spm_extent *x)
 {
 	struct tail *t = arg;
+	uint32_t slot = __atomic_load_n(&x->slot, __ATOMIC_RELAXED); /* may be changing: looked at again when it is taken */
 
-	if (SPM_SLOT_FILE(x->slot) != t->file || SPM_SLOT_AT(x->slot) < t->from)
+	if (SPM_SLOT_FILE(slot) != t->file || SPM_SLOT_AT(slot) < t->from)
 		return 0;
 	if (t->count == t->room) {
 		size_t room = t->room ? t->room * 2 : 256;
@@ -177,7 +178,7 @@ static int note_slot(void *arg, uint64_t extent, struct spm_extent *x)
 		t->list = list;
 		t->room = room;
 	}
-	t->list[t->count++] = (struct tail_slot){ .slot = x->slot, .file = t->inode, .extent = extent };
+	t->list[t->count++] = (struct tail_slot){ .slot = slot, .file = t->inode, .extent = extent };
 	return 0;
 }
 
@@ -220,7 +221,9 @@ static int move_taken(struct pass *p, const struct tail_slot *t)
 	spm_bucket_unlock(b);
 	if (!same)
 		return 0;
-	rc = spm_slots_alloc_below(&s->slots, blocks, t->slot, &to);
+	rc = spm_swap_own(s);
+	if (!rc)
+		rc = spm_slots_alloc_below(&s->slots, blocks, t->slot, &to);
 	if (rc)
 		return rc;
 	rc = copy_slot(p, t->slot, to, blocks);

@@ -148,7 +148,7 @@ void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uin
 {
 	int64_t pages = (int64_t)(how & SPM_HOW_PAGES) - (int64_t)(x->how & SPM_HOW_PAGES);
 
-	x->slot = slot;
+	__atomic_store_n(&x->slot, slot, __ATOMIC_RELAXED); /* a compactor may look at it */
 	x->check = check;
 	spm_extent_set_how(x, how);
 	if (pages)
