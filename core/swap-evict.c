@@ -35,6 +35,7 @@ static void finish_one(struct spm_evictor *ev)
 	int rc = spm_out_finish(ev->s, j, f->fd, &f->who, &bytes);
 
 	/* if somebody waited for the extent, or the disk failed, it stays */
+	ev->skipped |= rc == -ECANCELED;
 	if (rc && rc != -ECANCELED && !ev->error)
 		ev->error = rc;
 	spm_move_end(ev->s, f->who.file, j->extent);
@@ -109,8 +110,10 @@ static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from,
 		to = f->size;
 	end = to ? ((to - 1) >> s->shift) + 1 : 0;
 	while (extent < end && under_way(ev) < enough) {
-		if (spm_visit_unwanted(s, f->who.file))
+		if (spm_visit_unwanted(s, f->who.file)) {
+			ev->skipped = true;
 			return -EBUSY;
+		}
 		if (age && age_of(s, f->who.file, extent, now) < age) {
 			extent++;
 			continue;
