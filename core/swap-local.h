@@ -7,12 +7,12 @@
 #include "core/trailer.h"
 
 /*
- * What the parts of swap share. Files: swap.c (context, take-over, stat, numbers), swap-pins.c (who keeps whom out),
- * swap-in.c and swap-out.c (the moves), swap-read.c (reading slots), swap-reclaim.c, swap-load.c (whole files, and ahead),
- * swap-compact.c.
+ * What the parts of swap share. Files: swap.c (context, take-over, numbers), swap-pins.c (who keeps whom out), swap-times.c
+ * (stat), swap-in.c and swap-out.c (the moves), swap-read.c (reading slots), swap-evict.c, swap-reclaim.c, swap-load.c (whole
+ * files, and ahead), swap-compact.c.
  *
- * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the
- * region, which do not wait.
+ * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and
+ * no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the region, which do not wait.
  */
 #define SPM_JOBS        64u  /* moves at once, over all threads */
 #define SPM_DEPTH       16u  /* of one thread that moves many; as deep as fio's reference */
@@ -40,11 +40,12 @@ struct spm_active {
 	uint32_t ranged;  /* pins READ, WRITE */
 	uint32_t whole;   /* pins FILE, DROP */
 	uint32_t want;    /* these, waiting */
-	uint32_t trim_waits;
+	uint32_t drop_waits, trim_waits;
 	uint32_t moving;  /* extents */
 	uint32_t writers; /* pins of requests that change it */
-	bool trimming, visited;
+	bool dropping, trimming, visited;
 	/* times: what they and st_blocks were before the moves under way, and whether a request has changed them since */
+	bool times_kept;
 	uint32_t times_busy, writes, changes, writes_before, changes_before;
 	int64_t blocks_before;
 };
@@ -135,10 +136,15 @@ void spm_move_end(struct spm_swap *s, uint32_t file, uint64_t extent);
 int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CHECK;
 /* The same for a prefetch, without a pin and without waiting; as EBUSY. */
 int spm_move_claim_now(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CHECK;
-/* Around what changes the times of the region's inode; for the owner of a moving extent. */
-void spm_times_begin(struct spm_swap *s, uint32_t file, int fd);
-void spm_times_end(struct spm_swap *s, uint32_t file, int fd);
+/* With the lock; NULL: nobody is at it. */
+static inline struct spm_active *spm_active_look(struct spm_bucket *b, uint32_t file)
+{
+	struct spm_active *a = b->first;
 
+	while (a && a->file != file)
+		a = a->next;
+	return a;
+}
 struct spm_bucket *spm_bucket_lock(struct spm_swap *s, uint32_t file);
 static inline void spm_bucket_unlock(struct spm_bucket *b)
 {
@@ -146,6 +152,26 @@ static inline void spm_bucket_unlock(struct spm_bucket *b)
 }
 /* Whose a file number is; with its bucket's lock, or a pin or visit. False: nobody's. */
 bool spm_whose(struct spm_swap *s, uint32_t file, struct spm_whose *who);
+
+static inline void spm_flag_set(struct spm_extfile *f, unsigned int flags)
+{
+	__atomic_or_fetch(&f->flags, (uint16_t)flags, __ATOMIC_RELAXED);
+}
+static inline void spm_flag_clear(struct spm_extfile *f, unsigned int flags)
+{
+	__atomic_and_fetch(&f->flags, (uint16_t)~flags, __ATOMIC_RELAXED);
+}
+static inline bool spm_flag_is(const struct spm_extfile *f, unsigned int flags)
+{
+	return __atomic_load_n(&f->flags, __ATOMIC_RELAXED) & flags;
+}
+
+/* -- swap-times.c -- */
+/* Around what changes the times of the region's inode; for the owner of a moving extent. */
+void spm_times_begin(struct spm_swap *s, uint32_t file, int fd);
+void spm_times_end(struct spm_swap *s, uint32_t file, int fd);
+/* With the lock: a request has got (1) or gives up (-1) a pin by which it changes the file. */
+void spm_times_write(struct spm_swap *s, struct spm_active *a, int pins);
 
 /* -- swap.c: jobs and slots -- */
 /*

@@ -5,7 +5,7 @@
  *	                 waits for, or is refused by
  *	READ, WRITE      a trim; then, extent by extent: whoever moves it. If it has to be brought back (WRITE always, READ
  *	                 only where that costs no wait): its other pins
- *	FILE, DROP       a trim, a visit, every move
+ *	FILE, DROP       a trim, a visit, every move; a DROP every other of both, which might bring back what it drops
  *	TRIM             everybody
  *	visit            FILE, DROP, TRIM (refused, also if they only wait: they come first)
  *	move out         pins of the extent (refused)
@@ -45,18 +45,9 @@ int spm_pins_init(struct spm_swap *s)
 	return 0;
 }
 
-static struct spm_active *look(struct spm_bucket *b, uint32_t file)
-{
-	struct spm_active *a = b->first;
-
-	while (a && a->file != file)
-		a = a->next;
-	return a;
-}
-
 static struct spm_active *enter(struct spm_bucket *b, uint32_t file)
 {
-	struct spm_active *a = look(b, file);
+	struct spm_active *a = spm_active_look(b, file);
 
 	if (!a) {
 		a = calloc(1, sizeof(*a));
@@ -139,148 +130,6 @@ static bool is_swapped(struct spm_swap *s, uint32_t file, uint64_t extent)
 	return x && spm_extent_how(x);
 }
 
-/* -- times -- */
-
-static int64_t ns_of(struct timespec t)
-{
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-static struct timespec of_ns(int64_t ns)
-{
-	struct timespec t = { .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
-
-	if (t.tv_nsec < 0) {
-		t.tv_nsec += 1000000000;
-		t.tv_sec--;
-	}
-	return t;
-}
-
-static void flag_set(struct spm_extfile *f, unsigned int flags)
-{
-	__atomic_or_fetch(&f->flags, (uint16_t)flags, __ATOMIC_RELAXED);
-}
-
-static void flag_clear(struct spm_extfile *f, unsigned int flags)
-{
-	__atomic_and_fetch(&f->flags, (uint16_t)~flags, __ATOMIC_RELAXED);
-}
-
-static bool flag_is(const struct spm_extfile *f, unsigned int flags)
-{
-	return __atomic_load_n(&f->flags, __ATOMIC_RELAXED) & flags;
-}
-
-void spm_times_begin(struct spm_swap *s, uint32_t file, int fd)
-{
-	struct spm_bucket *b = spm_bucket_lock(s, file);
-	struct spm_extfile *f = spm_extmap_file(&s->map, file);
-	struct spm_exttimes *t = spm_extmap_times(&s->map, file);
-	struct spm_active *a = look(b, file);
-	struct stat st;
-
-	if (a && !a->times_busy++ && t && !fstat(fd, &st)) {
-		if (!flag_is(f, SPM_EXTFILE_SHOWN) || t->ours != ns_of(st.st_ctim))
-			t->ctime = ns_of(st.st_ctim);
-		t->mtime = ns_of(st.st_mtim);
-		spm_extmap_barrier();
-		flag_set(f, SPM_EXTFILE_TIMES | SPM_EXTFILE_SHOWN);
-		a->writes_before = a->writes;
-		a->changes_before = a->changes;
-		a->blocks_before = st.st_blocks + (int64_t)f->swapped * 8;
-	}
-	spm_bucket_unlock(b);
-}
-
-void spm_times_end(struct spm_swap *s, uint32_t file, int fd)
-{
-	struct spm_bucket *b = spm_bucket_lock(s, file);
-	struct spm_extfile *f = spm_extmap_file(&s->map, file);
-	struct spm_exttimes *t = spm_extmap_times(&s->map, file);
-	struct spm_active *a = look(b, file);
-	struct stat st;
-
-	if (a && !--a->times_busy && t) { /* without memory for it a move does show */
-		struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, of_ns(t->mtime) };
-
-		if (a->writes == a->writes_before && futimens(fd, ts))
-			spm_log(SPM_LOG_DEBUG, "inode %llu: mtime: %m", (unsigned long long)f->ino);
-		if (a->writes != a->writes_before || a->changes != a->changes_before || fstat(fd, &st))
-			flag_clear(f, SPM_EXTFILE_SHOWN);
-		else
-			t->ours = ns_of(st.st_ctim);
-		flag_clear(f, SPM_EXTFILE_TIMES);
-	}
-	spm_bucket_unlock(b);
-}
-
-/* With the lock: a request changes the file. */
-static void written(struct spm_swap *s, struct spm_active *a)
-{
-	struct spm_extfile *f = spm_extmap_file(&s->map, a->file);
-
-	a->writes++;
-	atomic_fetch_add_explicit(&s->writes, 1, memory_order_relaxed);
-	spm_reclaim_nudge(s);
-	if (!a->times_busy)
-		flag_clear(f, SPM_EXTFILE_SHOWN);
-}
-
-void spm_swap_touched(struct spm_swap *s, uint32_t file)
-{
-	struct spm_bucket *b;
-	struct spm_active *a;
-
-	if (!file)
-		return;
-	b = spm_bucket_lock(s, file);
-	a = look(b, file);
-	if (a)
-		a->changes++;
-	if (!a || !a->times_busy)
-		flag_clear(spm_extmap_file(&s->map, file), SPM_EXTFILE_SHOWN);
-	spm_bucket_unlock(b);
-}
-
-/* What a move under way would show. 1: may be a little wrong. */
-static int show_busy(const struct spm_active *a, const struct spm_exttimes *t, struct stat *st, int64_t blocks)
-{
-	st->st_blocks = a->writes == a->writes_before ? a->blocks_before : blocks;
-	if (a->writes == a->writes_before)
-		st->st_mtim = of_ns(t->mtime);
-	if (a->writes == a->writes_before && a->changes == a->changes_before)
-		st->st_ctim = of_ns(t->ctime);
-	return a->writes != a->writes_before || a->changes != a->changes_before;
-}
-
-int spm_swap_stat(struct spm_swap *s, uint32_t file, int fd, struct stat *st)
-{
-	struct spm_bucket *b;
-	int rc = 0;
-
-	if (!file)
-		return fstat(fd, st) ? -errno : 0;
-	b = spm_bucket_lock(s, file);
-	if (fstat(fd, st)) {
-		rc = -errno;
-	} else {
-		const struct spm_extfile *f = spm_extmap_file(&s->map, file);
-		const struct spm_exttimes *t = flag_is(f, SPM_EXTFILE_SHOWN) ? spm_extmap_times(&s->map, file) : NULL;
-		const struct spm_active *a = look(b, file);
-		int64_t blocks = st->st_blocks + (int64_t)f->swapped * 8;
-
-		if (a && a->times_busy && t)
-			rc = show_busy(a, t, st, blocks);
-		else
-			st->st_blocks = blocks;
-		if (!(a && a->times_busy) && t && t->ours == ns_of(st->st_ctim))
-			st->st_ctim = of_ns(t->ctime);
-	}
-	spm_bucket_unlock(b);
-	return rc;
-}
-
 /* -- moves -- */
 
 static void move_start(struct spm_active *a, struct spm_hot *h)
@@ -293,7 +142,7 @@ static void move_start(struct spm_active *a, struct spm_hot *h)
 void spm_move_end(struct spm_swap *s, uint32_t file, uint64_t extent)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
-	struct spm_active *a = look(b, file);
+	struct spm_active *a = spm_active_look(b, file);
 	struct spm_hot *h = hot_of(a, extent);
 
 	h->moving = false;
@@ -306,7 +155,7 @@ void spm_move_end(struct spm_swap *s, uint32_t file, uint64_t extent)
 int spm_move_try(struct spm_swap *s, uint32_t file, uint64_t extent)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
-	struct spm_active *a = look(b, file);
+	struct spm_active *a = spm_active_look(b, file);
 	struct spm_hot *h = hot_of(a, extent);
 	int rc = h ? -EBUSY : 0;
 
@@ -323,7 +172,7 @@ int spm_move_try(struct spm_swap *s, uint32_t file, uint64_t extent)
 bool spm_move_unwanted(struct spm_swap *s, uint32_t file, uint64_t extent)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
-	struct spm_active *a = look(b, file);
+	struct spm_active *a = spm_active_look(b, file);
 	struct spm_hot *h = hot_of(a, extent);
 	bool yes = h->waiting || a->want || a->trim_waits;
 
@@ -380,7 +229,7 @@ static int claim(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a,
 int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
-	int rc = claim(s, b, look(b, file), extent, true, true);
+	int rc = claim(s, b, spm_active_look(b, file), extent, true, true);
 
 	spm_bucket_unlock(b);
 	return rc;
@@ -409,10 +258,10 @@ int spm_visit_begin(struct spm_swap *s, uint32_t file, bool wait, struct spm_who
 	int rc = -EAGAIN;
 
 	while (rc == -EAGAIN) {
-		a = look(b, file);
+		a = spm_active_look(b, file);
 		if (!spm_whose(s, file, who))
 			rc = -ESTALE;
-		else if (flag_is(spm_extmap_file(&s->map, file), SPM_EXTFILE_DIRECT))
+		else if (spm_flag_is(spm_extmap_file(&s->map, file), SPM_EXTFILE_DIRECT))
 			rc = -EBUSY;
 		else if (!a || !(a->whole || a->want || a->trimming || a->trim_waits || a->visited))
 			rc = 0;
@@ -434,7 +283,7 @@ int spm_visit_begin(struct spm_swap *s, uint32_t file, bool wait, struct spm_who
 bool spm_visit_unwanted(struct spm_swap *s, uint32_t file)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
-	const struct spm_active *a = look(b, file);
+	const struct spm_active *a = spm_active_look(b, file);
 	bool yes = a->want || a->trim_waits;
 
 	spm_bucket_unlock(b);
@@ -444,7 +293,7 @@ bool spm_visit_unwanted(struct spm_swap *s, uint32_t file)
 void spm_visit_end(struct spm_swap *s, uint32_t file)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
-	struct spm_active *a = look(b, file);
+	struct spm_active *a = spm_active_look(b, file);
 
 	a->visited = false;
 	leave(b, a);
@@ -466,10 +315,14 @@ static void admit(struct spm_bucket *b, struct spm_active *a, enum spm_pin_how h
 	case SPM_PIN_FILE:
 	case SPM_PIN_DROP:
 		a->want++;
+		a->drop_waits += how == SPM_PIN_DROP;
 		pthread_cond_broadcast(&b->wake);
-		while (a->trimming || a->trim_waits || a->visited || a->moving)
+		while (a->trimming || a->trim_waits || a->visited || a->moving ||
+		       (how == SPM_PIN_DROP ? a->whole : a->dropping || a->drop_waits))
 			wait_on(b);
 		a->want--;
+		a->drop_waits -= how == SPM_PIN_DROP;
+		a->dropping = how == SPM_PIN_DROP;
 		a->whole++;
 		pthread_cond_broadcast(&b->wake);
 		break;
@@ -492,6 +345,8 @@ static void dismiss(struct spm_active *a, enum spm_pin_how how)
 		a->trimming = false;
 	else
 		a->whole--;
+	if (how == SPM_PIN_DROP)
+		a->dropping = false;
 }
 
 /* With the lock, given up meanwhile: brings one extent back. */
@@ -524,7 +379,7 @@ static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_
 
 	if (__atomic_exchange_n(&s->touched_at, second, __ATOMIC_RELAXED) != second)
 		for (size_t i = 0; i < sizeof(s->touched); i++)
-			__atomic_store_n(&s->touched[i], s->touched[i] / 2, __ATOMIC_RELAXED);
+			__atomic_store_n(&s->touched[i], __atomic_load_n(&s->touched[i], __ATOMIC_RELAXED) / 2, __ATOMIC_RELAXED);
 	n = __atomic_load_n(touched, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->seq_file[h], file, __ATOMIC_RELAXED);
 	__atomic_store_n(&s->seq_next[h], to, __ATOMIC_RELAXED);
@@ -641,9 +496,9 @@ static int try_pin(struct spm_swap *s, uint64_t from, uint64_t to, bool nested, 
 	else if (pin->how != SPM_PIN_FILE)
 		rc = bring_edges(s, b, a, from, to);
 	if (!rc && pin->how == SPM_PIN_TRIM)
-		flag_set(spm_extmap_file(&s->map, pin->file), SPM_EXTFILE_TRIM);
+		spm_flag_set(spm_extmap_file(&s->map, pin->file), SPM_EXTFILE_TRIM);
 	if (!rc && pin->how != SPM_PIN_READ && pin->how != SPM_PIN_FILE)
-		written(s, a);
+		spm_times_write(s, a, 1);
 	if (rc) {
 		unpin_extents(a, pin->first, done);
 		dismiss(a, pin->how);
@@ -735,13 +590,13 @@ void spm_swap_unpin(struct spm_pin *pin)
 	if (!pin->file)
 		return;
 	b = spm_bucket_lock(s, pin->file);
-	a = look(b, pin->file);
+	a = spm_active_look(b, pin->file);
 	if (pin->how == SPM_PIN_READ || pin->how == SPM_PIN_WRITE)
 		unpin_extents(a, pin->first, pin->last + 1);
 	if (pin->how == SPM_PIN_TRIM)
-		flag_clear(spm_extmap_file(&s->map, pin->file), SPM_EXTFILE_TRIM);
+		spm_flag_clear(spm_extmap_file(&s->map, pin->file), SPM_EXTFILE_TRIM);
 	if (pin->how != SPM_PIN_READ && pin->how != SPM_PIN_FILE)
-		written(s, a);
+		spm_times_write(s, a, -1);
 	dismiss(a, pin->how);
 	leave(b, a);
 	spm_bucket_unlock(b);
@@ -759,7 +614,7 @@ void spm_swap_dropped(struct spm_pin *pin)
 		return;
 	b = spm_bucket_lock(s, pin->file);
 	while ((at = spm_extmap_next(&s->map, pin->file, at, &x)) <= pin->last && at != UINT64_MAX) {
-		const struct spm_hot *h = hot_of(look(b, pin->file), at);
+		const struct spm_hot *h = hot_of(spm_active_look(b, pin->file), at);
 		uint32_t slot = x->slot, blocks = spm_extent_blocks(x);
 
 		if (h && (h->pins || h->moving)) { /* READs that began before; their data is as old */
