@@ -87,23 +87,37 @@ static void complain(uint32_t f, uint64_t block, const uint64_t *w, uint32_t low
 		 (unsigned long long)(uint32_t)w[0], i, low, high);
 }
 
-/* The version that a block has; any between @low and @high is right. Zeros: @low or @high, if one of them is even. */
+/* Whether a word is that of some version from @low to @high; zeros are. */
+static bool is_word(uint32_t f, uint64_t block, uint64_t word, uint64_t i, uint32_t low, uint32_t high)
+{
+	uint64_t first = word - i * UINT64_C(0x9e3779b97f4a7c15);
+	uint32_t version = (uint32_t)first;
+
+	return !word || (version & 1 && version >= low && version <= high && first == first_word(f, block, version));
+}
+
+/*
+ * The version that a block has; any between @low and @high is right. Zeros: @low or @high, if one of them is even. While it is
+ * written it may be of several.
+ */
 static uint32_t check(uint32_t f, uint64_t block, const void *data, uint32_t low, uint32_t high, const char *what)
 {
 	const uint64_t *w = data;
-	uint32_t version = (uint32_t)w[0];
+	bool same = true;
 
 	if (is_zero(w)) {
-		if (low & 1 && high & 1 && low == high)
+		if (low & 1 && low == high)
 			complain(f, block, w, low, high, what);
 		return high & 1 ? low & ~1u : high;
 	}
-	if (!(version & 1) || version < low || version > high || w[0] != first_word(f, block, version))
-		complain(f, block, w, low, high, what);
-	for (uint64_t i = 1; i < WORDS; i++)
-		if (w[i] != w[0] + i * UINT64_C(0x9e3779b97f4a7c15))
+	for (uint64_t i = 0; i < WORDS; i++) {
+		if (!is_word(f, block, w[i], i, low, high))
 			complain(f, block, w, low, high, what);
-	return version;
+		same = same && w[i] == w[0] + i * UINT64_C(0x9e3779b97f4a7c15);
+	}
+	if (!same && low == high)
+		complain(f, block, w, low, high, what);
+	return (uint32_t)w[0];
 }
 
 static uint32_t next_version(struct model *m, bool data)

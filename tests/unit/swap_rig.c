@@ -49,6 +49,12 @@ static int op_commit(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t 
 	return fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
 }
 
+static int op_punch(void *ctx, int fd, uint64_t from, uint64_t to)
+{
+	(void)ctx;
+	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
+}
+
 static int op_release(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, const struct spm_handle *h)
 {
 	struct rig *r = ctx;
@@ -117,7 +123,9 @@ static void make_mount(struct rig *r)
 	snprintf(r->dir, sizeof(r->dir), "swap-rig-XXXXXX");
 	if (!mkdtemp(r->dir))
 		rig_fail("mkdtemp: %m");
-	snprintf(how, sizeof(how), "size=%llu,huge=within_size", (unsigned long long)r->o.memory);
+	/* as core/slice.c does: what leaves must not be a part of a page */
+	snprintf(how, sizeof(how), "size=%llu%s", (unsigned long long)r->o.memory,
+		 r->o.extent < SPM_EXTENT_MAX ? "" : ",huge=within_size");
 	if (mount("rig", r->dir, "tmpfs", 0, how))
 		rig_fail("tmpfs %s: %m", how);
 	r->mount_fd = open(r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -169,9 +177,9 @@ void rig_destroy(struct rig *r)
 
 void rig_open(struct rig *r, bool threads)
 {
-	const struct spm_swap_ops ops = { .ctx = r, .open = op_open, .commit = op_commit, .release = op_release,
-					  .statfs = op_statfs, .fault = op_fault, .io_fault = op_io_fault,
-					  .damaged = op_damaged };
+	const struct spm_swap_ops ops = { .ctx = r, .open = op_open, .commit = op_commit, .punch = op_punch,
+					  .release = op_release, .statfs = op_statfs, .fault = op_fault,
+					  .io_fault = op_io_fault, .damaged = op_damaged };
 	char path[64];
 	int rc;
 
