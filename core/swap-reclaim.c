@@ -69,16 +69,19 @@ static void count_age(struct spm_reclaimer *r, uint16_t age)
 
 struct ages {
 	struct spm_reclaimer *r;
-	uint16_t now;
+	uint16_t now, whole; /* the age of the file at hand, by its head */
+	bool records;
 };
 
 static int count_record(void *arg, uint64_t extent, struct spm_extent *x)
 {
 	struct ages *a = arg;
+	uint16_t age = spm_extmap_age(a->now, spm_extent_used(x));
 
 	(void)extent;
-	if (!spm_extent_how(x))
-		count_age(a->r, spm_extmap_age(a->now, spm_extent_used(x)));
+	a->records = true;
+	if (!spm_extent_how(x)) /* as age_of() in swap-evict.c has it */
+		count_age(a->r, age < a->whole ? age : a->whole);
 	return 0;
 }
 
@@ -93,8 +96,12 @@ static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 	for (uint32_t file = 0; (file = spm_extmap_next_file(&s->map, file + 1));) {
 		struct spm_bucket *b = spm_bucket_lock(s, file);
 
-		count_age(r, spm_extmap_age(a.now, __atomic_load_n(&spm_extmap_file(&s->map, file)->used, __ATOMIC_RELAXED)));
+		a.whole = spm_extmap_age(a.now, __atomic_load_n(&spm_extmap_file(&s->map, file)->used, __ATOMIC_RELAXED));
+		a.records = false;
 		(void)spm_extmap_ages(&s->map, file, count_record, &a);
+		/* where there are records, the head may be of the time when it was made, and say nothing; or all has left */
+		if (!a.records)
+			count_age(r, a.whole);
 		spm_bucket_unlock(b);
 	}
 	for (unsigned int i = 0; i < FINE; i++)
