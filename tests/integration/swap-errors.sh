@@ -191,7 +191,7 @@ kill -KILL "$(spm_server_pid)"
 ok "also for the next worker" eval 'for i in $(seq 1 20); do check "$MNT/g$i" 8M $i || exit 1; done'
 fault clear
 fault "swapio:write eio 1 1000000"
-out=$(for i in $(seq 21 60); do put "$MNT/g$i" 8M "$i" >/dev/null || break; done | tail -n 1)
+out=$(for i in $(seq 21 60); do put "$MNT/g$i" 8M "$i" || break; done | tail -n 1)
 like "no file can be written: ENOSPC" "$out" "ENOSPC$"
 fault clear
 ok "and all that was said to be written is right" eval 'for i in $(seq 1 20); do check "$MNT/g$i" 8M $i || exit 1; done'

@@ -56,11 +56,11 @@ hot()
 	use "$how" &
 	load=$!
 	for i in $(seq 1 54); do
-		put "$MNT/cold$i" 2M "$i" || fail "$what: cold$i cannot be written"
+		put "$MNT/cold$i" 2M "$i" >/dev/null || fail "$what: cold$i cannot be written"
 		sleep 0.1
 	done
 	for i in $(seq 55 100); do
-		put "$MNT/cold$i" 2M "$i" || fail "$what: cold$i cannot be written"
+		put "$MNT/cold$i" 2M "$i" >/dev/null || fail "$what: cold$i cannot be written"
 	done
 	touch "$SPM_TMP/stop"
 	wait "$load"
@@ -72,7 +72,7 @@ hot()
 	share=$(awk -v out="$out" -v hot="$((in_ + hot))" 'BEGIN { printf "%.2f", 100 - 100 * hot / out }')
 	ok "$what: $share % of it was cold ($in_ came back, $hot of hot files is out)" awk "BEGIN { exit !($share >= 95) }"
 	for i in $(seq 1 100); do
-		check "$MNT/cold$i" 2M "$i" || fail "$what: cold$i is wrong"
+		check "$MNT/cold$i" 2M "$i" >/dev/null || fail "$what: cold$i is wrong"
 	done
 }
 
