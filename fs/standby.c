@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -88,15 +89,40 @@ static void close_others(struct spm_standby *s)
 	close_fd(&s->spare_fd);
 }
 
+static void *join(void *arg)
+{
+	struct spm_cgroup *c = arg;
+	int rc = spm_cgroup_join(c);
+
+	if (rc)
+		spm_log(SPM_LOG_DEBUG, "cannot join the cgroup %s: %s", c->name, strerror(-rc));
+	spm_cleanup_close(&c->base_fd);
+	free(c);
+	return NULL;
+}
+
+/*
+ * The kernel moves a process under a lock of all cgroups, which on a busy machine takes up to seconds. The first worker waits for
+ * that, so that nothing is charged to whoever called mount(8); a later one, whose clients wait, serves meanwhile.
+ */
 static void join_cgroup(const struct spm_standby *s)
 {
-	struct spm_cgroup c = { .base_fd = s->fd[SPM_FD_CGROUP] };
-	int rc;
+	struct spm_cgroup *c = s->fd[SPM_FD_CGROUP] < 0 ? NULL : calloc(1, sizeof(*c));
+	sigset_t all, was;
+	pthread_t thread;
 
-	snprintf(c.name, sizeof(c.name), "%.*s", (int)sizeof(c.name) - 1, s->mount.cgroup);
-	rc = c.base_fd < 0 ? 0 : spm_cgroup_join(&c);
-	if (rc)
-		spm_log(SPM_LOG_DEBUG, "cannot join the cgroup %s: %s", c.name, strerror(-rc));
+	if (!c)
+		return;
+	/* signals are the main thread's */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &was);
+	c->base_fd = fcntl(s->fd[SPM_FD_CGROUP], F_DUPFD_CLOEXEC, 0);
+	snprintf(c->name, sizeof(c->name), "%.*s", (int)sizeof(c->name) - 1, s->mount.cgroup);
+	if (s->state->generation > 1 && !pthread_create(&thread, NULL, join, c))
+		(void)pthread_detach(thread);
+	else
+		(void)join(c);
+	pthread_sigmask(SIG_SETMASK, &was, NULL);
 }
 
 static int run_worker(struct spm_standby *s)
