@@ -86,8 +86,10 @@ ruin()
 	ok "$what: another file is right" cmp "$copy" "$MNT/neighbour$VICTIMS"
 	actor a
 	"$SPMT" setxattr "$f" user.spm.map direct
-	says "$what: a file that cannot be brought back whole is opened" a ok open f rw "$f"
-	is "$what: not directly" "$(file_mode "$f")" mirror
+	says "$what: it cannot be opened directly" a "err EIO" open f rw "$f"
+	"$SPMT" setxattr "$f" user.spm.map auto
+	says "$what: auto opens it" a ok open f rw "$f"
+	is "$what: as a mirror" "$(file_mode "$f")" mirror
 	says "$what: a part of the extent cannot be written" a "err EIO" write f $((5 * MIB)) x
 	says "$what: what is lost can be cut out" a ok falloc f punch 4M 2M
 	actor_end a
@@ -157,11 +159,16 @@ ok "it has passed: the content is there" check "$MNT/f" 8M 1
 evict "$MNT/f"
 fault "swapio:read eio"
 actor a
-says "a read error at a direct open" a ok open f r "$MNT/f"
-is "makes a mirror" "$(file_mode "$MNT/f")" mirror
+says "a read error at a direct open" a "err EIO" open f r "$MNT/f"
+"$SPMT" setxattr "$MNT" user.spm.map auto
+evict "$MNT/f"
+fault "swapio:read eio"
+says "with auto it is no error" a ok open f r "$MNT/f"
+is "but makes a mirror" "$(file_mode "$MNT/f")" mirror
 says "which is right" a ok verify f 0 8M 1
 tell a close f
-says "the next open" a ok open f r "$MNT/f"
+"$SPMT" setxattr "$MNT" user.spm.map direct
+says "the next direct open" a ok open f r "$MNT/f"
 is "is direct" "$(file_mode "$MNT/f")" direct
 actor_end a
 fault clear

@@ -12,7 +12,7 @@ export SPMFS_FAULTS=1
 OUT="swapout:written swapout:recorded swapout:punched swapout:done"
 IN="swapin:marked swapin:allocated swapin:read swapin:cleared"
 COMPACT="compact:copied compact:moved"
-TRIM="trim:truncated"
+TRIM="trim:truncated trim:punched trim:gone"
 
 points_in_source()
 {
@@ -89,6 +89,16 @@ one_by_one()
 	ok "trim:truncated: longer" truncate -s 8M "$f"
 	ok "trim:truncated: zeros behind it" cmp -i 3000000:0 -n 5388608 "$f" /dev/zero
 	cp "$copy" "$f"
+	evict "$f"
+	at trim:punched "punch" fallocate -p -o 3000000 -l 4M "$f"
+	ok "trim:punched: zeros" cmp -i 3000000:0 -n $((4 * MIB)) "$f" /dev/zero
+	ok "trim:punched: what is before it is right" part_of "$f" "$copy" 3000000
+	ok "trim:punched: and behind it" cmp -i $((3000000 + 4 * MIB)) "$f" "$copy"
+	cp "$copy" "$f.gone"
+	evict "$f" "$f.gone"
+	at trim:gone "unlink" rm "$f.gone"
+	cp "$copy" "$f"
+	is "trim:gone: its slots are free" "$(wait_until 5 [ "$(spm_stat swap_used_bytes)" -eq 0 ]; spm_stat swap_used_bytes)" 0
 }
 
 # Slots move down into the holes that unlinked files leave.
@@ -124,12 +134,15 @@ dying()
 # All points in turn, while eight processes work.
 random()
 {
-	local p seconds=$2
+	local p seconds=$2 compactor
 	swap_mount mem:96M 768M "$1"
 	evictor_start 0.05
+	(while [ ! -e "$SPM_TMP/evictor.stop" ]; do echo 1 >"$MNT/.spm/compact"; sleep 0.01; done 2>/dev/null) &
+	compactor=$!
 	swaprun "$1: deaths at every point" -s "$seconds" -b 384M --points "$OUT $IN $COMPACT $TRIM" --gap 30
 	evictor_stop
-	for p in $OUT $IN $TRIM; do
+	wait "$compactor"
+	for p in $OUT $IN $COMPACT $TRIM; do
 		ok "$1: $p was passed" [ "$(hits "$p")" -ge 1 ]
 	done
 	is "$1: no extent was unreadable" "$(spm_stat swap_errors)" 0

@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NS_PER_S = 1000000000, HANG_S = 90, BACK_S = 30, POINTS = 32 };
+enum { NS_PER_S = 1000000000, HANG_S = 90, BACK_S = 30, ALL_S = 5, POINTS = 32 };
 
 static const char *const kinds[KINDS] = { "auto", "direct", "mirror" };
 
@@ -87,6 +87,7 @@ void doing(struct process *p, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(p->m->doing[p->id], sizeof(p->m->doing[0]), fmt, ap);
 	va_end(ap);
+	atomic_fetch_add(&p->m->calls[p->id], 1);
 }
 
 bool wrong(struct process *p, const char *fmt, ...)
@@ -199,6 +200,19 @@ static bool hangs(struct run *run)
 
 /* ---- kills and fault points ---- */
 
+/* A request that is in hand at every death is given up in the end, so all get on before the next one. */
+static void wait_for_all(struct run *run)
+{
+	uint64_t until = now_ns() + ALL_S * (uint64_t)NS_PER_S;
+	uint32_t calls[MAX_PROCESSES];
+
+	for (unsigned int i = 0; i < run->m->processes; i++)
+		calls[i] = run->m->calls[i];
+	for (unsigned int i = 0; i < run->m->processes; i++)
+		while (run->pids[i] > 0 && run->m->calls[i] - calls[i] < 2 && reap(run) && now_ns() < until)
+			pause_us(300);
+}
+
 /* A worker has died: waits for the next one to answer. */
 static void wait_for_next(struct run *run, unsigned int generation)
 {
@@ -208,8 +222,10 @@ static void wait_for_next(struct run *run, unsigned int generation)
 	while (now_ns() < until) {
 		if (target_generation(&run->target) != generation && answered == UINT64_MAX)
 			answered = target_answered(&run->target);
-		if (answered != UINT64_MAX && (target_answered(&run->target) > answered || !reap(run)))
+		if (answered != UINT64_MAX && (target_answered(&run->target) > answered || !reap(run))) {
+			wait_for_all(run);
 			return;
+		}
 		pause_us(300);
 	}
 	wrong(&run->self, "no new worker answers");

@@ -52,6 +52,7 @@ struct model {
 	_Atomic uint64_t operations, written, read;
 	struct file file[MAX_FILES];
 	char doing[MAX_PROCESSES + 1][160]; /* for people, if it hangs or fails */
+	_Atomic uint32_t calls[MAX_PROCESSES + 1];
 	struct block blocks[];
 };
 #define MODEL_MAGIC UINT64_C(0x31306e7572706d73)
