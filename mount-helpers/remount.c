@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* mount -o remount. mount(8) hands over what fstab says as well, so what the mount has already is no change. */
 #include "mount-helpers/remount.h"
+#include "core/slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +51,20 @@ static int check_paths(struct spm_options *o, const char *line, struct spm_error
 	return refuse(e, "swap", paths);
 }
 
+/* features tells what the files can hold, which is less by the header of each. */
+static int check_size(const struct spm_options *o, const char *line, struct spm_error *e)
+{
+	unsigned long long bytes;
+	unsigned int files;
+
+	if (!o->swap_bytes || sscanf(line, "on: %u %*s %llu", &files, &bytes) != 2 || !files)
+		return 0;
+	if (files * ((o->swap_bytes / files & ~(uint64_t)(SPM_SLOT_BLOCK - 1)) -
+		     (uint64_t)SPM_SLOT_FIRST * SPM_SLOT_BLOCK) == bytes)
+		return 0;
+	return refuse(e, "swapsize", strchr(line, ' ') + 1);
+}
+
 static int check_swap(struct spm_options *o, struct spm_error *e)
 {
 	const struct {
@@ -63,7 +78,6 @@ static int check_swap(struct spm_options *o, struct spm_error *e)
 		    { "compact", o->given & SPM_GIVEN_COMPACT, o->compact_bps } };
 	spm_auto_fclose FILE *f = NULL;
 	char path[PATH_MAX + 32], text[PATH_MAX * 4];
-	unsigned long long bytes;
 	int rc = 0;
 
 	if (!o->swap && !o->needs_swap)
@@ -74,8 +88,8 @@ static int check_swap(struct spm_options *o, struct spm_error *e)
 		return spm_fail(e, -errno, "%s: %m; is a spmfs mounted there?", path);
 	if (feature(f, "swap", text, sizeof(text))) {
 		rc = check_paths(o, text, e);
-		if (!rc && o->swap_bytes && sscanf(text, "on: %*u %*s %llu", &bytes) == 1 && bytes != o->swap_bytes)
-			rc = refuse(e, "swapsize", strchr(text, ' ') + 1);
+		if (!rc)
+			rc = check_size(o, text, e);
 	}
 	for (size_t i = 0; !rc && i < SPM_ARRAY_SIZE(row); i++)
 		if (row[i].given && feature(f, row[i].key, text, sizeof(text)) && strtoull(text, NULL, 10) != row[i].value)

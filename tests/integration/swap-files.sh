@@ -351,7 +351,7 @@ refused 32 "extent=64K: .*has extents of 2M" "another extent" "recover,swap=$f:$
 mv "$f" "$sw/moved"
 mounts "recover with all of them, in another order, one of them moved" "recover,swap=$sw:$sw/moved,swapsize=16M"
 is "finds the region" "$(cat "$d/file")" content
-like "features says what it has" "$(spm_feature swap "$d")" "^on: 2 files, 16777216 bytes"
+like "features says what it has" "$(spm_feature swap "$d")" "^on: 2 files, 14680064 bytes"
 lost
 refused 32 "rm /run/spmfs/test.ns $sw/moved $sw/test.swap'" "which knows the new path" ""
 mounts "and once more, with keep" "recover,keep,swap=$sw/moved:$sw"
