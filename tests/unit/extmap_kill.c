@@ -89,6 +89,7 @@ static void run_and_kill(int fd, struct kills *k, unsigned int *seed)
 	pid_t pid = fork();
 	int status;
 
+	ck_assert_int_ge(pid, 0); /* or everybody would be killed */
 	if (!pid) {
 		struct spm_extmap m;
 		struct kill_arg a[2] = { { &m, k, 0 }, { &m, k, 1 } };

@@ -343,6 +343,7 @@ static void run_and_kill(int fd, struct shared *sh, unsigned int *seed)
 	pid_t pid = fork();
 	int status;
 
+	ck_assert_int_ge(pid, 0); /* or everybody would be killed */
 	if (!pid) {
 		struct spm_itable t;
 		void *arg[2] = { &t, sh };
