@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #define GROW_BLOCKS (UINT32_C(64) << 8) /* 64 MiB: a swap file that was shrunk grows by so much at a time */
+#define GROW_LEAST  (UINT32_C(4) << 8)
 
 /* -- jobs -- */
 
@@ -89,24 +90,24 @@ void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, en
 static int grow(struct spm_swap *s, unsigned int file)
 {
 	const struct spm_slot_file *f = &s->slots.file[file];
-	uint32_t blocks;
-	int rc = 0;
+	uint32_t blocks, more;
+	int rc = -EAGAIN;
 
 	pthread_mutex_lock(&s->grow_lock);
 	pthread_mutex_lock(&s->slots.lock);
 	blocks = f->blocks;
 	pthread_mutex_unlock(&s->slots.lock);
-	if (blocks < f->limit) { /* else another thread has done it */
-		blocks = f->limit - blocks < GROW_BLOCKS ? f->limit : blocks + GROW_BLOCKS;
-		if (fallocate(s->files[file], 0, 0, (off_t)blocks * SPM_SLOT_BLOCK) && errno != EOPNOTSUPP)
-			rc = -errno;
-		if (!rc) {
-			spm_slots_grown(&s->slots, file, blocks);
-		} else {
-			spm_log(SPM_LOG_WARNING, "swap file %u cannot grow to %llu MiB: %s; make room on its disk", file,
-				(unsigned long long)blocks >> 8, strerror(-rc));
-			spm_slots_cannot_grow(&s->slots, file);
-		}
+	/* a disk that is nearly full may have less */
+	more = f->limit - blocks < GROW_BLOCKS ? f->limit - blocks : GROW_BLOCKS;
+	for (; rc && more; more = more > GROW_LEAST ? more / 2 : 0) {
+		rc = fallocate(s->files[file], 0, 0, ((off_t)blocks + more) * SPM_SLOT_BLOCK) && errno != EOPNOTSUPP ? -errno : 0;
+		if (!rc)
+			spm_slots_grown(&s->slots, file, blocks + more);
+	}
+	if (rc && rc != -EAGAIN) { /* else another thread has done it */
+		spm_log(SPM_LOG_WARNING, "swap file %u, of %llu MiB, cannot grow: %s; make room on its disk", file,
+			(unsigned long long)blocks >> 8, strerror(-rc));
+		spm_slots_cannot_grow(&s->slots, file);
 	}
 	pthread_mutex_unlock(&s->grow_lock);
 	return rc;
