@@ -69,21 +69,51 @@ int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_who
 	return j->how & SPM_HOW_SPARSE ? read_trailer(s, j, who) : 0;
 }
 
+/* The next run of pages that the job has, or has not (@on), from *@from on: *@from and its end. False: there is none before
+ * @end. */
+static bool next_run(const struct spm_job *j, bool on, uint32_t end, uint32_t *from, uint32_t *to)
+{
+	uint32_t p = *from;
+
+	while (p < end && (j->bits[p / 64] >> p % 64 & 1) != on)
+		p++;
+	*from = p;
+	while (p < end && (j->bits[p / 64] >> p % 64 & 1) == on)
+		p++;
+	*to = p;
+	return p > *from;
+}
+
+/*
+ * tmpfs may have put a huge page where some of its pages were asked for. What was a hole is one again, or sparse files would
+ * come back many times as large. Behind the end of the file is nothing of ours.
+ */
+static void drop_gaps(struct spm_swap *s, const struct spm_job *j, int fd)
+{
+	uint32_t end = s->extent_bytes / 4096, from, to;
+	uint64_t pages;
+	struct stat st;
+
+	if (j->pages == end || fstat(fd, &st) || (uint64_t)st.st_size <= j->off)
+		return;
+	if ((uint64_t)st.st_size - j->off < s->extent_bytes)
+		end = (uint32_t)(((uint64_t)st.st_size - j->off + 4095) / 4096);
+	pages = spm_pages_in(fd, j->off, j->off + (uint64_t)end * 4096);
+	for (from = 0; pages > j->pages && next_run(j, false, end, &from, &to); from = to)
+		if (spm_swap_punch(s, fd, j->off + (uint64_t)from * 4096, j->off + (uint64_t)to * 4096))
+			break; /* they take memory, and are zeros */
+}
+
 /* Memory for each run of pages of the job. */
 static int allocate(struct spm_swap *s, const struct spm_job *j, const struct spm_whose *who, int fd)
 {
-	uint32_t from = 0, p;
+	uint32_t from, to;
 	int rc = 0;
 
-	for (p = 0; p <= SPM_EXTENT_PAGES && !rc; p++) {
-		bool on = p < SPM_EXTENT_PAGES && j->bits[p / 64] >> p % 64 & 1;
-
-		if (on)
-			continue;
-		if (p > from)
-			rc = s->ops.commit(s->ops.ctx, who->slice, fd, j->off + (uint64_t)from * 4096, j->off + (uint64_t)p * 4096);
-		from = p + 1;
-	}
+	for (from = 0; !rc && next_run(j, true, SPM_EXTENT_PAGES, &from, &to); from = to)
+		rc = s->ops.commit(s->ops.ctx, who->slice, fd, j->off + (uint64_t)from * 4096, j->off + (uint64_t)to * 4096);
+	if (!rc)
+		drop_gaps(s, j, fd);
 	return rc;
 }
 
@@ -93,8 +123,8 @@ static void take_back(struct spm_swap *s, struct spm_job *j, int fd)
 	if (j->map)
 		munmap(j->map, j->len);
 	j->map = NULL;
-	if (spm_swap_punch(s, fd, j->off, j->off + j->len))
-		spm_log(SPM_LOG_WARNING, "inode %llu: cannot punch", (unsigned long long)spm_extmap_file(&s->map, j->file)->ino); /* they stay allocated, and are overwritten by the next attempt */
+	if (spm_swap_punch(s, fd, j->off, j->off + j->len)) /* they stay allocated, and are overwritten by the next attempt */
+		spm_log(SPM_LOG_WARNING, "inode %llu: cannot punch", (unsigned long long)spm_extmap_file(&s->map, j->file)->ino);
 	spm_record_set(s, j->file, j->x, j->slot, j->x->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));
 	spm_times_end(s, j->file, fd);
 }

@@ -219,6 +219,8 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
  */
 int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent)
 	SPM_MUST_CHECK;
+/* How many pages are allocated there, written to or not; UINT64_MAX: the kernel does not tell. */
+uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
 /* The next extent from @extent on, below @end, that may have pages. */
 uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end);
 int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)

@@ -20,6 +20,14 @@ struct range_count { /* struct cachestat */
 	uint64_t cache, dirty, writeback, evicted, recently_evicted;
 };
 
+uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to)
+{
+	struct range_arg r = { .off = from, .len = to - from };
+	struct range_count c = { .cache = 0 };
+
+	return syscall(SYS_cachestat, fd, &r, &c, 0) ? UINT64_MAX : c.cache;
+}
+
 static void set_bits(struct spm_job *j, uint64_t from, uint64_t to)
 {
 	for (uint64_t at = from; at < to; at += 4096) {
@@ -37,13 +45,11 @@ static void set_bits(struct spm_job *j, uint64_t from, uint64_t to)
  */
 static void find_committed(struct spm_job *j, int fd, uint64_t from, uint64_t to)
 {
-	struct range_arg r = { .off = from, .len = to - from };
-	struct range_count c = { .cache = 0 };
-	uint64_t middle = (from + (to - from) / 2) & ~UINT64_C(4095);
+	uint64_t middle = (from + (to - from) / 2) & ~UINT64_C(4095), pages = from < to ? spm_pages_in(fd, from, to) : 0;
 
-	if (from >= to || syscall(SYS_cachestat, fd, &r, &c, 0) || !c.cache)
+	if (!pages || pages == UINT64_MAX)
 		return;
-	if (c.cache * 4096 >= to - from) {
+	if (pages * 4096 >= to - from) {
 		set_bits(j, from, to);
 		return;
 	}
@@ -72,12 +78,13 @@ static void find_pages(struct spm_job *j, int fd, uint64_t end)
 uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end)
 {
 	off_t from = (off_t)(extent << s->shift), data = lseek(fd, from, SEEK_DATA);
-	uint64_t to = data < 0 ? end : (uint64_t)data >> s->shift;
-	struct range_arg r = { .off = (uint64_t)from, .len = ((to < end ? to : end) << s->shift) - (uint64_t)from };
-	struct range_count c = { .cache = 0 };
+	uint64_t to = data < 0 ? end : (uint64_t)data >> s->shift, pages;
 
+	if (to <= extent)
+		return to;
+	pages = spm_pages_in(fd, (uint64_t)from, (to < end ? to : end) << s->shift);
 	/* allocated though nothing was written */
-	if (to > extent && !syscall(SYS_cachestat, fd, &r, &c, 0) && c.cache)
+	if (pages && pages != UINT64_MAX)
 		return extent;
 	return to;
 }
