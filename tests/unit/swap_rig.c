@@ -107,7 +107,8 @@ static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm
 	(void)slice;
 
 	(void)h;
-	fprintf(stderr, "# inode %llu, %llu: %s\n", (unsigned long long)ino, (unsigned long long)offset, why);
+	if (getenv("SPM_TEST_VERBOSE"))
+		fprintf(stderr, "# inode %llu, %llu: %s\n", (unsigned long long)ino, (unsigned long long)offset, why);
 	atomic_store(&r->damaged_at, offset);
 	atomic_fetch_add(&r->damaged, 1);
 }
