@@ -18,11 +18,13 @@
 
 /*
  * A request that kills its worker would be sent again for ever, so one that was in hand at two deaths gets EIO. But
- * SIGKILL comes from outside: no request causes it, so it takes eight of those.
+ * SIGKILL comes from outside: no request causes it, so it takes eight of those; and one that waits for I/O or for room in
+ * swap is there at each death for no other reason than that it takes long.
  */
-#define BLAME_CRASH  4u
-#define BLAME_KILLED 1u
-#define BLAME_EIO    8u
+#define BLAME_CRASH   32u
+#define BLAME_KILLED  8u
+#define BLAME_WAITING 1u
+#define BLAME_EIO     64u
 
 struct spm_recovered {
 	struct spm_recovered *next;
@@ -327,7 +329,7 @@ static void blame(struct spm_fs *fs)
 	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
 		if (!is_left(&fs->desks, i) || s->hold[i].stage != SPM_STAGE_HELD)
 			continue; /* (an answer that is being written is all done) */
-		fs->desks.desk[i].blame += points;
+		fs->desks.desk[i].blame += points == BLAME_KILLED && s->hold[i].flags & SPM_HOLD_SLOW ? BLAME_WAITING : points;
 		/* if this worker dies before it takes the request up, that is not the request's fault */
 		s->hold[i].stage = SPM_STAGE_WAITING;
 	}
