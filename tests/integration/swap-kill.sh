@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Law 3 with swap: the worker, and the processes around it, are killed at random while eight processes work on four times
-# the device; also the kill run and the requests' deaths of the tests without swap, on a device that is too small for them.
-# Environment: SPM_SWAP_SECONDS (20), SPM_SWAP_ARGS (as -r SEED).
+# the device. Environment: SPM_SWAP_SECONDS (20), SPM_SWAP_ARGS (as -r SEED).
 set -u
 SPM_LIMIT=$((3 * ${SPM_SWAP_SECONDS:-20} + 240))
 # shellcheck source=../lib.sh
@@ -11,7 +10,7 @@ SPM_LIMIT=$((3 * ${SPM_SWAP_SECONDS:-20} + 240))
 . "$top_srcdir/tests/swapping.sh"
 
 seconds=${SPM_SWAP_SECONDS:-20}
-kills=$((seconds * 5 / SPM_FACTOR))
+kills=$((seconds * 3 / SPM_FACTOR))
 
 run()
 {
@@ -31,11 +30,12 @@ swap_leaves_nothing "worker killed"
 run "with small extents and what is cold leaving" extent=64K,cold=1,low=20,high=40 -k "$kills"
 swap_leaves_nothing "small extents"
 
-# Keeper, standby, spare and worker in turn; and upgrades.
+# Keeper, standby, spare and worker in turn; and upgrades. One after the other: each has somebody who takes its place.
 others()
 {
 	local kinds=(spmfs-keeper spmfs-standby spmfs-spare spmfs-worker upgrade) i=0 kind p
 	while [ ! -e "$SPM_TMP/stop" ]; do
+		wait_until 10 spm_settled
 		kind=${kinds[i++ % 5]}
 		if [ "$kind" = upgrade ]; then
 			"$SPMCTL" upgrade "$MNT" >/dev/null 2>&1 && echo upgraded >>"$SPM_TMP/events"

@@ -43,7 +43,7 @@ static int open_own(struct process *p, uint32_t number, int flags)
 	path_of(p, number, file_of(p, number)->name, path, sizeof(path));
 	fd = open(path, flags | O_CLOEXEC, 0644);
 	if (fd < 0)
-		full(p, "open of an own file");
+		full(p, path);
 	return fd;
 }
 
