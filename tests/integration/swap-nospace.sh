@@ -31,7 +31,7 @@ whole()
 	done
 	[ "$LAST" -eq 0 ] || check "$MNT/f$FILES" "$LAST" "$FILES" || rc=1
 	"$SPMT" setxattr "$MNT" user.spm.map "$MAP"
-	return $rc
+	return "$rc"
 }
 
 full()

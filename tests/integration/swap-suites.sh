@@ -25,10 +25,10 @@ both_mount()
 	KILL_FREE=$SWAP_FREE
 }
 
-# run DESC OPTIONS
+# run DESC OPTIONS. With room left for clients: they punch holes into what they have mapped, and touch these.
 run()
 {
-	both_mount mem:24M 1G "$2"
+	both_mount mem:48M 1G "$2,low=30,high=50"
 	evictor_start
 	killed "$1" -s "$seconds" -k "$kills"
 	evictor_stop
@@ -57,7 +57,7 @@ deaths()
 		fi
 	done <"$SPM_TMP/faults.out"
 	is "$what: faults runs to its end" "$(tail -n 1 <<<"${notes%$'\n'}")" "1..$seen"
-	ok "$what: $seen deaths" [ "$seen" -gt 20 ]
+	ok "$what: $seen deaths" [ "$seen" -ge 10 ]
 	ok "$what: there was swapping ($(spm_stat swapout_bytes))" [ "$(spm_stat swapout_bytes)" -gt 0 ]
 	swap_leaves_nothing "$what"
 }

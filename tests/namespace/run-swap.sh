@@ -46,7 +46,7 @@ stress()
 	swap_leaves_nothing "$1"
 }
 
-all direct map=direct
+all direct map=direct,commit=lazy
 all mirror map=mirror,extent=64K
 stress map=auto
 stress map=mirror
