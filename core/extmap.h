@@ -119,6 +119,7 @@ struct spm_exttimes {
 };
 
 #define SPM_EXTFILE_INLINE 2u
+#define SPM_EXTMAP_NEAR    22u /* extents below have their records in the head or the middle leaf, which is small */
 struct spm_extfile {
 	uint64_t ino;      /* 0: the head is free */
 	uint16_t slice;

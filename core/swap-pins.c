@@ -74,8 +74,11 @@ static void leave(struct spm_bucket *b, struct spm_active *a)
 	free(a);
 }
 
-static void wait_on(struct spm_bucket *b)
+/* With the lock: whoever leads must not sleep with the lead, since the one who is waited for may need an answer of ours. */
+static void wait_on(const struct spm_swap *s, struct spm_bucket *b)
 {
+	if (s->ops.slow)
+		s->ops.slow(s->ops.ctx);
 	pthread_cond_wait(&b->wake, &b->lock);
 }
 
@@ -213,7 +216,7 @@ static int claim(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a,
 		else if (!patient)
 			rc = -EAGAIN;
 		else
-			wait_on(b);
+			wait_on(s, b);
 	}
 	*(holder ? &h->holders : &h->claims) -= 1;
 	h->waiting--;
@@ -266,7 +269,7 @@ int spm_visit_begin(struct spm_swap *s, uint32_t file, bool wait, struct spm_who
 		else if (!a || !(a->whole || a->want || a->trimming || a->trim_waits || a->visited))
 			rc = 0;
 		else if (wait)
-			wait_on(b);
+			wait_on(s, b);
 		else
 			rc = -EBUSY;
 	}
@@ -303,13 +306,13 @@ void spm_visit_end(struct spm_swap *s, uint32_t file)
 /* -- pins -- */
 
 /* With the lock: into the file as a whole. @nested: the thread has a pin of it already. */
-static void admit(struct spm_bucket *b, struct spm_active *a, enum spm_pin_how how, bool nested)
+static void admit(const struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, enum spm_pin_how how, bool nested)
 {
 	switch (how) {
 	case SPM_PIN_READ:
 	case SPM_PIN_WRITE:
 		while (!nested && (a->trimming || a->trim_waits))
-			wait_on(b);
+			wait_on(s, b);
 		a->ranged++;
 		break;
 	case SPM_PIN_FILE:
@@ -319,7 +322,7 @@ static void admit(struct spm_bucket *b, struct spm_active *a, enum spm_pin_how h
 		pthread_cond_broadcast(&b->wake);
 		while (a->trimming || a->trim_waits || a->visited || a->moving ||
 		       (how == SPM_PIN_DROP ? a->whole : a->dropping || a->drop_waits))
-			wait_on(b);
+			wait_on(s, b);
 		a->want--;
 		a->drop_waits -= how == SPM_PIN_DROP;
 		a->dropping = how == SPM_PIN_DROP;
@@ -330,7 +333,7 @@ static void admit(struct spm_bucket *b, struct spm_active *a, enum spm_pin_how h
 		a->trim_waits++;
 		pthread_cond_broadcast(&b->wake);
 		while (a->trimming || a->ranged || a->whole || a->visited || a->moving)
-			wait_on(b);
+			wait_on(s, b);
 		a->trim_waits--;
 		a->trimming = true;
 		break;
@@ -393,12 +396,18 @@ static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_
 	return sequential || n >= PROMOTE_READS || to - from >= s->extent_bytes / 4;
 }
 
+/*
+ * Extents far out in a file have no record until one near them has left: a reader of holes could have the map fill the host's
+ * memory. Until then they look as old as the file.
+ */
 static void note_use(struct spm_swap *s, uint32_t file, uint64_t extent, uint16_t now)
 {
-	struct spm_extent *x = spm_extmap_get(&s->map, file, extent, true);
+	struct spm_extent *x = spm_extmap_get(&s->map, file, extent, extent < SPM_EXTMAP_NEAR);
 
-	if (x) /* else for want of memory it looks colder than it is */
+	if (x)
 		spm_extent_touch(x, now);
+	else
+		spm_swap_used(s, file);
 }
 
 /* With the lock: pins extent by extent. What it has pinned by the time it fails is *@done. */
@@ -416,7 +425,7 @@ static int pin_extents(struct spm_swap *s, struct spm_bucket *b, struct spm_acti
 			return -ENOMEM;
 		if (is_taken(a, h)) {
 			h->waiting++; /* keeps it, and tells who moves it out */
-			wait_on(b);
+			wait_on(s, b);
 			h->waiting--;
 			hot_put(a, h);
 			continue;
@@ -490,7 +499,7 @@ static int try_pin(struct spm_swap *s, uint64_t from, uint64_t to, bool nested, 
 		return -ENOMEM;
 	}
 	pin->through = false;
-	admit(b, a, pin->how, nested);
+	admit(s, b, a, pin->how, nested);
 	if (pin->how == SPM_PIN_READ || pin->how == SPM_PIN_WRITE)
 		rc = pin_extents(s, b, a, pin, from, to, &done);
 	else if (pin->how != SPM_PIN_FILE)
@@ -618,7 +627,7 @@ void spm_swap_dropped(struct spm_pin *pin)
 		uint32_t slot = x->slot, blocks = spm_extent_blocks(x);
 
 		if (h && (h->pins || h->moving)) { /* READs that began before; their data is as old */
-			wait_on(b);
+			wait_on(s, b);
 			continue;
 		}
 		spm_record_clear(s, pin->file, x);
@@ -626,6 +635,8 @@ void spm_swap_dropped(struct spm_pin *pin)
 			spm_slots_free(&s->slots, slot, blocks);
 		at++;
 	}
+	if (pin->how == SPM_PIN_TRIM) /* nobody else has a record of it at hand */
+		spm_extmap_tidy(&s->map, pin->file);
 	spm_bucket_unlock(b);
 }
 
@@ -644,7 +655,7 @@ void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino)
 		spm_bucket_unlock(b);
 		return;
 	}
-	admit(b, a, SPM_PIN_TRIM, false);
+	admit(s, b, a, SPM_PIN_TRIM, false);
 	spm_bucket_unlock(b);
 	spm_swap_dropped(&pin);
 	b = spm_bucket_lock(s, pin.file);
