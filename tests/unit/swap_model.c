@@ -102,9 +102,10 @@ static bool is_word(uint32_t f, uint64_t block, uint64_t word, uint64_t i, uint3
  */
 static uint32_t check(uint32_t f, uint64_t block, const void *data, uint32_t low, uint32_t high, const char *what)
 {
-	const uint64_t *w = data;
+	uint64_t w[WORDS];
 	bool same = true;
 
+	memcpy(w, data, sizeof(w)); /* from a read at any offset */
 	if (is_zero(w)) {
 		if (low & 1 && low == high)
 			complain(f, block, w, low, high, what);
