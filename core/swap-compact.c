@@ -26,6 +26,7 @@
 #define HUGE_BYTES (UINT64_C(2) << 20)
 #define PERIOD_S   30 /* between two passes in the background, if something was written */
 #define BATCH      (UINT64_C(4) << 20) /* after so many bytes the bandwidth is looked at */
+#define LOOKS      64u /* at huge pages that need nothing, between two looks around */
 #define KEEP_SHARE 8u /* in the background, a swap file keeps this part of its limit as a free tail */
 
 struct spm_compactor {
@@ -50,18 +51,16 @@ struct pass {
 	int rc;
 };
 
-/* Counts work, and waits as the bandwidth asks for. False: it is time to end. */
-static bool go_on(struct pass *p, uint64_t bytes)
+/* Waits as the bandwidth asks for, so nothing is visited just then. False: it is time to end. */
+static bool go_on(struct pass *p)
 {
 	struct spm_compactor *c = p->c;
 	struct timespec until;
 	bool on;
 
-	p->batch += bytes;
 	if (p->bps && p->batch >= BATCH) {
 		uint64_t ns = p->batch * 1000000000 / p->bps;
 
-		p->batch = 0;
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += (time_t)((until.tv_nsec + (int64_t)ns) / 1000000000);
 		until.tv_nsec = (long)((until.tv_nsec + (int64_t)ns) % 1000000000);
@@ -70,6 +69,8 @@ static bool go_on(struct pass *p, uint64_t bytes)
 			;
 		pthread_mutex_unlock(&c->lock);
 	}
+	if (p->batch >= BATCH)
+		p->batch = 0;
 	pthread_mutex_lock(&c->lock);
 	on = !c->stop && !atomic_load(&c->cancel);
 	pthread_mutex_unlock(&c->lock);
@@ -102,49 +103,69 @@ static void collapse(struct pass *p, int fd, uint64_t at)
 			atomic_fetch_add(&p->s->count->collapsed_bytes, HUGE_BYTES);
 		}
 		(void)mmap(p->window, HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-		(void)go_on(p, HUGE_BYTES);
+		p->batch += HUGE_BYTES;
 	}
 	p->huge += huge;
 }
 
-static void memory_of(struct pass *p, int fd)
+/* Some of a file's memory, from *@at on. True: there is more. */
+static bool memory_of(struct pass *p, int fd, off_t *at)
 {
+	unsigned int looked = 0;
 	struct stat st;
-	off_t at = 0;
+	off_t data;
 
 	if (fstat(fd, &st))
-		return;
-	p->scanned += (uint64_t)st.st_blocks * 512;
-	while (!p->rc && (uint64_t)at + HUGE_BYTES <= (uint64_t)st.st_size && (at = lseek(fd, at, SEEK_DATA)) >= 0) {
-		uint64_t aligned = ((uint64_t)at + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
-
-		if (aligned == (uint64_t)at && is_all_data(fd, aligned))
-			collapse(p, fd, aligned);
-		at = (off_t)(aligned == (uint64_t)at ? aligned + HUGE_BYTES : aligned);
+		return false;
+	if (!*at)
+		p->scanned += (uint64_t)st.st_blocks * 512;
+	while (p->batch < BATCH && looked < LOOKS) {
+		if ((uint64_t)*at + HUGE_BYTES > (uint64_t)st.st_size || (data = lseek(fd, *at, SEEK_DATA)) < 0)
+			return false;
+		*at = (off_t)(((uint64_t)data + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1));
+		if (*at != data)
+			continue;
+		if (is_all_data(fd, (uint64_t)data))
+			collapse(p, fd, (uint64_t)data);
+		*at += (off_t)HUGE_BYTES;
+		looked++;
 	}
+	return true;
+}
+
+/*
+ * The same, with the file visited and open for no longer than that takes: requests may wait for the visit, and a lease test
+ * does not want our descriptor.
+ */
+static bool visit_memory(struct pass *p, uint32_t file, off_t *at)
+{
+	struct spm_swap *s = p->s;
+	struct spm_whose who;
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	bool direct = spm_flag_is(spm_extmap_file(&s->map, file), SPM_EXTFILE_DIRECT), known = spm_whose(s, file, &who), more;
+	int fd;
+
+	spm_bucket_unlock(b);
+	/* a mirror's opener may be about to test the lease, which a descriptor of ours would spoil */
+	if (!known || (!direct && spm_visit_begin(s, file, false, &who)))
+		return false;
+	fd = s->ops.open(s->ops.ctx, who.slice, &who.handle);
+	more = fd >= 0 && memory_of(p, fd, at);
+	spm_cleanup_close(&fd);
+	if (!direct)
+		spm_visit_end(s, file);
+	return more;
 }
 
 static void compact_memory(struct pass *p)
 {
-	struct spm_swap *s = p->s;
+	for (uint32_t file = 0; !p->rc && (file = spm_extmap_next_file(&p->s->map, file + 1));) {
+		off_t at = 0;
 
-	for (uint32_t file = 0; !p->rc && (file = spm_extmap_next_file(&s->map, file + 1));) {
-		struct spm_whose who;
-		struct spm_bucket *b = spm_bucket_lock(s, file);
-		bool direct = spm_extmap_file(&s->map, file)->flags & SPM_EXTFILE_DIRECT, known = spm_whose(s, file, &who);
-
-		spm_bucket_unlock(b);
-		/* a mirror's opener may be about to test the lease, which a descriptor of ours would spoil */
-		if (!known || (!direct && spm_visit_begin(s, file, false, &who)))
-			continue;
-		int fd = s->ops.open(s->ops.ctx, who.slice, &who.handle);
-
-		if (fd >= 0)
-			memory_of(p, fd);
-		spm_cleanup_close(&fd);
-		if (!direct)
-			spm_visit_end(s, file);
-		(void)go_on(p, 4096);
+		while (visit_memory(p, file, &at) && go_on(p))
+			;
+		p->batch += 4096;
+		(void)go_on(p);
 	}
 }
 
@@ -238,7 +259,7 @@ static int move_taken(struct pass *p, const struct tail_slot *t)
 	spm_swap_fault(s, "compact:moved");
 	spm_slots_free(&s->slots, t->slot, blocks);
 	atomic_fetch_add(&s->count->moved_bytes, (uint64_t)blocks * SPM_SLOT_BLOCK);
-	(void)go_on(p, 2 * (uint64_t)blocks * SPM_SLOT_BLOCK);
+	p->batch += 2 * (uint64_t)blocks * SPM_SLOT_BLOCK;
 	return 0;
 }
 
@@ -255,6 +276,7 @@ static void move_down(struct pass *p, const struct tail_slot *t)
 		spm_move_end(s, t->file, t->extent);
 	}
 	spm_visit_end(s, t->file);
+	(void)go_on(p);
 }
 
 static void give_back_tail(struct pass *p, unsigned int file)
