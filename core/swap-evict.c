@@ -172,7 +172,8 @@ int spm_evict_file(struct spm_evictor *ev, uint32_t file, uint64_t from, uint64_
 	struct spm_whose who;
 	int rc = spm_evict_visit(ev->s, file, wait, &f->who);
 
-	ev->skipped |= rc == -EBUSY;
+	if (rc == -EBUSY)
+		*(spm_swap_is_direct(ev->s, file) ? &ev->direct : &ev->skipped) = true;
 	if (rc) {
 		f->who.file = 0;
 		return rc;

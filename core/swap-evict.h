@@ -25,7 +25,8 @@ struct spm_evictor {
 	uint64_t freed;                      /* bytes, so far */
 	int error;                           /* the first of a write */
 	bool full;                           /* swap has no room for what should leave */
-	bool skipped;                        /* something was in use just then */
+	bool skipped;                        /* something was in use just then, by a request */
+	bool direct;                         /* something was open or mapped directly */
 	void (*progress)(void *arg, uint64_t bytes);
 	void *arg;
 };

@@ -25,6 +25,7 @@
 #define TRIES_MAX   2000u
 #define PASSES      3u
 #define BUSY_ROUNDS 200u    /* that free nothing because all was in use for a moment, before one who waits is refused */
+#define DIRECT_ROUNDS 5u    /* because all was open directly: a lease test is a moment behind a close, and takes its time */
 #define BUSY_NS     2000000
 
 struct spm_reclaimer {
@@ -128,7 +129,7 @@ static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t 
 	unsigned int passes = 0;
 
 	ev->freed = 0;
-	ev->full = ev->skipped = false;
+	ev->full = ev->skipped = ev->direct = false;
 	if (bytes == UINT64_MAX) {
 		r->cursor = r->age = 0;
 		passes = PASSES;
@@ -209,6 +210,7 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
 {
 	static const struct timespec pause = { .tv_nsec = BUSY_NS };
 	uint64_t seen = r->requests, want = r->need, freed;
+	unsigned int patience;
 
 	pthread_mutex_unlock(&r->lock);
 	if (want < s->extent_bytes)
@@ -216,7 +218,8 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
 	if (want < below(s, s->opts.high_pct))
 		want = below(s, s->opts.high_pct);
 	freed = make_room(s, r, want < ROUND_BYTES ? want : ROUND_BYTES, 0);
-	if (!freed && r->ev.skipped && ++r->busy < BUSY_ROUNDS) {
+	patience = r->ev.skipped ? BUSY_ROUNDS : r->ev.direct ? DIRECT_ROUNDS : 0;
+	if (!freed && ++r->busy < patience) {
 		nanosleep(&pause, NULL);
 		pthread_mutex_lock(&r->lock);
 		return;
