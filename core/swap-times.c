@@ -3,6 +3,7 @@
 #include "core/swap-local.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 
 static int64_t ns_of(struct timespec t)
@@ -99,6 +100,31 @@ void spm_swap_touched(struct spm_swap *s, uint32_t file)
 	if (!a || !a->times_busy)
 		spm_flag_clear(spm_extmap_file(&s->map, file), SPM_EXTFILE_SHOWN);
 	spm_bucket_unlock(b);
+}
+
+int spm_swap_set_times(struct spm_swap *s, uint32_t file, int fd, const struct timespec ts[2])
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_extfile *f = spm_extmap_file(&s->map, file);
+	struct spm_active *a = spm_active_look(b, file);
+	struct stat st;
+	int rc = utimensat(fd, "", ts, AT_EMPTY_PATH) ? -errno : 0;
+
+	if (!rc && a && a->times_busy && a->times_kept && !fstat(fd, &st)) {
+		struct spm_exttimes *t = spm_extmap_times(&s->map, file);
+
+		/* as if the moves began now: these are the times that they leave behind */
+		t->mtime = ns_of(st.st_mtim);
+		t->ctime = ns_of(st.st_ctim);
+		a->writes_before = a->writes - !!a->writers;
+		a->changes_before = a->changes;
+		spm_extmap_barrier();
+		spm_flag_set(f, SPM_EXTFILE_SHOWN | (a->writers ? 0 : SPM_EXTFILE_TIMES));
+	} else if (!rc) {
+		spm_flag_clear(f, SPM_EXTFILE_SHOWN);
+	}
+	spm_bucket_unlock(b);
+	return rc;
 }
 
 /* What a move under way would show. 1: may be a little wrong. */

@@ -110,9 +110,11 @@ uint64_t spm_swap_bytes_of(struct spm_swap *s, uint32_t file);
  * O_PATH. Needed for each file with a head before its attributes are shown, also where fstatat(2) has told them already.
  */
 int spm_swap_stat(struct spm_swap *s, uint32_t file, int fd, struct stat *st) SPM_MUST_CHECK;
-/* A request has changed ctime (chmod, chown, link, rename, xattr) by itself, without a pin. Requests that set mtime hold a pin
- * FILE over it; those that write have theirs. */
+/* A request has changed ctime (chmod, chown, link, rename, xattr) by itself, without a pin. Requests that write hold a pin
+ * over it, which says so. */
 void spm_swap_touched(struct spm_swap *s, uint32_t file);
+/* utimensat(2) of the file @fd, also while moves of it are under way. -errno. */
+int spm_swap_set_times(struct spm_swap *s, uint32_t file, int fd, const struct timespec ts[2]) SPM_MUST_CHECK;
 /* lseek(2) with SEEK_DATA or SEEK_HOLE, swapped pages being data. -ENXIO. */
 off_t spm_swap_seek(struct spm_swap *s, uint32_t file, int fd, off_t off, int whence);
 

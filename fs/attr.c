@@ -183,9 +183,10 @@ static int set_mode(int fd, mode_t mode)
 	return chmod(path, mode & 07777) ? -errno : 0;
 }
 
-static int set_times(int fd, const struct stat *attr, int to_set)
+static int set_times(struct spm_fs *fs, const struct spm_inode *rec, int fd, const struct stat *attr, int to_set)
 {
 	struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
+	uint32_t file = spm_content_find(fs, rec);
 
 	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
 		ts[0].tv_nsec = UTIME_NOW;
@@ -195,17 +196,10 @@ static int set_times(int fd, const struct stat *attr, int to_set)
 		ts[1].tv_nsec = UTIME_NOW;
 	else if (to_set & FUSE_SET_ATTR_MTIME)
 		ts[1] = attr->st_mtim;
+	/* a move puts back what was there when it began */
+	if (file)
+		return spm_swap_set_times(fs->swap, file, fd, ts);
 	return utimensat(fd, "", ts, AT_EMPTY_PATH) ? -errno : 0;
-}
-
-/* A move puts times back to what they were when it began. */
-static int set_times_pinned(struct spm_fs *fs, const struct spm_inode *rec, int fd, const struct stat *attr, int to_set)
-{
-	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-	uint32_t file = spm_content_find(fs, rec);
-	int rc = file ? spm_swap_pin(fs->swap, file, 0, UINT64_MAX, SPM_PIN_FILE, &pin) : 0;
-
-	return rc ? rc : set_times(fd, attr, to_set);
 }
 
 /*
@@ -253,7 +247,7 @@ static int apply(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, cons
 	if (!rc && to_set & FUSE_SET_ATTR_SIZE)
 		rc = spm_open_truncate(fs, rec, nodeid, (uint64_t)attr->st_size);
 	if (!rc && to_set & SET_TIMES)
-		rc = set_times_pinned(fs, rec, fd.fd, attr, to_set);
+		rc = set_times(fs, rec, fd.fd, attr, to_set);
 	spm_fault("effect");
 	if (to_set & ~(FUSE_SET_ATTR_SIZE | SET_TIMES) || !to_set)
 		spm_content_touched(fs, rec->slice, rec->ino);
