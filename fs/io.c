@@ -308,39 +308,52 @@ void spm_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct 
 		fuse_reply_lseek(req, at);
 }
 
-#define COPY_MAX ((size_t)8 << 20) /* with swap: what two pins may cover. A shorter result is legal */
+#define COPY_MAX ((size_t)8 << 20) /* with swap: what two pins may cover */
 
-/* copy_file_range(2), with what it reads here, and room for what it writes. */
-static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], const off_t off[2], size_t len,
-		    unsigned int flags)
+/* One try at [@off[0] + @done, ...) with what it reads here. */
+static ssize_t copy_some(struct spm_fs *fs, const uint32_t file[2], const int fd[2], const off_t off[2], size_t done, size_t len)
 {
-	unsigned int tries = 0;
-	uint32_t file[2] = { 0 };
-	loff_t at[2];
+	const uint64_t from[2] = { (uint64_t)off[0] + done, (uint64_t)off[1] + done };
+	const uint64_t to[2] = { from[0] + len, from[1] + len };
+	struct spm_pin pin[2] = { SPM_PIN_NONE, SPM_PIN_NONE };
+	loff_t at[2] = { (loff_t)from[0], (loff_t)from[1] };
+	int rc = spm_swap_pin_two(fs->swap, file, from, to, pin);
 	ssize_t n;
-	int rc = 0;
 
-	if (fs->swap && len > COPY_MAX)
-		len = COPY_MAX;
-	for (int i = 0; i < 2 && !rc; i++)
-		rc = spm_content_head(fs, rec[i], &file[i]);
 	if (rc)
 		return rc;
-	do {
-		const uint64_t from[2] = { (uint64_t)off[0], (uint64_t)off[1] }, to[2] = { from[0] + len, from[1] + len };
-		struct spm_pin pin[2] = { SPM_PIN_NONE, SPM_PIN_NONE };
-
-		at[0] = off[0];
-		at[1] = off[1];
-		n = fs->swap ? spm_swap_pin_two(fs->swap, file, from, to, pin) : 0;
-		if (!n) {
-			n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len, flags);
-			n = n < 0 ? -errno : n;
-		}
-		spm_swap_unpin(&pin[0]);
-		spm_swap_unpin(&pin[1]);
-	} while (n < 0 && spm_content_room(fs, (int)n, len, &tries));
+	n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len, 0);
+	n = n < 0 ? -errno : n;
+	spm_swap_unpin(&pin[0]);
+	spm_swap_unpin(&pin[1]);
 	return n;
+}
+
+/* copy_file_range(2), but for room: all of it up to the end of the source, or what there was room for. */
+static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], const off_t off[2], size_t len)
+{
+	loff_t at[2] = { off[0], off[1] };
+	unsigned int tries = 0;
+	uint32_t file[2];
+	size_t done = 0;
+	ssize_t n;
+
+	if (!fs->swap) {
+		n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len, 0);
+		return n < 0 ? -errno : n;
+	}
+	for (int i = 0; i < 2; i++) {
+		int rc = spm_content_head(fs, rec[i], &file[i]);
+
+		if (rc)
+			return rc;
+	}
+	do {
+		n = copy_some(fs, file, fd, off, done, len - done < COPY_MAX ? len - done : COPY_MAX);
+		if (n > 0)
+			done += (size_t)n;
+	} while (done < len && spm_content_go_on(fs, n, len - done, &tries));
+	return done ? (ssize_t)done : n;
 }
 
 void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct fuse_file_info *fi_in,
@@ -354,6 +367,7 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 
 	(void)fi_in;
 	(void)fi_out;
+	(void)flags; /* there is none, and the client's kernel has refused all others */
 	if (answer_done(req))
 		return;
 	rc = spm_control_is(in) || spm_control_is(out) ? -EOPNOTSUPP : data_fd(fs, in, &rec[0], &from);
@@ -365,7 +379,7 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		(void)keep;
 		spm_as_self();
 		spm_session_blocking();
-		n = copy(fs, rec, (int[]){ from.fd, to.fd }, (off_t[]){ off_in, off_out }, len, (unsigned int)flags);
+		n = copy(fs, rec, (int[]){ from.fd, to.fd }, (off_t[]){ off_in, off_out }, len);
 		rc = n < 0 ? (int)n : 0;
 		spm_fault("effect");
 		spm_done(rc, (uint64_t)n);

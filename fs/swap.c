@@ -216,8 +216,7 @@ int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t fro
 	return rc || !file ? rc : spm_swap_pin(fs->swap, file, from, to, how, pin);
 }
 
-/* What a try at @size bytes came to: true: go on with the rest. */
-static bool go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries)
+bool spm_content_go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries)
 {
 	if (n > 0)
 		*tries = 0; /* something came of the last wait */
@@ -246,7 +245,7 @@ ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd
 		if (n > 0)
 			done += (size_t)n;
 		spm_swap_unpin(&pin);
-	} while (done < size && go_on(fs, n, size - done, &tries));
+	} while (done < size && spm_content_go_on(fs, n, size - done, &tries));
 	return done ? (ssize_t)done : n;
 }
 
@@ -286,7 +285,7 @@ int spm_content_allocate(struct spm_fs *fs, const struct spm_inode *rec, int fd,
 		spm_swap_unpin(&pin);
 		if (!rc)
 			*reached = end;
-		if (!go_on(fs, rc ? rc : 1, end - at, &tries))
+		if (!spm_content_go_on(fs, rc ? rc : 1, end - at, &tries))
 			break;
 	}
 	return rc;

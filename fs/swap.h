@@ -52,6 +52,9 @@ int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t fro
 /* Whether a request that came to @rc for want of @bytes shall begin again; without inode locks, and pins but FILE. */
 bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *tries);
 
+/* The same for one that works in parts, of which one came to @n bytes, or an error, and @left are to be done. */
+bool spm_content_go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries);
+
 /* pwrite(2), but for room; all of it, or what there was room for. */
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);
 
