@@ -194,17 +194,29 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		fuse_reply_write(req, (size_t)n);
 }
 
-static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
+static int punch_range(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
 {
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-	int rc = spm_content_pin(fs, rec, (uint64_t)off, (uint64_t)off + (uint64_t)len, SPM_PIN_DROP, &pin);
+	int rc = spm_content_pin(fs, rec, from, to, SPM_PIN_DROP, &pin);
 
-	if (!rc && fallocate(fd, mode, off, len))
+	if (!rc && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)))
 		rc = -errno;
 	spm_content_fault(fs, "trim:punched");
 	if (!rc && fs->swap)
 		spm_swap_dropped(&pin);
 	return rc;
+}
+
+/* The extents at both ends have to be here; if there is no room for them, the whole ones in between go first. */
+static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
+{
+	uint64_t mask = fs->opts->extent_bytes - 1, first = (from + mask) & ~mask, last = to & ~mask;
+	int rc = punch_range(fs, rec, fd, from, to);
+
+	if (rc != -ENOSPC || !fs->swap || first >= last)
+		return rc;
+	rc = punch_range(fs, rec, fd, first, last);
+	return rc ? rc : punch_range(fs, rec, fd, from, to);
 }
 
 /* More than device and swap together hold is refused at once, before anything has to leave for it. */
@@ -247,7 +259,7 @@ static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, 
 	if (behind < from)
 		behind = from;
 	if (rc && reached > behind)
-		(void)punch(fs, rec, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)behind, (off_t)(reached - behind));
+		(void)punch(fs, rec, fd, behind, reached);
 	return rc;
 }
 
@@ -272,7 +284,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 		spm_as_self();
 		spm_session_blocking();
 		if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
-			rc = punch(fs, rec, fd.fd, mode, off, len);
+			rc = punch(fs, rec, fd.fd, (uint64_t)off, (uint64_t)off + (uint64_t)len);
 		else if (!(mode & ~FALLOC_FL_KEEP_SIZE))
 			rc = allocate(fs, rec, fd.fd, mode, off, len);
 		else /* not one that moves or zeroes what may be in slots; tmpfs knows none of these */
@@ -390,7 +402,7 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		fuse_reply_write(req, (size_t)n);
 }
 
-/* chattr +i and +a: nothing can be punched or restored in such a file. */
+/* chattr +i and +a, see spm_content_fix(). */
 static bool makes_fixed(unsigned int cmd, const char *buf)
 {
 	unsigned int flags;
@@ -401,46 +413,27 @@ static bool makes_fixed(unsigned int cmd, const char *buf)
 	return cmd == FS_IOC_SETFLAGS && flags & (FS_IMMUTABLE_FL | FS_APPEND_FL);
 }
 
-static int load_all(struct spm_fs *fs, const struct spm_inode *rec)
+struct flags_arg {
+	int fd;
+	unsigned int cmd;
+	char *buf;
+};
+
+static int set_flags(void *arg)
 {
-	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-	int rc = spm_content_pin(fs, rec, 0, UINT64_MAX, SPM_PIN_FILE, &pin);
+	const struct flags_arg *a = arg;
 
-	return rc ? rc : spm_swap_load(&pin, 0, UINT64_MAX);
-}
-
-#define FIX_TURNS 8
-
-/*
- * All of the file is here before it becomes fixed. A pin TRIM over the moment itself, behind all content: nobody has a
- * descriptor of it from before by which it could leave later.
- */
-static int fix(struct spm_fs *fs, const struct spm_inode *rec, int fd, unsigned int cmd, char *buf)
-{
-	const uint64_t end = INT64_MAX & ~(uint64_t)(SPM_EXTENT_MAX - 1);
-	int rc = 0;
-
-	for (int turn = 0; turn < FIX_TURNS; turn++) {
-		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-
-		rc = load_all(fs, rec);
-		if (!rc)
-			rc = spm_content_pin(fs, rec, end, UINT64_MAX, SPM_PIN_TRIM, &pin);
-		if (rc)
-			return rc;
-		if (!spm_swap_bytes_of(fs->swap, pin.file))
-			return ioctl(fd, cmd, buf) ? -errno : 0;
-	}
-	return -EBUSY;
+	return ioctl(a->fd, a->cmd, a->buf) ? -errno : 0;
 }
 
 static int pass_on(struct spm_fs *fs, const struct spm_inode *rec, int fd, unsigned int cmd, char *buf)
 {
+	struct flags_arg a = { .fd = fd, .cmd = cmd, .buf = buf };
 	struct stat st;
 
 	if (fs->swap && makes_fixed(cmd, buf) && !fstat(fd, &st) && S_ISREG(st.st_mode))
-		return fix(fs, rec, fd, cmd, buf);
-	return ioctl(fd, cmd, buf) ? -errno : 0;
+		return spm_content_fix(fs, rec, set_flags, &a);
+	return set_flags(&a);
 }
 
 /* chattr(1) and lsattr(1): the kernel has split and checked them, what is left is to pass them on. */

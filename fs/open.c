@@ -270,6 +270,9 @@ static int commit_file(const struct opening *o)
 		return 0;
 	if (!spm_inode_is(o->rec, SPM_INODE_MAPPED) && spm_open_preference(fs, o->rec, o->nodeid) == SPM_MAP_MIRROR)
 		return 0;
+	/* fallocate(2) takes capabilities away, and nothing has been written */
+	if (fgetxattr(fd, SPM_XATTR_CAPABILITY, NULL, 0) > 0)
+		return 0;
 	spm_session_blocking();
 	return spm_content_commit(spm_slice_of(fs, o->rec), fd, 0, (uint64_t)st.st_size);
 }
@@ -355,13 +358,48 @@ static void open_mirror(const struct opening *o, struct spm_wire_open_out *out)
 	atomic_fetch_add_explicit(&o->fs->count.open_mirror, 1, memory_order_relaxed);
 }
 
-/* Sets the size; *@was: what it was before this request. What has left from behind the new end is dropped. */
+static int set_end(int fd, uint64_t size)
+{
+	if (!ftruncate(fd, (off_t)size))
+		return 0;
+	return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
+}
+
+/*
+ * The pin TRIM for a new size; the extent that the end comes to lie in has to be here. If there is no room for it, whole
+ * extents go first: a file can be made shorter when device and swap are full. If that does not help, its size is as before,
+ * and what was to go is gone.
+ */
+static int pin_trim(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, struct spm_pin *pin)
+{
+	uint64_t mask = fs->opts->extent_bytes - 1, up = (size + mask) & ~mask;
+	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin);
+	struct stat st;
+
+	if (rc != -ENOSPC || !fs->swap || fstat(fd, &st) || up >= (uint64_t)st.st_size)
+		return rc;
+	rc = spm_content_pin(fs, rec, up, UINT64_MAX, SPM_PIN_TRIM, pin);
+	if (rc)
+		return rc;
+	spm_begin((uint64_t)st.st_size, 0, 0);
+	rc = set_end(fd, up);
+	if (!rc)
+		spm_swap_dropped(pin);
+	spm_swap_unpin(pin);
+	if (!rc)
+		rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin);
+	if (rc)
+		(void)set_end(fd, (uint64_t)st.st_size);
+	return rc;
+}
+
+/* Sets the size; *@was: what it was before this request. */
 static int set_size(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t *was)
 {
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	struct stat st = { .st_size = 0 };
 	uint64_t truncated = 0;
-	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
+	int rc = pin_trim(fs, rec, fd, size, &pin);
 
 	if (rc)
 		return rc;
@@ -373,8 +411,9 @@ static int set_size(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint
 	spm_begin(*was, 0, 0);
 	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
 		spm_session_blocking();
-	if (!truncated && ftruncate(fd, (off_t)size))
-		return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
+	rc = truncated ? 0 : set_end(fd, size);
+	if (rc)
+		return rc;
 	spm_fault("truncated");
 	spm_content_fault(fs, "trim:truncated");
 	spm_self->desk->b = 1;

@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/xattr.h>
 
 #ifndef PR_SET_IO_FLUSHER /* Linux 5.6 */
 #define PR_SET_IO_FLUSHER 57
@@ -31,8 +32,12 @@ static struct spm_slice *slice_of(struct spm_fs *fs, uint16_t slice)
 static int op_open(void *ctx, uint16_t slice, const struct spm_handle *h)
 {
 	struct spm_slice *s = slice_of(ctx, slice);
+	spm_auto_close int fd = s ? spm_handle_open(s->mount_fd, h, O_RDWR | O_NOATIME | O_NONBLOCK) : -ESTALE;
 
-	return s ? spm_handle_open(s->mount_fd, h, O_RDWR | O_NOATIME | O_NONBLOCK) : -ESTALE;
+	/* see spm_content_fix() */
+	if (fd >= 0 && fgetxattr(fd, SPM_XATTR_CAPABILITY, NULL, 0) > 0)
+		return -EPERM;
+	return spm_steal_fd(&fd);
 }
 
 static int op_commit(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to)
@@ -289,6 +294,36 @@ int spm_content_allocate(struct spm_fs *fs, const struct spm_inode *rec, int fd,
 			break;
 	}
 	return rc;
+}
+
+static int load_all(struct spm_fs *fs, const struct spm_inode *rec)
+{
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	int rc = spm_content_pin(fs, rec, 0, UINT64_MAX, SPM_PIN_FILE, &pin);
+
+	return rc ? rc : spm_swap_load(&pin, 0, UINT64_MAX);
+}
+
+#define FIX_TURNS 8
+
+int spm_content_fix(struct spm_fs *fs, const struct spm_inode *rec, int (*fn)(void *arg), void *arg)
+{
+	/* behind all content: a pin TRIM for being alone with the file */
+	const uint64_t end = INT64_MAX & ~(uint64_t)(SPM_EXTENT_MAX - 1);
+	int rc = 0;
+
+	for (int turn = 0; turn < FIX_TURNS; turn++) {
+		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+
+		rc = load_all(fs, rec);
+		if (!rc)
+			rc = spm_content_pin(fs, rec, end, UINT64_MAX, SPM_PIN_TRIM, &pin);
+		if (rc)
+			return rc;
+		if (!spm_swap_bytes_of(fs->swap, pin.file))
+			return fn(arg);
+	}
+	return -EBUSY;
 }
 
 int spm_content_remove(struct spm_fs *fs, struct spm_slice *s, uint64_t ino)

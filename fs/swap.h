@@ -75,6 +75,14 @@ static inline void spm_content_touched(struct spm_fs *fs, uint16_t slice, uint64
 		spm_swap_touched(fs->swap, file);
 }
 
+/*
+ * Does what fixes content to the device: chattr +i and +a (nothing can be punched or restored in such a file), and file
+ * capabilities (which a punch takes away). All of it is here before, and nobody has a descriptor of it from before by which it
+ * could leave later. -ENOSPC, -EIO, -EBUSY, or what @fn returns.
+ */
+int spm_content_fix(struct spm_fs *fs, const struct spm_inode *rec, int (*fn)(void *arg), void *arg) SPM_MUST_CHECK;
+#define SPM_XATTR_CAPABILITY "security.capability"
+
 /* A point of a move, which belongs to no step of a request (fs/fault.h). */
 static inline void spm_content_fault(struct spm_fs *fs, const char *at)
 {

@@ -121,6 +121,29 @@ static bool began_with(const struct inode_path *p, const char *name, bool presen
 	return again && was == present;
 }
 
+struct value {
+	const char *path, *name, *data;
+	size_t size;
+	int flags;
+};
+
+static int set_value(void *arg)
+{
+	const struct value *v = arg;
+
+	return setxattr(v->path, v->name, v->data, v->size, v->flags) ? -errno : 0;
+}
+
+/* What a move would take away keeps the file here. */
+static int set_here(struct spm_fs *fs, const struct inode_path *p, struct value *v)
+{
+	struct stat st;
+
+	if (!fs->swap || strcmp(v->name, SPM_XATTR_CAPABILITY) || fstat(p->fd.fd, &st) || !S_ISREG(st.st_mode))
+		return set_value(v);
+	return spm_content_fix(fs, p->rec, set_value, v);
+}
+
 void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct spm_fs *fs = spm_fs_of(req);
@@ -146,7 +169,7 @@ void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const cha
 		if (acl)
 			spm_as_self();
 		again = began_with(&p, name, false);
-		rc = setxattr(p.path, name, value, size, flags) ? -errno : 0;
+		rc = set_here(fs, &p, &(struct value){ p.path, name, value, size, flags });
 		spm_fault("effect");
 		if (rc == -EEXIST && again)
 			rc = 0;
