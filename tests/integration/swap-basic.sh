@@ -88,7 +88,20 @@ for d in 'after a rename:mv "$f" "$f.b" && mv "$f.b" "$f"' 'after a link:ln "$f"
 	ok "${d%%:*}: it is still out" is_out "$f"
 	ok "${d%%:*}: content" check "$f" 10M 7
 done
+chmod 6755 "$f"
 evict "$f"
+load "$f"
+is "suid and sgid stay" "$(stat -c %a "$f")" 6755
+evict "$f"
+caps=0x0100000200040000000000000000000000000000
+"$SPMT" setxattr "$f" security.capability $caps
+is "file capabilities are set" "$("$SPMT" getxattr "$f" security.capability | od -An -tx1 -N 20 | tr -d ' \n')" "${caps#0x}"
+ok "the content is right" check "$f" 10M 7
+move evict "$f" 2>/dev/null
+load "$f" 2>/dev/null
+is "and they stay" "$("$SPMT" getxattr "$f" security.capability | od -An -tx1 -N 20 | tr -d ' \n')" "${caps#0x}"
+chmod 644 "$f"
+evict "$f" 2>/dev/null
 rm "$f"
 is "unlink frees slots" "$(wait_until 5 swap_is_back; spm_stat swap_used_bytes)" 0
 

@@ -90,6 +90,7 @@ if truncate -s 300M "$SPM_TMP/disk" && mkfs.ext4 -q -F "$SPM_TMP/disk" && mkdir 
 		put "$MNT/f$i" 4M "$i" >/dev/null
 	done
 	rm "$MNT"/f*
+	wait_until 10 swap_is_back
 	echo 1 >"$MNT/.spm/compact"
 	wait_until 5 eval '[ "$(du -sm "$SPM_TMP/small" | cut -f 1)" -le 64 ]'
 	ok "an empty swap file gives its space back ($(du -sm "$SPM_TMP/small" | cut -f 1) MiB)" \
