@@ -50,7 +50,23 @@ struct scale {
 	int idle_ms;	     /* window of the idle figure */
 	int open_files;	     /* open at a takeover */
 	int kill_s;	     /* length of the kill run */
+	int swap_rounds;     /* rounds of the figures of swap, which move gigabytes */
+	int cold_reads;      /* extents touched per sample */
+	int work_ms;	     /* window of the working set figures, and the lead before it */
 };
+
+/* Where the figures of swap work. */
+struct swapping {
+	const char *why;   /* they cannot be measured: the reason; or NULL */
+	char dir[3][4096]; /* by enum where, from SWAPPING on */
+	const char *mounts, *size;
+	const char *disk;  /* directory on the disk of all swap files; kernel.swap in it is prepared for swapon(2) */
+	const char *memcg; /* two groups, .tmpfs and .spmfs, limited to a quarter of bytes; "" without the controller */
+	size_t bytes;	   /* of the file that is moved; devices: more than that, and a quarter of it */
+};
+
+/* Mounts. Of the last two the other side is a tmpfs that the kernel swaps. */
+enum where { PLAIN, SERVED, SWAPPING, WORKSET, PAGED };
 
 /* The processes that serve a mount, from its .spm/features; n is 0 where nobody does (tmpfs). */
 struct server {
@@ -65,6 +81,7 @@ struct bench {
 	const char *dir[SIDES]; /* directories on tmpfs and on a spmfs mount as large as its device */
 	const char *served;	/* the same on a spmfs mount smaller than its device */
 	const char *out;	/* directory for the results */
+	struct swapping swap;
 	struct scale scale;
 	const struct figure *fig; /* being measured */
 	struct server server;	  /* of the spmfs side of fig */
@@ -82,6 +99,8 @@ struct probe {
 	bool once;	   /* one sample per side and no warm-up round */
 	bool spmfs_only;   /* nothing to compare with on tmpfs */
 	bool needs_server; /* skipped where the spmfs side is no spmfs */
+	bool heavy;	   /* one sample of each side a round, scale.swap_rounds rounds */
+	bool restless;	   /* the server need not be at rest before a sample */
 };
 
 struct figure {
@@ -90,8 +109,8 @@ struct figure {
 	enum rule rule;
 	double target;
 	const struct probe *probe;
-	int what;    /* which of the probe's figures */
-	bool served; /* on the mount that is smaller than its device */
+	int what; /* which of the probe's figures */
+	enum where where;
 };
 
 struct result {
@@ -130,6 +149,11 @@ int bench_svg(const char *path, const struct result *res, int n);
 int bench_inodes_make(struct bench *b);
 int bench_inodes_remove(struct bench *b);
 
+/* swap.c: a written file whose user.spm.map is map; all of a file out, in *ns without waiting for its last user; bytes out. */
+int swap_file_make(struct bench *b, const char *path, const char *map, size_t len);
+int swap_evict(struct bench *b, const char *path, int64_t *ns);
+int64_t swapped_bytes(const char *path);
+
 /* probes */
 extern const struct probe random_probe, touch_probe, mirror_probe;  /* map.c */
 extern const struct probe io_probe;				    /* io.c */
@@ -137,6 +161,9 @@ extern const struct probe name_probe, cached_probe, uncached_probe; /* name.c */
 extern const struct probe cpu_probe, server_cpu_probe, idle_probe, corun_probe; /* load.c */
 extern const struct probe inode_probe, small_probe;		    /* memory.c */
 extern const struct probe takeover_probe, kill_probe, pause_probe;  /* takeover.c */
+extern const struct probe out_probe, in_probe, swap_cpu_probe, swap_map_probe; /* swap.c */
+extern const struct probe cold_probe;					       /* swap-cold.c */
+extern const struct probe hot_probe, workset_probe;			       /* workset.c */
 
 enum { RANDOM_READ, RANDOM_WRITE };
 enum { TOUCH_ONLY, TOUCH_ALL };
@@ -145,6 +172,9 @@ enum { IO_READ_1M, IO_WRITE_1M, IO_PREAD_4K, IO_PWRITE_4K };
 enum { NAME_CREATE, NAME_OPEN, NAME_RENAME, NAME_MKDIR };
 enum { CPU_SERVER, CPU_PER_OP, CPU_OPS };
 enum { KILL_MEDIAN, KILL_LONGEST, KILL_PAUSE };
+enum { BESIDE_FIO, BESIDE_KERNEL };
+enum { MAP_DENSE, MAP_SPARSE };
+enum { WORK_CACHED, WORK_EQUAL };
 enum { INODE_BYTES, INODE_DESCRIPTORS, INODE_LEFT };
 /* The processor figures: what of how many clients, beside co-runners on all processors or not. */
 #define CPU_WHAT(kind, clients, busy) ((kind) | (clients) << 4 | (busy) << 12)

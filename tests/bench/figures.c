@@ -35,13 +35,13 @@ const struct figure bench_figures[] = {
 	{ "plain-pwrite-4k", "plain open: pwrite 4 KiB", "us", RATIO(0.70), .probe = &io_probe,
 	  .what = IO_PWRITE_4K },
 	{ "served-read-1m", "served open: read 1 MiB", "us", SEEN, .probe = &io_probe, .what = IO_READ_1M,
-	  .served = true },
+	  .where = SERVED },
 	{ "served-write-1m", "served open: write 1 MiB", "us", RATIO(0.5), .probe = &io_probe,
-	  .what = IO_WRITE_1M, .served = true },
+	  .what = IO_WRITE_1M, .where = SERVED },
 	{ "served-pread-4k", "served open: pread 4 KiB", "us", MOST(18), .probe = &io_probe,
-	  .what = IO_PREAD_4K, .served = true },
+	  .what = IO_PREAD_4K, .where = SERVED },
 	{ "served-pwrite-4k", "served open: pwrite 4 KiB", "us", MOST(18), .probe = &io_probe,
-	  .what = IO_PWRITE_4K, .served = true },
+	  .what = IO_PWRITE_4K, .where = SERVED },
 
 	/* names */
 	{ "stat-cached", "stat of a cached name", "ns", RATIO(0.8), .probe = &cached_probe },
@@ -90,6 +90,32 @@ const struct figure bench_figures[] = {
 	{ "stall-longest", "the same, the longest of all", "ms", SEEN, .probe = &kill_probe, .what = KILL_LONGEST },
 	{ "stall-direct", "longest pause of a direct mapping meanwhile", "us", SEEN, .probe = &pause_probe,
 	  .what = KILL_PAUSE },
+
+	/* swap: in the column of tmpfs is what the title names, on the same disk */
+	{ "swap-map", "extent map per extent that is out", "bytes", MOST(16), .probe = &swap_map_probe,
+	  .what = MAP_DENSE, .where = SWAPPING },
+	{ "swap-map-sparse", "extent map of a 1 TiB file, extents all over it", "MiB", MOST(10),
+	  .probe = &swap_map_probe, .what = MAP_SPARSE, .where = SWAPPING },
+	{ "swap-out", "a file leaves; fio writes as much", "MiB/s", RATIO(0.95), .more_is_better = true,
+	  .probe = &out_probe, .what = BESIDE_FIO, .where = SWAPPING },
+	{ "swap-out-kernel", "a file leaves; MADV_PAGEOUT of a tmpfs file", "MiB/s", RATIO(1.3),
+	  .more_is_better = true, .probe = &out_probe, .what = BESIDE_KERNEL, .where = SWAPPING },
+	{ "swap-in", "open(2) of a file that is out; fio reads as much", "MiB/s", RATIO(0.95),
+	  .more_is_better = true, .probe = &in_probe, .what = BESIDE_FIO, .where = SWAPPING },
+	{ "swap-in-kernel", "the same; touching a tmpfs file that is out", "MiB/s", RATIO(1),
+	  .more_is_better = true, .probe = &in_probe, .what = BESIDE_KERNEL, .where = SWAPPING },
+	{ "swap-cpu", "server, a file leaves: core-seconds per GB", "s", MOST(0.25), .probe = &swap_cpu_probe,
+	  .where = SWAPPING },
+	/* At most three times as long: the extent itself may have to come. */
+	{ "cold-read", "cold extent touched in a mirror; disk: 4K + extent", "us", RATIO(1.0 / 3), .probe = &cold_probe,
+	  .where = SWAPPING },
+	{ "cold-share", "hot tenth in use: its share of what leaves", "%", MOST(5), .probe = &hot_probe,
+	  .where = WORKSET },
+	/* Pages cached by clients are RAM beside the device; so there is a pair with no more memory than tmpfs has. */
+	{ "workset", "twice the device, 90/10; tmpfs on swap", "op/s", RATIO(1), .more_is_better = true,
+	  .probe = &workset_probe, .what = WORK_CACHED, .where = WORKSET },
+	{ "workset-equal", "the same, nothing cached but on the device", "op/s", SEEN, .more_is_better = true,
+	  .probe = &workset_probe, .what = WORK_EQUAL, .where = WORKSET },
 };
 
 const int bench_figure_count = sizeof(bench_figures) / sizeof(*bench_figures);

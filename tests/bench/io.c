@@ -52,9 +52,9 @@ static int io_check(struct bench *b)
 	sent = server_stat(&b->server, "requests") - before;
 	if (before < 0)
 		return bench_fail(b, (int)before, "no requests line in .spm/stat");
-	if (b->fig->served ? sent < CHECK_CALLS : sent > CHECK_CALLS / 2)
+	if (b->fig->where == SERVED ? sent < CHECK_CALLS : sent > CHECK_CALLS / 2)
 		return bench_fail(b, UNFIT, "the open is not %s: %d calls made %lld requests",
-				  b->fig->served ? "served" : "plain", CHECK_CALLS, (long long)sent);
+				  b->fig->where == SERVED ? "served" : "plain", CHECK_CALLS, (long long)sent);
 	return 0;
 }
 

@@ -14,24 +14,28 @@
 static const struct scale full = {
 	.rounds = 9, .inner = 4, .map_bytes = 256 * MIB, .io_bytes = 256 * MIB, .mirror_bytes = 1024 * MIB,
 	.accesses = 4000000, .io_ops = 10000, .name_ops = 1000, .cached_ops = 100000, .inodes = 1000000,
-	.load_ms = 400, .idle_ms = 5000, .open_files = 100000, .kill_s = 30,
+	.load_ms = 400, .idle_ms = 5000, .open_files = 100000, .kill_s = 30, .swap_rounds = 5,
+	.cold_reads = 300, .work_ms = 10000,
 };
 
 static const struct scale quick = {
 	.rounds = 3, .inner = 2, .map_bytes = 128 * MIB, .io_bytes = 64 * MIB, .mirror_bytes = 256 * MIB,
 	.accesses = 2000000, .io_ops = 5000, .name_ops = 500, .cached_ops = 50000, .inodes = 100000,
-	.load_ms = 300, .idle_ms = 2000, .open_files = 10000, .kill_s = 10,
+	.load_ms = 300, .idle_ms = 2000, .open_files = 10000, .kill_s = 10, .swap_rounds = 2,
+	.cold_reads = 100, .work_ms = 3000,
 };
 
 /* Only shows that every probe works; the numbers say nothing. */
 static const struct scale smoke = {
 	.rounds = 1, .inner = 1, .map_bytes = 8 * MIB, .io_bytes = 8 * MIB, .mirror_bytes = 8 * MIB,
 	.accesses = 10000, .io_ops = 300, .name_ops = 100, .cached_ops = 1000, .inodes = 2000,
-	.load_ms = 50, .idle_ms = 50, .open_files = 500, .kill_s = 1,
+	.load_ms = 50, .idle_ms = 50, .open_files = 500, .kill_s = 1, .swap_rounds = 1,
+	.cold_reads = 10, .work_ms = 200,
 };
 
 static const char usage[] =
 	"usage: spmbench --tmpfs DIR --spmfs DIR --served DIR --out DIR\n"
+	"                --swap DIR --disk DIR --memcg GROUP --swap-size BYTES | --no-swap WHY\n"
 	"                [--quick | --smoke] [--rounds N] [FIGURE...]\n"
 	"       spmbench --list\n";
 
@@ -136,9 +140,32 @@ static const char **option_place(struct bench *b, int opt, const char **rounds)
 		return &b->out;
 	case 'r':
 		return rounds;
+	case 'w':
+		return &b->swap.mounts;
+	case 'd':
+		return &b->swap.disk;
+	case 'm':
+		return &b->swap.memcg;
+	case 'z':
+		return &b->swap.size;
+	case 'n':
+		return &b->swap.why;
 	default:
 		return NULL;
 	}
+}
+
+static void swap_places(struct swapping *w)
+{
+	static const char *const names[] = { "swap", "workset", "paged" };
+
+	if (!w->mounts || !w->disk || !w->memcg || !w->size) {
+		w->why = w->why ? w->why : "none is mounted";
+		return;
+	}
+	w->bytes = strtoull(w->size, NULL, 10);
+	for (int i = 0; i < 3; i++)
+		path_in(w->dir[i], w->mounts, names[i]);
 }
 
 /* 0, or -EINVAL after a line on stderr. */
@@ -147,7 +174,9 @@ static int parse(struct bench *b, int argc, char **argv, bool *only_list)
 	static const struct option options[] = {
 		{ "tmpfs", 1, NULL, 't' },  { "spmfs", 1, NULL, 's' }, { "served", 1, NULL, 'S' },
 		{ "out", 1, NULL, 'o' },    { "quick", 0, NULL, 'q' }, { "smoke", 0, NULL, 'k' },
-		{ "rounds", 1, NULL, 'r' }, { "list", 0, NULL, 'l' },  { 0 },
+		{ "rounds", 1, NULL, 'r' }, { "list", 0, NULL, 'l' },  { "swap", 1, NULL, 'w' },
+		{ "disk", 1, NULL, 'd' },   { "memcg", 1, NULL, 'm' }, { "swap-size", 1, NULL, 'z' },
+		{ "no-swap", 1, NULL, 'n' }, { 0 },
 	};
 	const char *rounds = NULL, **place;
 	int opt;
@@ -174,6 +203,7 @@ static int parse(struct bench *b, int argc, char **argv, bool *only_list)
 		fputs(usage, stderr);
 		return -EINVAL;
 	}
+	swap_places(&b->swap);
 	return check_names(argv + optind, argc - optind);
 }
 

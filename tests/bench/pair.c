@@ -11,7 +11,11 @@
 
 const char *bench_dir(const struct bench *b, enum side side)
 {
-	return side == SIDE_SPMFS && b->fig->served ? b->served : b->dir[side];
+	enum where where = b->fig->where;
+
+	if (where >= SWAPPING)
+		return b->swap.dir[(side == SIDE_SPMFS ? where : PAGED) - SWAPPING];
+	return side == SIDE_SPMFS && where == SERVED ? b->served : b->dir[side];
 }
 
 int bench_fail(struct bench *b, int rc, const char *fmt, ...)
@@ -70,7 +74,7 @@ double bench_median(const double *v, int n)
 /* One round: the medians of its samples of each side, taken in the order ABBA ABBA, or BAAB BAAB. */
 static int measure_round(struct bench *b, const struct probe *p, int round, double value[SIDES])
 {
-	int inner = p->once ? 1 : b->scale.inner, taken[SIDES] = { 0 }, rc = 0;
+	int inner = p->once || p->heavy ? 1 : b->scale.inner, taken[SIDES] = { 0 }, rc = 0;
 	double sample[SIDES][MAX_ROUNDS] = { { 0 } };
 
 	for (int i = 0; i < 2 * inner && !rc; i++) {
@@ -78,7 +82,7 @@ static int measure_round(struct bench *b, const struct probe *p, int round, doub
 
 		if (side == SIDE_TMPFS && p->spmfs_only)
 			continue;
-		rc = server_settle(&b->server);
+		rc = p->restless ? 0 : server_settle(&b->server);
 		if (rc)
 			return bench_fail(b, rc, "the server does not come to rest");
 		rc = p->sample(b, side, &sample[side][taken[side]++]);
@@ -90,7 +94,7 @@ static int measure_round(struct bench *b, const struct probe *p, int round, doub
 
 static int measure_rounds(struct bench *b, const struct probe *p, struct result *res)
 {
-	int rounds = p->once ? 1 : b->scale.rounds, rc = 0;
+	int rounds = p->once ? 1 : p->heavy ? b->scale.swap_rounds : b->scale.rounds, rc = 0;
 	double value[SIDES];
 
 	/* The round before the first is the warm-up: it runs as all others and is thrown away. */
@@ -140,7 +144,9 @@ void bench_measure(struct bench *b, const struct figure *fig, struct result *res
 	b->fig = fig;
 	b->why[0] = b->note[0] = 0;
 	server_find(&b->server, bench_dir(b, SIDE_SPMFS));
-	if (p->needs_server && !b->server.n)
+	if (fig->where >= SWAPPING && b->swap.why)
+		rc = bench_fail(b, SKIP, "no swap: %s", b->swap.why);
+	else if (p->needs_server && !b->server.n)
 		rc = bench_fail(b, SKIP, "no spmfs on %s", b->server.root);
 	if (!rc && p->setup)
 		rc = p->setup(b);

@@ -10,6 +10,7 @@
 # BENCH_SIZE=4G    size of every device
 # BENCH_OUT=DIR    where the table, the CSV files and the plot go (top_builddir/bench-results)
 # BENCH_OPTIONS=O  further mount options for spmfs
+# BENCH_DISK=DIR   where swap files go, spmfs's, the kernel's and fio's: a directory on a disk (/var/tmp)
 # BENCH_AA=1       tmpfs on both sides: how far from 1.000x a ratio lies that has no reason to
 set -u
 
@@ -20,6 +21,9 @@ out=${BENCH_OUT:-$top_builddir/bench-results}
 size=${BENCH_SIZE:-4G}
 inodes=2000000
 work=
+disk=
+memcg=
+no_swap=
 child=
 
 die()
@@ -76,6 +80,8 @@ cleanup()
 		done
 	done
 	rmdir "$work"/* "$work" && work=
+	remove_disk
+	remove_memcg
 	wait_gone "${pids[@]}" || {
 		echo "bench: spmfs still runs: pid ${pids[*]}" >&2
 		echo "bench: a mount namespace made meanwhile may hold a copy of its mount" >&2
@@ -100,6 +106,100 @@ mount_spmfs()
 		die "cannot mount spmfs"
 }
 
+# ---- what the figures of swap need ----
+
+wants_swap()
+{
+	local name
+
+	for name in "$@"; do
+		case $name in
+		swap-* | cold-* | workset*) return 0 ;;
+		esac
+	done
+	[ $# = 0 ]
+}
+
+# The kernel swaps to it only while its figures are measured (spmbench); this is for a spmbench that was killed.
+remove_disk()
+{
+	[ -n "$disk" ] || return 0
+	if grep -qF "$disk/kernel.swap" /proc/swaps; then
+		swapoff "$disk/kernel.swap" || { echo "bench: $disk/kernel.swap stays in use" >&2; return; }
+	fi
+	rm -r "$disk" && disk=
+}
+
+remove_memcg()
+{
+	local dir tries
+
+	[ -n "$memcg" ] || return 0
+	for dir in "$memcg".*/; do
+		[ -d "$dir" ] || continue
+		tries=0
+		# Its last process has ended, and is not yet gone.
+		until rmdir "$dir" 2>/dev/null; do
+			[ $((tries += 1)) -le 100 ] || { echo "bench: $dir stays" >&2; break; }
+			sleep 0.05
+		done
+	done
+}
+
+# Two groups, .tmpfs and .spmfs, that limit their processes to $1 bytes; without the controller there are none.
+make_memcg()
+{
+	local dir file
+
+	if [ -w /sys/fs/cgroup/memory/memory.limit_in_bytes ]; then
+		dir=/sys/fs/cgroup/memory file=memory.limit_in_bytes
+	elif grep -qsw memory /sys/fs/cgroup/cgroup.subtree_control; then
+		dir=/sys/fs/cgroup file=memory.max
+	else
+		return 0
+	fi
+	memcg=$dir/spmfs-bench.$$
+	if ! mkdir "$memcg.tmpfs" "$memcg.spmfs" || ! echo "$1" >"$memcg.tmpfs/$file" || ! echo "$1" >"$memcg.spmfs/$file"; then
+		remove_memcg
+		memcg=
+	fi
+}
+
+# NAME DEVICE SWAPSIZE OPTIONS: 1, with $no_swap set, where the kernel has nothing to swap by.
+mount_swapping()
+{
+	local err
+
+	mkdir "$work/$1" "$disk/$1" || die "cannot make $work/$1 and $disk/$1"
+	err=$("$spmfs" "mem:$2" "$work/$1" \
+		-o "huge=within_size,swap=$disk/$1,swapsize=$3,$4${BENCH_OPTIONS:+,$BENCH_OPTIONS}" 2>&1) && return 0
+	case $err in
+	*io_uring*) no_swap=${err##*$'\n'} ;;
+	*) die "cannot mount spmfs with swap: $err" ;;
+	esac
+	return 1
+}
+
+# A file of $1 bytes on a device that holds it; a device of a quarter for working sets of twice its size.
+prepare_swap()
+{
+	local most=$(($1 * 5 / 4)) quarter=$(($1 / 4)) dir=${BENCH_DISK:-/var/tmp}
+
+	# two swap files of spmfs, one of the kernel, one of fio, and something to spare
+	[ "$(df --output=avail -B1 "$dir" | tail -n 1)" -gt $((most * 5)) ] || {
+		no_swap="no room for $((most * 5)) bytes in $dir"
+		return
+	}
+	disk=$(mktemp -d "$dir/spmfs-bench.XXXXXX") || die "cannot make a directory for swap files"
+	mount_swapping swap "$most" "$most" compact=off,map=auto || return
+	mount_swapping workset "$quarter" $((quarter * 5 / 2)) map=mirror || return
+	mkdir "$work/paged" &&
+		mount -t tmpfs -o "huge=within_size,size=$most" bench "$work/paged" || die "cannot mount tmpfs"
+	(umask 077 && fallocate -l "$most" "$disk/kernel.swap" && mkswap "$disk/kernel.swap" >/dev/null) ||
+		echo "bench: no swap file for the kernel" >&2
+	make_memcg "$quarter"
+}
+
 [ "$(id -u)" = 0 ] || die "needs root, to mount"
 [ -x "$spmbench" ] || die "no $spmbench: run make bench"
 bytes=$(numfmt --from=iec "$size") || die "BENCH_SIZE=$size is no size: 4G, 512M"
@@ -122,7 +222,17 @@ else
 	mount_spmfs served "size=$half"
 fi
 
+swap_bytes=$bytes
+[ "${BENCH_QUICK:-0}" = 0 ] || [ "$bytes" -le $((1 << 30)) ] || swap_bytes=$((1 << 30))
+[ "${BENCH_SMOKE:-0}" = 0 ] || swap_bytes=$((128 << 20))
+if [ "${BENCH_AA:-0}" = 1 ]; then
+	no_swap="tmpfs on both sides"
+elif wants_swap "$@"; then
+	prepare_swap "$swap_bytes"
+fi
+
 set -- --tmpfs "$work/tmpfs" --spmfs "$work/plain" --served "$work/served" --out "$out" \
+	--swap "$work" --disk "$disk" --memcg "$memcg" --swap-size "$swap_bytes" ${no_swap:+--no-swap "$no_swap"} \
 	${BENCH_ROUNDS:+--rounds "$BENCH_ROUNDS"} -- "$@"
 [ "${BENCH_QUICK:-0}" = 0 ] || set -- --quick "$@"
 [ "${BENCH_SMOKE:-0}" = 0 ] || set -- --smoke "$@"

@@ -214,18 +214,23 @@ int64_t server_memory(const struct server *srv)
 	return sum + m.bytes;
 }
 
-const char *file_mode(const char *path, char *buf, size_t size)
+const char *file_told(const char *path, const char *key, char *buf, size_t size)
 {
-	char text[1024];
+	char text[1024], *save = NULL;
 	ssize_t len = getxattr(path, "system.spm.file", text, sizeof(text) - 1);
-	const char *at;
+	size_t n = strlen(key);
 
 	buf[0] = 0;
 	if (len < 0)
 		return buf;
 	text[len] = 0;
-	at = strstr(text, "mode ");
-	if (at)
-		snprintf(buf, size, "%.*s", (int)strcspn(at + 5, "\n"), at + 5);
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (!strncmp(line, key, n) && line[n] == ' ')
+			snprintf(buf, size, "%s", line + n + 1);
 	return buf;
+}
+
+const char *file_mode(const char *path, char *buf, size_t size)
+{
+	return file_told(path, "mode", buf, size);
 }

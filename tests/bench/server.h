@@ -28,6 +28,9 @@ int64_t server_stat(const struct server *srv, const char *key);
 /* The rest of the line that begins with key in .spm/features, "" where there is none. */
 const char *server_feature(const struct server *srv, const char *key, char *buf, size_t size);
 
+/* The rest of the line that begins with key in what the server tells of path, "" on other filesystems. */
+const char *file_told(const char *path, const char *key, char *buf, size_t size);
+
 /* The mode (direct, mirror, idle) that the server gives for path, "" on other filesystems. */
 const char *file_mode(const char *path, char *buf, size_t size);
 
