@@ -19,9 +19,10 @@ const char *fio_path(const struct bench *b, char *buf);
 /* A written tmpfs file that the kernel can swap, mapped; and gone again. */
 int paged_prepare(struct bench *b);
 void paged_remove(struct bench *b);
-/* Time in which all of it leaves memory, in which all of it is touched again; from wherever it is. In ns. */
-int paged_out(struct bench *b, int64_t *ns);
-int paged_in(struct bench *b, int64_t *ns);
+/* MiB/s at which it leaves memory. The kernel leaves some pages where they are: of those that do leave. */
+int paged_out(struct bench *b, double *rate);
+/* The same for what comes back, touched in order; after paged_out(). */
+void paged_in(struct bench *b, double *rate);
 
 /* The kernel's swap file in use, or not. */
 int kernel_swap_on(struct bench *b);

@@ -159,10 +159,14 @@ make_memcg()
 		return 0
 	fi
 	memcg=$dir/spmfs-bench.$$
-	if ! mkdir "$memcg.tmpfs" "$memcg.spmfs" || ! echo "$1" >"$memcg.tmpfs/$file" || ! echo "$1" >"$memcg.spmfs/$file"; then
+	if ! mkdir "$memcg.tmpfs" "$memcg.spmfs" || ! echo "$1" >"$memcg.tmpfs/$file" ||
+		! echo "$1" >"$memcg.spmfs/$file"; then
 		remove_memcg
 		memcg=
+		return
 	fi
+	# Where that can be had, clients wait for the disk that is being swapped to instead of being killed.
+	[ ! -w "$memcg.tmpfs/memory.oom_control" ] || echo 1 >"$memcg.tmpfs/memory.oom_control"
 }
 
 # NAME DEVICE SWAPSIZE OPTIONS: 1, with $no_swap set, where the kernel has nothing to swap by.
@@ -224,7 +228,7 @@ fi
 
 swap_bytes=$bytes
 [ "${BENCH_QUICK:-0}" = 0 ] || [ "$bytes" -le $((1 << 30)) ] || swap_bytes=$((1 << 30))
-[ "${BENCH_SMOKE:-0}" = 0 ] || swap_bytes=$((128 << 20))
+[ "${BENCH_SMOKE:-0}" = 0 ] || swap_bytes=$((256 << 20))
 if [ "${BENCH_AA:-0}" = 1 ]; then
 	no_swap="tmpfs on both sides"
 elif wants_swap "$@"; then

@@ -83,7 +83,7 @@ no_strange_skip()
 	local name known="no direct files: passthrough off|cannot drop cached names"
 
 	# swap: without io_uring, fio, swapon(2), the memory controller
-	known="$known|no swap: .*io_uring|no fio|cannot swapon|no memory cgroup"
+	known="$known|no swap: .*io_uring|no fio|cannot swapon|no memory cgroup|clients of tmpfs are killed"
 
 	[ -s "$1/figures.csv" ] || return 1
 	while IFS=, read -r name _; do

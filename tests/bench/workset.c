@@ -3,9 +3,11 @@
  * More than the device holds: a working set of twice its size, random 4 KiB; and what leaves while a
  * tenth is in use.
  *
+ * All by mappings, with MADV_RANDOM, as whoever reads at random does it.
+ *
  * tmpfs: clients and the pages of their files are limited to the device's size by a memory cgroup; the kernel swaps.
- * spmfs: the device has that size. Clients, with the pages that they cache, are limited to the same by a group of their own;
- * or (WORK_EQUAL) cache nothing, so that the memory of both sides is the same.
+ * spmfs: the device has that size. Clients, with the pages that they cache, are limited to the same by a group of their
+ * own; or (WORK_EQUAL) they cache nothing, by O_DIRECT reads and writes, so that the memory of both sides is the same.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -99,39 +101,63 @@ static uint32_t *work_areas(size_t n)
 	return area;
 }
 
-static int work_ops(struct shared *sh, int me, int fd, const uint32_t *area, size_t n, char *buf)
+/* One client's file: mapped, or open for O_DIRECT where map is NULL. */
+struct work {
+	int fd;
+	char *map, *buf;
+	uint32_t *area;
+	size_t n, len;
+};
+
+static int work_op(const struct work *w, off_t at, bool write)
 {
-	size_t hot = n > HOT_SHARE ? n / HOT_SHARE : 1;
+	ssize_t done = PAGE;
+
+	if (w->map)
+		memcpy(write ? w->map + at : w->buf, write ? w->buf : w->map + at, PAGE);
+	else
+		done = write ? pwrite(w->fd, w->buf, PAGE, at) : pread(w->fd, w->buf, PAGE, at);
+	return done == PAGE ? 0 : done < 0 ? -errno : -EIO;
+}
+
+static int work_ops(struct shared *sh, int me, const struct work *w)
+{
+	size_t hot = w->n > HOT_SHARE ? w->n / HOT_SHARE : 1;
 	uint64_t seed = 0x2545f4914f6cdd1d + (uint64_t)me;
+	int rc = 0;
 
-	while (!atomic_load_explicit(&sh->stop, memory_order_relaxed)) {
+	while (!rc && !atomic_load_explicit(&sh->stop, memory_order_relaxed)) {
 		uint64_t r = next_random(&seed), pick = next_random(&seed), page = next_random(&seed) % (AREA / PAGE);
-		size_t i = r % 100 < HOT_OPS ? pick % hot : hot + pick % (n - hot);
-		off_t at = (off_t)(area[i] * AREA + page * PAGE);
-		ssize_t done = r / 100 % 100 < WRITES ? pwrite(fd, buf, PAGE, at) : pread(fd, buf, PAGE, at);
+		size_t i = r % 100 < HOT_OPS ? pick % hot : hot + pick % (w->n - hot);
 
-		if (done != PAGE)
-			return done < 0 ? -errno : -EIO;
+		rc = work_op(w, (off_t)(w->area[i] * AREA + page * PAGE), r / 100 % 100 < WRITES);
 		atomic_fetch_add_explicit(&sh->count[me].n, 1, memory_order_relaxed);
 	}
-	return 0;
+	return rc;
 }
 
 static int work_client(const struct bench *b, enum side side, struct shared *sh, int me)
 {
 	bool uncached = side == SIDE_SPMFS && b->fig->what == WORK_EQUAL;
-	size_t n = file_bytes(b) / AREA;
-	uint32_t *area = work_areas(n);
-	char path[PATH_MAX], *buf = aligned_alloc(PAGE, PAGE);
-	int fd = open(work_path(b, side, me, path), O_RDWR | O_CLOEXEC | (uncached ? O_DIRECT : 0));
-	int rc = fd < 0 ? -errno : -ENOMEM;
+	struct work w = { .n = file_bytes(b) / AREA, .len = file_bytes(b), .buf = aligned_alloc(PAGE, PAGE) };
+	char path[PATH_MAX];
+	int rc;
 
-	if (fd >= 0 && buf && area)
-		rc = work_ops(sh, me, fd, area, n, memset(buf, 'w', PAGE));
-	if (fd >= 0)
-		close(fd);
-	free(buf);
-	free(area);
+	w.area = work_areas(w.n);
+	w.fd = open(work_path(b, side, me, path), O_RDWR | O_CLOEXEC | (uncached ? O_DIRECT : 0));
+	rc = w.fd < 0 ? -errno : !w.buf || !w.area ? -ENOMEM : 0;
+	if (!rc && !uncached) {
+		w.map = map_aligned(w.fd, w.len, true);
+		rc = w.map && !madvise(w.map, w.len, MADV_RANDOM) ? 0 : -errno;
+	}
+	if (!rc)
+		rc = work_ops(sh, me, &w);
+	if (w.map)
+		munmap(w.map, w.len);
+	if (w.fd >= 0)
+		close(w.fd);
+	free(w.buf);
+	free(w.area);
 	return rc;
 }
 
@@ -173,12 +199,31 @@ static double work_window(const struct bench *b, const struct shared *sh)
 	return (double)(work_done(sh) - before) / ((double)(now_ns() - t) / 1e9);
 }
 
+/* One that waits for memory which does not come is ended after five minutes, as the kernel would end it at once. */
+static bool work_killed(pid_t pid, int *rc)
+{
+	int64_t until = now_ns() + INT64_C(300000000000);
+	int status = 0;
+	pid_t got;
+
+	while (!(got = waitpid(pid, &status, WNOHANG)) && now_ns() < until)
+		pause_ms(2);
+	if (!got) {
+		kill(pid, SIGKILL);
+		got = waitpid(pid, &status, 0);
+	}
+	if (!*rc && (got != pid || status))
+		*rc = -EIO;
+	return got == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
 /* All clients do fn; with @rate they do it for as long as it takes to measure. */
 static int work_run(struct bench *b, enum side side, work_fn *fn, double *rate)
 {
 	struct shared *sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid[CLIENTS], parent = getpid();
-	int rc = 0, n, status;
+	int rc = 0, n;
+	bool killed = false;
 
 	if (sh == MAP_FAILED)
 		return -errno;
@@ -195,11 +240,12 @@ static int work_run(struct bench *b, enum side side, work_fn *fn, double *rate)
 		*rate = work_window(b, sh);
 	atomic_store(&sh->stop, 1);
 	for (int i = 0; i < n; i++)
-		if (waitpid(pid[i], &status, 0) == pid[i] && status && !rc)
-			rc = -EIO;
+		killed |= work_killed(pid[i], &rc);
 	if (rc && atomic_load(&sh->err))
 		rc = -atomic_load(&sh->err);
 	munmap(sh, sizeof(*sh));
+	if (killed && side == SIDE_TMPFS)
+		return bench_fail(b, SKIP, "clients of tmpfs are killed for want of memory in their group");
 	return rc ? bench_fail(b, rc, "a client in %s", bench_dir(b, side)) : 0;
 }
 
@@ -279,7 +325,10 @@ static int hot_reader(const struct bench *b, const char *path, _Atomic int *stop
 	return rc ? 1 : 0;
 }
 
-/* The cold nine tenths, in files as large as the hot one. */
+/*
+ * The cold nine tenths, in files as large as the hot one, over as long as a window: the clock of last uses counts quarters
+ * of a second, in which all of a small device could be written.
+ */
 static int cold_files(struct bench *b, bool make)
 {
 	char name[32], path[PATH_MAX];
@@ -288,10 +337,12 @@ static int cold_files(struct bench *b, bool make)
 	for (int i = 1; i < HOT_SHARE && !rc; i++) {
 		snprintf(name, sizeof(name), "idle%d", i);
 		path_in(path, bench_dir(b, SIDE_SPMFS), name);
-		if (make)
-			rc = swap_file_make(b, path, "mirror", hot_bytes(b));
-		else
+		if (!make) {
 			unlink(path);
+			continue;
+		}
+		rc = swap_file_make(b, path, "mirror", hot_bytes(b));
+		pause_ms(b->scale.work_ms / (HOT_SHARE - 1));
 	}
 	return rc;
 }
