@@ -137,7 +137,7 @@ static int cold_touch(struct bench *b, double *us, int n, uint64_t *seed)
 	in = server_stat(&b->server, "swapin_bytes") - in;
 	if (through + in < (int64_t)n * PAGE)
 		return bench_fail(b, UNFIT, "%d extents touched, %lld bytes read from swap", n, (long long)(through + in));
-	bench_note(b, "disk: 4 KiB %.0f us, an extent at %.0f MiB/s %.0f us; each touch read %lld KiB of its slot, brought %lld KiB in",
+	bench_note(b, "disk: 4 KiB %.0f us, an extent at %.0f MiB/s %.0f us; a touch read %lld KiB of a slot, brought %lld in",
 		   cold.disk_us, cold.rate, (double)cold.extent / MIB / cold.rate * 1e6, (long long)through / n / 1024,
 		   (long long)in / n / 1024);
 	return 0;

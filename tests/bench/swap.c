@@ -15,7 +15,8 @@
 #include "tests/bench/server.h"
 #include "tests/bench/util.h"
 
-#define SPARSE_BYTES (INT64_C(1) << 40)
+#define SPARSE_BYTES (UINT64_C(1) << 40)
+#define FIRST	     64 /* extents: more than a head and its first leaf hold */
 
 static char moved_path[PATH_MAX]; /* "" without a file */
 
@@ -186,14 +187,17 @@ static int in_sample(struct bench *b, enum side side, double *value)
 		return fio_run(b, false, value);
 	if (side == SIDE_TMPFS) {
 		rc = paged_out(b, value);
-		if (!rc)
-			paged_in(b, value);
-		return rc;
+		if (rc)
+			return rc;
+		heat_memory(b->swap.bytes);
+		paged_in(b, value);
+		return 0;
 	}
 	if (!swapped_bytes(moved_path))
 		rc = move_out(b, &ns);
 	if (!rc)
 		rc = server_settle(&b->server);
+	heat_memory(b->swap.bytes);
 	if (!rc)
 		rc = move_in(b, &ns);
 	*value = rate_of(b, ns);
@@ -236,10 +240,10 @@ const struct probe swap_cpu_probe = {
 /* ---- the extent map ---- */
 
 /* A page here and there, n in all, one in each nth part of the file. */
-static int scatter(const char *path, uint64_t n)
+static int scatter(const char *path, uint64_t bytes, uint64_t n)
 {
 	static const char page[4 * KIB] = "page";
-	uint64_t part = (uint64_t)SPARSE_BYTES / n, seed = 88172645463325252;
+	uint64_t part = bytes / n, seed = 88172645463325252;
 	int fd, rc = make_file(path);
 
 	if (!rc && setxattr(path, "user.spm.map", "mirror", 6, 0))
@@ -247,7 +251,7 @@ static int scatter(const char *path, uint64_t n)
 	fd = rc ? rc : open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return rc ? rc : -errno;
-	rc = ftruncate(fd, SPARSE_BYTES) ? -errno : 0;
+	rc = ftruncate(fd, (off_t)bytes) ? -errno : 0;
 	for (uint64_t i = 0; i < n && !rc; i++) {
 		uint64_t at = i * part + next_random(&seed) % (part - sizeof(page));
 
@@ -258,30 +262,37 @@ static int scatter(const char *path, uint64_t n)
 	return rc;
 }
 
-/* What a map costs that has one extent in it, which is there until the end, is no extent's. */
+static uint64_t extent_bytes(const struct bench *b)
+{
+	char buf[64];
+
+	return strtoull(server_feature(&b->server, "extent", buf, sizeof(buf)), NULL, 10);
+}
+
+/* What the first file costs is no extent's: tables that grow by pages. It is there until the end. */
 static int map_setup(struct bench *b)
 {
 	int64_t ns;
 	int rc;
 
 	path_in(moved_path, bench_dir(b, SIDE_SPMFS), "first");
-	rc = swap_file_make(b, moved_path, "mirror", 2 * MIB);
-	return rc ? rc : swap_evict(b, moved_path, &ns);
+	rc = scatter(moved_path, FIRST * extent_bytes(b), FIRST);
+	return rc ? bench_fail(b, rc, "cannot write %s", moved_path) : swap_evict(b, moved_path, &ns);
 }
 
 static int map_sample(struct bench *b, enum side side, double *value)
 {
 	int64_t before = server_stat(&b->server, "swap_map_bytes"), after, out, ns;
 	bool sparse = b->fig->what == MAP_SPARSE;
-	char extent[64], path[PATH_MAX];
-	uint64_t n = strtoull(server_feature(&b->server, "extent", extent, sizeof(extent)), NULL, 10);
+	uint64_t n = extent_bytes(b);
+	char path[PATH_MAX];
 	int rc;
 
 	n = n ? b->swap.bytes / n : 0;
 	if (before < 0 || !n)
 		return bench_fail(b, -EIO, "no swap_map_bytes, or no extent, in %s/.spm", b->server.root);
 	path_in(path, bench_dir(b, side), sparse ? "sparse" : "dense");
-	rc = sparse ? scatter(path, n) : swap_file_make(b, path, "mirror", b->swap.bytes);
+	rc = sparse ? scatter(path, SPARSE_BYTES, n) : swap_file_make(b, path, "mirror", b->swap.bytes);
 	if (rc)
 		bench_fail(b, rc, "cannot write %s", path);
 	else

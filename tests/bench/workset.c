@@ -72,17 +72,40 @@ static int work_limit(const struct bench *b, enum side side)
 	return rc;
 }
 
+/* Where nobody is killed for want of memory in the group, writes are told so while others' pages are on their way to the disk. */
+static int work_write(int fd, const char *buf, off_t at)
+{
+	int64_t until = now_ns() + INT64_C(60000000000);
+
+	for (;;) {
+		ssize_t n = pwrite(fd, buf, AREA, at);
+
+		if (n == (ssize_t)AREA)
+			return 0;
+		if ((n < 0 && errno != ENOMEM) || now_ns() > until)
+			return n < 0 ? -errno : -EIO;
+		pause_ms(1);
+	}
+}
+
 static int work_fill(const struct bench *b, enum side side, struct shared *sh, int me)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], *buf = malloc(AREA);
 	int fd, rc = make_file(work_path(b, side, me, path));
 
 	(void)sh;
 	fd = rc ? rc : open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return rc ? rc : -errno;
-	rc = ftruncate(fd, (off_t)file_bytes(b)) ? -errno : fill_file(fd, file_bytes(b));
-	close(fd);
+	if (fd < 0 || !buf) {
+		rc = rc ? rc : fd < 0 ? -errno : -ENOMEM;
+	} else {
+		memset(buf, 'f', AREA);
+		rc = ftruncate(fd, (off_t)file_bytes(b)) ? -errno : 0;
+	}
+	for (size_t at = 0; at < file_bytes(b) && !rc; at += AREA)
+		rc = work_write(fd, buf, (off_t)at);
+	if (fd >= 0)
+		close(fd);
+	free(buf);
 	return rc;
 }
 
