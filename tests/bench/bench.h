@@ -61,7 +61,7 @@ struct swapping {
 	char dir[3][4096]; /* by enum where, from SWAPPING on */
 	const char *mounts, *size;
 	const char *disk;  /* directory on the disk of all swap files; kernel.swap in it is prepared for swapon(2) */
-	const char *memcg; /* two groups, .tmpfs and .spmfs, limited to a quarter of bytes; "" without the controller */
+	const char *memcg; /* groups .tmpfs and .spmfs, limited to a quarter of bytes; "": no controller */
 	size_t bytes;	   /* of the file that is moved; devices: more than that, and a quarter of it */
 };
 
@@ -149,7 +149,8 @@ int bench_svg(const char *path, const struct result *res, int n);
 int bench_inodes_make(struct bench *b);
 int bench_inodes_remove(struct bench *b);
 
-/* swap.c: a written file whose user.spm.map is map; all of a file out, in *ns without waiting for its last user; bytes out. */
+/* swap.c: a written file whose user.spm.map is map; all of a file out, in *ns, beside the wait for its last user to be
+ * gone; bytes that are out. */
 int swap_file_make(struct bench *b, const char *path, const char *map, size_t len);
 int swap_evict(struct bench *b, const char *path, int64_t *ns);
 int64_t swapped_bytes(const char *path);

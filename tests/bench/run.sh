@@ -120,7 +120,7 @@ wants_swap()
 	[ $# = 0 ]
 }
 
-# The kernel swaps to it only while its figures are measured (spmbench); this is for a spmbench that was killed.
+# The kernel swaps to its file only while spmbench measures that; this is for a spmbench that was killed.
 remove_disk()
 {
 	[ -n "$disk" ] || return 0
@@ -146,7 +146,7 @@ remove_memcg()
 	done
 }
 
-# Two groups, .tmpfs and .spmfs, that limit their processes to $1 bytes; without the controller there are none.
+# Groups .tmpfs and .spmfs limit their processes to $1 bytes; without the controller there are none.
 make_memcg()
 {
 	local dir file
@@ -195,10 +195,10 @@ prepare_swap()
 		return
 	}
 	disk=$(mktemp -d "$dir/spmfs-bench.XXXXXX") || die "cannot make a directory for swap files"
-	mount_swapping swap "$most" "$most" compact=off,map=auto || return
+	mount_swapping swap "$most" $(($1 * 3 / 2)) compact=off,map=auto || return
 	mount_swapping workset "$quarter" $((quarter * 5 / 2)) map=mirror || return
-	mkdir "$work/paged" &&
-		mount -t tmpfs -o "huge=within_size,size=$most" bench "$work/paged" || die "cannot mount tmpfs"
+	mkdir "$work/paged" || die "cannot make $work/paged"
+	mount -t tmpfs -o "huge=within_size,size=$most" bench "$work/paged" || die "cannot mount tmpfs"
 	(umask 077 && fallocate -l "$most" "$disk/kernel.swap" && mkswap "$disk/kernel.swap" >/dev/null) ||
 		echo "bench: no swap file for the kernel" >&2
 	make_memcg "$quarter"

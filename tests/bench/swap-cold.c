@@ -121,7 +121,8 @@ static double touch_one(const volatile char *map, uint64_t *seed)
 
 static int cold_touch(struct bench *b, double *us, int n, uint64_t *seed)
 {
-	int64_t through = server_stat(&b->server, "read_through_bytes"), in = server_stat(&b->server, "swapin_bytes");
+	int64_t through = server_stat(&b->server, "read_through_bytes");
+	int64_t in = server_stat(&b->server, "swapin_bytes");
 	const volatile char *map;
 	int rc = cold.at + (size_t)n > cold.n ? cold_refill(b) : 0;
 
@@ -137,7 +138,7 @@ static int cold_touch(struct bench *b, double *us, int n, uint64_t *seed)
 	in = server_stat(&b->server, "swapin_bytes") - in;
 	if (through + in < (int64_t)n * PAGE)
 		return bench_fail(b, UNFIT, "%d extents touched, %lld bytes read from swap", n, (long long)(through + in));
-	bench_note(b, "disk: 4 KiB %.0f us, an extent at %.0f MiB/s %.0f us; a touch read %lld KiB of a slot, brought %lld in",
+	bench_note(b, "disk: 4 KiB %.0f us, extent at %.0f MiB/s %.0f us; a touch read %lld KiB of a slot, brought %lld",
 		   cold.disk_us, cold.rate, (double)cold.extent / MIB / cold.rate * 1e6, (long long)through / n / 1024,
 		   (long long)in / n / 1024);
 	return 0;

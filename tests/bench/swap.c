@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Figures of swap: whole files leave and come back, what that costs the server, and what the extent map costs. */
+/* Figures of swap: files leave and come back, what that costs the server, what the extent map costs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 #include "tests/bench/util.h"
 
 #define SPARSE_BYTES (UINT64_C(1) << 40)
-#define FIRST	     64 /* extents: more than a head and its first leaf hold */
+#define FIRST	     24 /* extents: more than a head and its first leaf hold */
 
 static char moved_path[PATH_MAX]; /* "" without a file */
 
@@ -304,8 +304,8 @@ static int map_sample(struct bench *b, enum side side, double *value)
 		rc = bench_fail(b, UNFIT, "only %lld bytes of %s are out", (long long)out, path);
 	if (!rc && after <= before)
 		rc = bench_fail(b, UNFIT, "the extent map does not grow for %llu extents", (unsigned long long)n);
-	bench_note(b, "%llu extents; the map had %lld bytes before, %lld then", (unsigned long long)n, (long long)before,
-		   (long long)after);
+	bench_note(b, "%llu extents; the map had %lld bytes before, %lld then", (unsigned long long)n,
+		   (long long)before, (long long)after);
 	*value = (double)(after - before) / (double)(sparse ? MIB : n);
 	return rc;
 }

@@ -6,8 +6,8 @@
  * All by mappings, with MADV_RANDOM, as whoever reads at random does it.
  *
  * tmpfs: clients and the pages of their files are limited to the device's size by a memory cgroup; the kernel swaps.
- * spmfs: the device has that size. Clients, with the pages that they cache, are limited to the same by a group of their
- * own; or (WORK_EQUAL) they cache nothing, by O_DIRECT reads and writes, so that the memory of both sides is the same.
+ * spmfs: the device has that size. Clients, with the pages that they cache, are limited to the same by a group of
+ * their own; or (WORK_EQUAL) they cache nothing, by O_DIRECT reads and writes: both sides have the same memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -72,7 +72,7 @@ static int work_limit(const struct bench *b, enum side side)
 	return rc;
 }
 
-/* Where nobody is killed for want of memory in the group, writes are told so while others' pages are on their way to the disk. */
+/* Where nobody is killed for want of memory in the group, writes are told so while pages are on their way to disk. */
 static int work_write(int fd, const char *buf, off_t at)
 {
 	int64_t until = now_ns() + INT64_C(60000000000);
@@ -184,7 +184,8 @@ static int work_client(const struct bench *b, enum side side, struct shared *sh,
 	return rc;
 }
 
-static int work_child(const struct bench *b, enum side side, struct shared *sh, int me, work_fn *fn, pid_t parent)
+static int work_child(const struct bench *b, enum side side, struct shared *sh, int me, work_fn *fn,
+		      pid_t parent)
 {
 	int rc;
 
@@ -222,7 +223,7 @@ static double work_window(const struct bench *b, const struct shared *sh)
 	return (double)(work_done(sh) - before) / ((double)(now_ns() - t) / 1e9);
 }
 
-/* One that waits for memory which does not come is ended after five minutes, as the kernel would end it at once. */
+/* One that waits for memory which does not come is ended after five minutes; the kernel would end it at once. */
 static bool work_killed(pid_t pid, int *rc)
 {
 	int64_t until = now_ns() + INT64_C(300000000000);
@@ -349,8 +350,8 @@ static int hot_reader(const struct bench *b, const char *path, _Atomic int *stop
 }
 
 /*
- * The cold nine tenths, in files as large as the hot one, over as long as a window: the clock of last uses counts quarters
- * of a second, in which all of a small device could be written.
+ * The cold nine tenths, in files as large as the hot one, over as long as a window: the clock of last uses counts
+ * quarters of a second, in which all of a small device could be written.
  */
 static int cold_files(struct bench *b, bool make)
 {
@@ -391,7 +392,8 @@ static int hot_run(struct bench *b, const char *path, _Atomic int *stop)
 static int hot_sample(struct bench *b, enum side side, double *value)
 {
 	_Atomic int *stop = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int64_t out = server_stat(&b->server, "swapout_bytes"), in = server_stat(&b->server, "swapin_bytes"), hot = 0;
+	int64_t out = server_stat(&b->server, "swapout_bytes"), hot;
+	int64_t in = server_stat(&b->server, "swapin_bytes");
 	char path[PATH_MAX];
 	int rc;
 
