@@ -51,7 +51,7 @@ struct scale {
 	int open_files;	     /* open at a takeover */
 	int kill_s;	     /* length of the kill run */
 	int swap_rounds;     /* rounds of the figures of swap, which move gigabytes */
-	int cold_reads;      /* extents touched per sample */
+	int cold_reads;	     /* extents touched per sample */
 	int work_ms;	     /* window of the working set figures, and the lead before it */
 };
 
@@ -60,7 +60,8 @@ struct swapping {
 	const char *why;   /* they cannot be measured: the reason; or NULL */
 	char dir[3][4096]; /* by enum where, from SWAPPING on */
 	const char *mounts, *size;
-	const char *disk;  /* directory on the disk of all swap files; kernel.swap in it is prepared for swapon(2) */
+	const char *disk;  /* directory on the disk of all swap files; kernel.swap in it is prepared for
+			      swapon(2) */
 	const char *memcg; /* groups .tmpfs and .spmfs, limited to a quarter of bytes; "": no controller */
 	size_t bytes;	   /* of the file that is moved; devices: more than that, and a quarter of it */
 };
@@ -149,22 +150,22 @@ int bench_svg(const char *path, const struct result *res, int n);
 int bench_inodes_make(struct bench *b);
 int bench_inodes_remove(struct bench *b);
 
-/* swap.c: a written file whose user.spm.map is map; all of a file out, in *ns, beside the wait for its last user to be
- * gone; bytes that are out. */
+/* swap.c: a written file whose user.spm.map is map; all of a file out, in *ns, beside the wait for its last
+ * user to be gone; bytes that are out. */
 int swap_file_make(struct bench *b, const char *path, const char *map, size_t len);
 int swap_evict(struct bench *b, const char *path, int64_t *ns);
 int64_t swapped_bytes(const char *path);
 
 /* probes */
-extern const struct probe random_probe, touch_probe, mirror_probe;  /* map.c */
-extern const struct probe io_probe;				    /* io.c */
-extern const struct probe name_probe, cached_probe, uncached_probe; /* name.c */
+extern const struct probe random_probe, touch_probe, mirror_probe;		/* map.c */
+extern const struct probe io_probe;						/* io.c */
+extern const struct probe name_probe, cached_probe, uncached_probe;		/* name.c */
 extern const struct probe cpu_probe, server_cpu_probe, idle_probe, corun_probe; /* load.c */
-extern const struct probe inode_probe, small_probe;		    /* memory.c */
-extern const struct probe takeover_probe, kill_probe, pause_probe;  /* takeover.c */
-extern const struct probe out_probe, in_probe, swap_cpu_probe, swap_map_probe; /* swap.c */
-extern const struct probe cold_probe;					       /* swap-cold.c */
-extern const struct probe hot_probe, workset_probe;			       /* workset.c */
+extern const struct probe inode_probe, small_probe;				/* memory.c */
+extern const struct probe takeover_probe, kill_probe, pause_probe;		/* takeover.c */
+extern const struct probe out_probe, in_probe, swap_cpu_probe, swap_map_probe;	/* swap.c */
+extern const struct probe cold_probe;						/* swap-cold.c */
+extern const struct probe hot_probe, workset_probe;				/* workset.c */
 
 enum { RANDOM_READ, RANDOM_WRITE };
 enum { TOUCH_ONLY, TOUCH_ALL };
@@ -174,12 +175,13 @@ enum { NAME_CREATE, NAME_OPEN, NAME_RENAME, NAME_MKDIR };
 enum { CPU_SERVER, CPU_PER_OP, CPU_OPS };
 enum { KILL_MEDIAN, KILL_LONGEST, KILL_PAUSE };
 enum { BESIDE_FIO, BESIDE_KERNEL };
+enum { COLD_AROUND, COLD_ALONE };
 enum { MAP_DENSE, MAP_SPARSE };
 enum { WORK_CACHED, WORK_EQUAL };
 enum { INODE_BYTES, INODE_DESCRIPTORS, INODE_LEFT };
 /* The processor figures: what of how many clients, beside co-runners on all processors or not. */
 #define CPU_WHAT(kind, clients, busy) ((kind) | (clients) << 4 | (busy) << 12)
-#define CPU_KIND(what)		      ((what) & 15)
+#define CPU_KIND(what)		      ((what)&15)
 #define CPU_CLIENTS(what)	      ((what) >> 4 & 255)
 #define CPU_BUSY(what)		      ((what) >> 12 & 1)
 

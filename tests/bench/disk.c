@@ -16,11 +16,11 @@
 
 #include "tests/bench/util.h"
 
-#define PAGE	     4096
-#define SETTLED_KIB  1024 /* under writeback: somebody else's */
-#define FIO_FILE     "fio.data"
-#define KERNEL_FILE  "kernel.swap"
-#define NO_FIO	     127
+#define PAGE	    4096
+#define SETTLED_KIB 1024 /* under writeback: somebody else's */
+#define FIO_FILE    "fio.data"
+#define KERNEL_FILE "kernel.swap"
+#define NO_FIO	    127
 
 #ifndef SYS_cachestat /* Linux 6.5 */
 #define SYS_cachestat 451
@@ -68,7 +68,8 @@ static int fio_exec(const struct bench *b, bool write, int out)
 	if (chdir(b->swap.disk) || dup2(out, STDOUT_FILENO) < 0)
 		return 1;
 	execlp("fio", "fio", "--name=bench", "--filename=" FIO_FILE, size, write ? "--rw=write" : "--rw=read",
-	       "--ioengine=io_uring", "--bs=1M", "--iodepth=16", "--direct=1", "--output-format=json", (char *)NULL);
+	       "--ioengine=io_uring", "--bs=1M", "--iodepth=16", "--direct=1", "--output-format=json",
+	       (char *)NULL);
 	return errno == ENOENT ? NO_FIO : 1;
 }
 
@@ -176,7 +177,7 @@ void paged_remove(struct bench *b)
 /* Bytes of the file in the page cache; those on their way to swap are not. */
 static int64_t paged_cached(void)
 {
-	uint64_t all[2] = { 0, 0 }, count[5] = { 0 }; /* struct cachestat_range, struct cachestat */
+	uint64_t all[2] = {0, 0}, count[5] = {0}; /* struct cachestat_range, struct cachestat */
 
 	return syscall(SYS_cachestat, paged.fd, all, count, 0) ? -errno : (int64_t)count[0] * PAGE;
 }
@@ -217,7 +218,8 @@ int paged_out(struct bench *b, double *rate)
 	if (stay < 0)
 		return bench_fail(b, SKIP, "cannot see what is cached: %s", strerror((int)-stay));
 	if ((size_t)stay > b->swap.bytes / 2)
-		return bench_fail(b, UNFIT, "%lld MiB stay after MADV_PAGEOUT", (long long)(stay / (int64_t)MIB));
+		return bench_fail(b, UNFIT, "%lld MiB stay after MADV_PAGEOUT",
+				  (long long)(stay / (int64_t)MIB));
 	paged.left = b->swap.bytes - (size_t)stay;
 	*rate = paged_rate(start);
 	bench_note(b, "%.1f %% of the tmpfs file left", 100.0 * (double)paged.left / (double)b->swap.bytes);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What swap is compared with, on the same disk: fio, and the kernel's own swap of a tmpfs file. Functions return 0,
- * SKIP or a negative errno, and have b->why say the reason.
+ * What swap is compared with, on the same disk: fio, and the kernel's own swap of a tmpfs file. Functions
+ * return 0, SKIP or a negative errno, and have b->why say the reason.
  */
 #ifndef SPM_BENCH_DISK_H
 #define SPM_BENCH_DISK_H

@@ -108,7 +108,9 @@ const struct figure bench_figures[] = {
 	  .where = SWAPPING },
 	/* At most three times as long: the extent itself may have to come. */
 	{ "cold-read", "cold extent touched in a mirror; disk: 4K + extent", "us", RATIO(1.0 / 3), .probe = &cold_probe,
-	  .where = SWAPPING },
+	  .what = COLD_AROUND, .where = SWAPPING },
+	{ "cold-read-alone", "the same, MADV_RANDOM: no pages around it", "us", SEEN, .probe = &cold_probe,
+	  .what = COLD_ALONE, .where = SWAPPING },
 	{ "cold-share", "hot tenth in use: its share of what leaves", "%", MOST(5), .probe = &hot_probe,
 	  .where = WORKSET },
 	/* Pages cached by clients are RAM beside the device; so there is a pair with no more memory than tmpfs has. */

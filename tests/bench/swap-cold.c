@@ -131,16 +131,23 @@ static int cold_touch(struct bench *b, double *us, int n, uint64_t *seed)
 	map = map_aligned(cold.fd, b->swap.bytes, false);
 	if (!map)
 		return bench_fail(b, -errno, "cannot map %s", cold.path);
-	for (int i = 0; i < n; i++)
+	if (b->fig->what == COLD_ALONE && madvise((void *)(uintptr_t)map, b->swap.bytes, MADV_RANDOM))
+		rc = bench_fail(b, -errno, "madvise");
+	for (int i = 0; i < n && !rc; i++)
 		us[i] = touch_one(map, seed);
 	munmap((void *)(uintptr_t)map, b->swap.bytes);
 	through = server_stat(&b->server, "read_through_bytes") - through;
 	in = server_stat(&b->server, "swapin_bytes") - in;
+	if (rc)
+		return rc;
 	if (through + in < (int64_t)n * PAGE)
-		return bench_fail(b, UNFIT, "%d extents touched, %lld bytes read from swap", n, (long long)(through + in));
-	bench_note(b, "disk: 4 KiB %.0f us, extent at %.0f MiB/s %.0f us; a touch read %lld KiB of a slot, brought %lld",
-		   cold.disk_us, cold.rate, (double)cold.extent / MIB / cold.rate * 1e6, (long long)through / n / 1024,
-		   (long long)in / n / 1024);
+		return bench_fail(b, UNFIT, "%d extents touched, %lld bytes read from swap", n,
+				  (long long)(through + in));
+	bench_note(b,
+		   "disk: 4 KiB %.0f us, extent at %.0f MiB/s %.0f us; a touch read %lld KiB of a slot, "
+		   "brought %lld",
+		   cold.disk_us, cold.rate, (double)cold.extent / MIB / cold.rate * 1e6,
+		   (long long)through / n / 1024, (long long)in / n / 1024);
 	return 0;
 }
 

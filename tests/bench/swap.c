@@ -255,7 +255,8 @@ static int scatter(const char *path, uint64_t bytes, uint64_t n)
 	for (uint64_t i = 0; i < n && !rc; i++) {
 		uint64_t at = i * part + next_random(&seed) % (part - sizeof(page));
 
-		if (pwrite(fd, page, sizeof(page), (off_t)(at & ~(uint64_t)(sizeof(page) - 1))) != sizeof(page))
+		if (pwrite(fd, page, sizeof(page), (off_t)(at & ~(uint64_t)(sizeof(page) - 1))) !=
+		    sizeof(page))
 			rc = -errno;
 	}
 	close(fd);
@@ -303,7 +304,8 @@ static int map_sample(struct bench *b, enum side side, double *value)
 	if (!rc && out < (int64_t)(sparse ? n * 4 * KIB : b->swap.bytes))
 		rc = bench_fail(b, UNFIT, "only %lld bytes of %s are out", (long long)out, path);
 	if (!rc && after <= before)
-		rc = bench_fail(b, UNFIT, "the extent map does not grow for %llu extents", (unsigned long long)n);
+		rc = bench_fail(b, UNFIT, "the extent map does not grow for %llu extents",
+				(unsigned long long)n);
 	bench_note(b, "%llu extents; the map had %lld bytes before, %lld then", (unsigned long long)n,
 		   (long long)before, (long long)after);
 	*value = (double)(after - before) / (double)(sparse ? MIB : n);

@@ -5,9 +5,10 @@
  *
  * All by mappings, with MADV_RANDOM, as whoever reads at random does it.
  *
- * tmpfs: clients and the pages of their files are limited to the device's size by a memory cgroup; the kernel swaps.
- * spmfs: the device has that size. Clients, with the pages that they cache, are limited to the same by a group of
- * their own; or (WORK_EQUAL) they cache nothing, by O_DIRECT reads and writes: both sides have the same memory.
+ * tmpfs: clients and the pages of their files are limited to the device's size by a memory cgroup; the kernel
+ * swaps. spmfs: the device has that size. Clients, with the pages that they cache, are limited to the same by
+ * a group of their own; or (WORK_EQUAL) they cache nothing, by O_DIRECT reads and writes: both sides have the
+ * same memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -63,7 +64,8 @@ static int work_limit(const struct bench *b, enum side side)
 	char path[PATH_MAX];
 	int fd, rc;
 
-	snprintf(path, sizeof(path), "%s.%s/cgroup.procs", b->swap.memcg, side == SIDE_SPMFS ? "spmfs" : "tmpfs");
+	snprintf(path, sizeof(path), "%s.%s/cgroup.procs", b->swap.memcg,
+		 side == SIDE_SPMFS ? "spmfs" : "tmpfs");
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -72,7 +74,8 @@ static int work_limit(const struct bench *b, enum side side)
 	return rc;
 }
 
-/* Where nobody is killed for want of memory in the group, writes are told so while pages are on their way to disk. */
+/* Where nobody is killed for want of memory in the group, writes are told so while pages are on their way to
+ * disk. */
 static int work_write(int fd, const char *buf, off_t at)
 {
 	int64_t until = now_ns() + INT64_C(60000000000);
@@ -150,7 +153,8 @@ static int work_ops(struct shared *sh, int me, const struct work *w)
 	int rc = 0;
 
 	while (!rc && !atomic_load_explicit(&sh->stop, memory_order_relaxed)) {
-		uint64_t r = next_random(&seed), pick = next_random(&seed), page = next_random(&seed) % (AREA / PAGE);
+		uint64_t r = next_random(&seed), pick = next_random(&seed),
+			 page = next_random(&seed) % (AREA / PAGE);
 		size_t i = r % 100 < HOT_OPS ? pick % hot : hot + pick % (w->n - hot);
 
 		rc = work_op(w, (off_t)(w->area[i] * AREA + page * PAGE), r / 100 % 100 < WRITES);
@@ -162,7 +166,7 @@ static int work_ops(struct shared *sh, int me, const struct work *w)
 static int work_client(const struct bench *b, enum side side, struct shared *sh, int me)
 {
 	bool uncached = side == SIDE_SPMFS && b->fig->what == WORK_EQUAL;
-	struct work w = { .n = file_bytes(b) / AREA, .len = file_bytes(b), .buf = aligned_alloc(PAGE, PAGE) };
+	struct work w = {.n = file_bytes(b) / AREA, .len = file_bytes(b), .buf = aligned_alloc(PAGE, PAGE)};
 	char path[PATH_MAX];
 	int rc;
 
@@ -223,7 +227,8 @@ static double work_window(const struct bench *b, const struct shared *sh)
 	return (double)(work_done(sh) - before) / ((double)(now_ns() - t) / 1e9);
 }
 
-/* One that waits for memory which does not come is ended after five minutes; the kernel would end it at once. */
+/* One that waits for memory which does not come is ended after five minutes; the kernel would end it at once.
+ */
 static bool work_killed(pid_t pid, int *rc)
 {
 	int64_t until = now_ns() + INT64_C(300000000000);
@@ -244,7 +249,8 @@ static bool work_killed(pid_t pid, int *rc)
 /* All clients do fn; with @rate they do it for as long as it takes to measure. */
 static int work_run(struct bench *b, enum side side, work_fn *fn, double *rate)
 {
-	struct shared *sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct shared *sh =
+		mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid[CLIENTS], parent = getpid();
 	int rc = 0, n;
 	bool killed = false;
@@ -305,10 +311,12 @@ static int work_sample(struct bench *b, enum side side, double *value)
 
 	if (rc || side == SIDE_TMPFS)
 		return rc;
-	bench_note(b, "%d clients on %zu MiB; tmpfs and clients in %zu MiB; spmfs: a device of %zu MiB, %s; "
+	bench_note(b,
+		   "%d clients on %zu MiB; tmpfs and clients in %zu MiB; spmfs: a device of %zu MiB, %s; "
 		   "out %lld, in %lld, read in slots %lld MiB",
 		   CLIENTS, CLIENTS * file_bytes(b) / MIB, b->swap.bytes / 4 / MIB, b->swap.bytes / 4 / MIB,
-		   b->fig->what == WORK_EQUAL ? "clients cache nothing" : "clients and their cache in as much RAM",
+		   b->fig->what == WORK_EQUAL ? "clients cache nothing"
+					      : "clients and their cache in as much RAM",
 		   (long long)(server_stat(&b->server, "swapout_bytes") - out) / (long long)MIB,
 		   (long long)(server_stat(&b->server, "swapin_bytes") - in) / (long long)MIB,
 		   (long long)(server_stat(&b->server, "read_through_bytes") - through) / (long long)MIB);
@@ -350,8 +358,8 @@ static int hot_reader(const struct bench *b, const char *path, _Atomic int *stop
 }
 
 /*
- * The cold nine tenths, in files as large as the hot one, over as long as a window: the clock of last uses counts
- * quarters of a second, in which all of a small device could be written.
+ * The cold nine tenths, in files as large as the hot one, over as long as a window: the clock of last uses
+ * counts quarters of a second, in which all of a small device could be written.
  */
 static int cold_files(struct bench *b, bool make)
 {
