@@ -14,12 +14,13 @@
 #include "tests/bench/util.h"
 
 #define PAGE 4096
+#define APART 8 /* extents: a touch has what lies around it read, and what may come next */
 
 static struct cold {
 	char path[PATH_MAX];
 	int fd, disk;	      /* the mirror; fio's file */
 	uint32_t *order;      /* its extents, shuffled */
-	size_t extent, n, at; /* bytes of one; how many; the next in order */
+	size_t extent, n, at; /* bytes of one; how many are touched; the next in order */
 	double rate;	      /* of fio's reads, MiB/s */
 	double disk_us;	      /* of a read of 4 KiB, the last median */
 } cold;
@@ -31,6 +32,14 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static int cold_uncache(struct bench *b, const volatile char *map)
+{
+	int rc = map ? madvise((void *)(uintptr_t)map, b->swap.bytes, MADV_DONTNEED) : 0;
+
+	rc = rc ? -errno : -posix_fadvise(cold.fd, 0, 0, POSIX_FADV_DONTNEED);
+	return rc ? bench_fail(b, rc, "cannot take %s out of the cache", cold.path) : 0;
+}
+
 /* All of it out, and nothing of it cached. */
 static int cold_refill(struct bench *b)
 {
@@ -38,11 +47,9 @@ static int cold_refill(struct bench *b)
 	int64_t ns;
 	int rc = swap_evict(b, cold.path, &ns);
 
+	rc = rc ? rc : cold_uncache(b, NULL);
 	if (rc)
 		return rc;
-	rc = -posix_fadvise(cold.fd, 0, 0, POSIX_FADV_DONTNEED);
-	if (rc)
-		return bench_fail(b, rc, "posix_fadvise");
 	for (uint32_t i = (uint32_t)cold.n - 1; i > 0; i--) {
 		uint32_t k = (uint32_t)(next_random(&seed) % (i + 1)), was = cold.order[i];
 
@@ -72,12 +79,12 @@ static int cold_setup(struct bench *b)
 	if (cold.fd < 0)
 		return rc ? rc : bench_fail(b, -errno, "cannot open %s", cold.path);
 	cold.extent = strtoull(server_feature(&b->server, "extent", extent, sizeof(extent)), NULL, 10);
-	cold.n = cold.extent ? b->swap.bytes / cold.extent : 0;
+	cold.n = cold.extent ? b->swap.bytes / cold.extent / APART : 0;
 	cold.order = cold.n ? malloc(cold.n * sizeof(*cold.order)) : NULL;
 	if (!cold.order)
 		return bench_fail(b, -ENOMEM, "extents of %s", cold.path);
 	for (uint32_t i = 0; i < cold.n; i++)
-		cold.order[i] = i;
+		cold.order[i] = i * APART + APART / 2;
 	rc = bench_need_mode(b, SIDE_SPMFS, cold.path, "mirror");
 	return rc ? rc : cold_refill(b);
 }
@@ -121,7 +128,7 @@ static double touch_one(const volatile char *map, uint64_t *seed)
 
 static int cold_touch(struct bench *b, double *us, int n, uint64_t *seed)
 {
-	int64_t through = server_stat(&b->server, "read_through_bytes");
+	int64_t through = server_stat(&b->server, "swap_read_through_bytes");
 	int64_t in = server_stat(&b->server, "swapin_bytes");
 	const volatile char *map;
 	int rc = cold.at + (size_t)n > cold.n ? cold_refill(b) : 0;
@@ -133,10 +140,12 @@ static int cold_touch(struct bench *b, double *us, int n, uint64_t *seed)
 		return bench_fail(b, -errno, "cannot map %s", cold.path);
 	if (b->fig->what == COLD_ALONE && madvise((void *)(uintptr_t)map, b->swap.bytes, MADV_RANDOM))
 		rc = bench_fail(b, -errno, "madvise");
-	for (int i = 0; i < n && !rc; i++)
+	for (int i = 0; i < n && !rc; i++) {
 		us[i] = touch_one(map, seed);
+		rc = cold_uncache(b, map);
+	}
 	munmap((void *)(uintptr_t)map, b->swap.bytes);
-	through = server_stat(&b->server, "read_through_bytes") - through;
+	through = server_stat(&b->server, "swap_read_through_bytes") - through;
 	in = server_stat(&b->server, "swapin_bytes") - in;
 	if (rc)
 		return rc;

@@ -306,7 +306,7 @@ static int work_setup(struct bench *b)
 static int work_sample(struct bench *b, enum side side, double *value)
 {
 	int64_t out = server_stat(&b->server, "swapout_bytes"), in = server_stat(&b->server, "swapin_bytes"),
-		through = server_stat(&b->server, "read_through_bytes");
+		through = server_stat(&b->server, "swap_read_through_bytes");
 	int rc = work_run(b, side, work_client, value);
 
 	if (rc || side == SIDE_TMPFS)
@@ -319,7 +319,7 @@ static int work_sample(struct bench *b, enum side side, double *value)
 					      : "clients and their cache in as much RAM",
 		   (long long)(server_stat(&b->server, "swapout_bytes") - out) / (long long)MIB,
 		   (long long)(server_stat(&b->server, "swapin_bytes") - in) / (long long)MIB,
-		   (long long)(server_stat(&b->server, "read_through_bytes") - through) / (long long)MIB);
+		   (long long)(server_stat(&b->server, "swap_read_through_bytes") - through) / (long long)MIB);
 	return 0;
 }
 
