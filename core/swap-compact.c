@@ -287,7 +287,7 @@ static void give_back_tail(struct pass *p, unsigned int file)
 	pthread_mutex_lock(&s->grow_lock);
 	blocks = spm_slots_shrink(&s->slots, file, p->bps ? s->slots.file[file].limit / KEEP_SHARE : 0);
 	if (ftruncate(s->files[file], (off_t)blocks * SPM_SLOT_BLOCK))
-		spm_log(SPM_LOG_WARNING, "swap file %u cannot be made smaller: %m", file);
+		s->ops.file_failed(s->ops.ctx, file, "it cannot be made smaller", errno, "it stays as large as it is");
 	pthread_mutex_unlock(&s->grow_lock);
 }
 

@@ -172,11 +172,13 @@ static void write_failed(struct spm_swap *s, const struct spm_job *j, int rc)
 	unsigned int file = SPM_SLOT_FILE(j->slot);
 
 	atomic_fetch_add(&s->count->write_errors, 1);
+	/* for want of memory, or because a page of the device cannot be read: not the file's fault */
+	if (rc == -ENOMEM || rc == -EAGAIN || rc == -EINTR || rc == -EFAULT || rc == -EHWPOISON)
+		return;
 	if (!spm_slots_retire(&s->slots, file))
 		return;
 	__atomic_or_fetch(&s->map.setup->retired, UINT32_C(1) << file, __ATOMIC_RELAXED);
-	spm_log(SPM_LOG_ERR, "swap file %u: a write failed: %s; nothing more is written there, what is there can be read", file,
-		strerror(-rc));
+	s->ops.file_failed(s->ops.ctx, file, "a write failed", -rc, "nothing more is written there, what is there can be read");
 }
 
 int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)

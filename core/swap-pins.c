@@ -229,10 +229,10 @@ static int claim(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a,
 	return rc;
 }
 
-int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent)
+int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent, bool patient)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
-	int rc = claim(s, b, spm_active_look(b, file), extent, true, true);
+	int rc = claim(s, b, spm_active_look(b, file), extent, true, patient);
 
 	spm_bucket_unlock(b);
 	return rc;
@@ -643,6 +643,7 @@ void spm_swap_dropped(struct spm_pin *pin)
 void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino)
 {
 	struct spm_pin pin = { .swap = s, .file = spm_swap_find(s, slice, ino), .how = SPM_PIN_TRIM, .last = UINT64_MAX - 1 };
+	struct spm_whose who;
 	struct spm_bucket *b;
 	struct spm_active *a;
 
@@ -656,11 +657,14 @@ void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino)
 		return;
 	}
 	admit(s, b, a, SPM_PIN_TRIM, false);
-	spm_bucket_unlock(b);
-	spm_swap_dropped(&pin);
-	b = spm_bucket_lock(s, pin.file);
+	/* somebody else may have done the same meanwhile, and the number be another file's by now */
+	if (spm_whose(s, pin.file, &who) && who.slice == slice && who.ino == ino) {
+		spm_bucket_unlock(b);
+		spm_swap_dropped(&pin);
+		b = spm_bucket_lock(s, pin.file);
+		spm_extmap_forget(&s->map, pin.file);
+	}
 	dismiss(a, SPM_PIN_TRIM);
-	spm_extmap_forget(&s->map, pin.file);
 	leave(b, a);
 	spm_bucket_unlock(b);
 }

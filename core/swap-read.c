@@ -206,10 +206,13 @@ off_t spm_swap_seek(struct spm_swap *s, uint32_t file, int fd, off_t off, int wh
 	off_t at;
 	int rc;
 
-	if (!file || !spm_swap_bytes_of(s, file) || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
+	if (!file || (whence != SEEK_DATA && whence != SEEK_HOLE)) {
 		at = lseek(fd, off, whence);
 		return at < 0 ? -errno : at;
 	}
+	if (spm_swap_bytes_of(s, file) && s->ops.slow)
+		s->ops.slow(s->ops.ctx);
+	/* also if nothing is swapped just now: all of it could leave between that look and the next */
 	rc = spm_swap_pin(s, file, 0, 0, SPM_PIN_FILE, &pin);
 	if (rc)
 		return rc;

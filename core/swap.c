@@ -105,8 +105,7 @@ static int grow(struct spm_swap *s, unsigned int file)
 			spm_slots_grown(&s->slots, file, blocks + more);
 	}
 	if (rc && rc != -EAGAIN) { /* else another thread has done it */
-		spm_log(SPM_LOG_WARNING, "swap file %u, of %llu MiB, cannot grow: %s; make room on its disk", file,
-			(unsigned long long)blocks >> 8, strerror(-rc));
+		s->ops.file_failed(s->ops.ctx, file, "it cannot grow", -rc, "make room on its disk");
 		spm_slots_cannot_grow(&s->slots, file);
 	}
 	pthread_mutex_unlock(&s->grow_lock);

@@ -58,6 +58,8 @@ struct spm_swap_ops {
 	void (*fault)(void *ctx, const char *at);
 	/* The same for I/O: 0, or the error that it is to end with. */
 	int (*io_fault)(void *ctx, bool write);
+	/* Something went wrong with a swap file, by number: @what, errno, and what becomes of it. For the log, with a path. */
+	void (*file_failed)(void *ctx, unsigned int file, const char *what, int error, const char *then);
 	/* An extent could not be read back: @why. For the log, with a path. */
 	void (*damaged)(void *ctx, uint16_t slice, uint64_t ino, const struct spm_handle *h, uint64_t offset, const char *why);
 };

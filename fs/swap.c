@@ -140,13 +140,30 @@ static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm
 			fs->opts->mountpoint, (unsigned long long)spm_slice_ino(slice, ino), (unsigned long long)offset, why);
 }
 
+/* The names are what set-up has written down, one a line. */
+static void op_file_failed(void *ctx, unsigned int file, const char *what, int error, const char *then)
+{
+	spm_auto_fclose FILE *names = fopen(SPM_REGION_SWAP, "re");
+	spm_auto_free char *line = NULL;
+	struct spm_fs *fs = ctx;
+	ssize_t n = -1;
+	size_t room = 0;
+
+	for (unsigned int i = 0; names && i <= file; i++)
+		n = getline(&line, &room, names);
+	if (n > 0)
+		line[strcspn(line, "\n")] = '\0';
+	spm_log(SPM_LOG_ERR, "%s: swap error: %s: %s: %s; %s", fs->opts->mountpoint, n > 0 ? line : "a swap file", what,
+		strerror(error), then);
+}
+
 /* -- set-up -- */
 
 int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 {
 	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .punch = op_punch, .release = op_release,
 					  .statfs = op_statfs, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
-					  .damaged = op_damaged };
+					  .damaged = op_damaged, .file_failed = op_file_failed };
 	const struct spm_swap_opts o = { .low_pct = fs->opts->low_pct, .high_pct = fs->opts->high_pct,
 					 .cold_s = fs->opts->cold_s, .compact_bps = fs->opts->compact_bps,
 					 .used_max = UINT64_MAX - atomic_load(&fs->desks.state->swap_max_less) };

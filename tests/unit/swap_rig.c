@@ -176,11 +176,17 @@ void rig_destroy(struct rig *r)
 	munmap(r->count, sizeof(*r->count));
 }
 
+static void op_file_failed(void *ctx, unsigned int file, const char *what, int error, const char *then)
+{
+	(void)ctx;
+	spm_log(SPM_LOG_DEBUG, "swap file %u: %s: %s; %s", file, what, strerror(error), then);
+}
+
 void rig_open(struct rig *r, bool threads)
 {
 	const struct spm_swap_ops ops = { .ctx = r, .open = op_open, .commit = op_commit, .punch = op_punch,
 					  .release = op_release, .statfs = op_statfs, .fault = op_fault,
-					  .io_fault = op_io_fault, .damaged = op_damaged };
+					  .io_fault = op_io_fault, .damaged = op_damaged, .file_failed = op_file_failed };
 	char path[64];
 	int rc;
 
