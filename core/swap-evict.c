@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define UNFIT_MAX 64u
+
 void spm_evictor_init(struct spm_evictor *ev, struct spm_swap *s)
 {
 	memset(ev, 0, sizeof(*ev));
@@ -75,7 +77,9 @@ static int start_one(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t 
 		return rc == -EBUSY ? 0 : rc;
 	while (!(j = spm_job_get(s, !ev->in_flight)))
 		finish_one(ev);
-	rc = spm_out_prepare(s, j, f->fd, f->who.file, extent);
+	rc = spm_out_prepare(s, j, f->fd, f->who.file, extent, ev->keep);
+	if (rc == -ENOSPC)
+		ev->full = ++ev->unfit >= UNFIT_MAX;
 	if (rc) {
 		spm_move_end(s, f->who.file, extent);
 		spm_job_put(s, j);
@@ -104,12 +108,14 @@ static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from,
 	struct spm_swap *s = ev->s;
 	uint64_t extent = from >> s->shift, end;
 	uint16_t now = spm_extmap_clock();
-	int rc = 0;
+	bool unfit = false;
 
 	if (to > f->size)
 		to = f->size;
 	end = to ? ((to - 1) >> s->shift) + 1 : 0;
 	while (extent < end && under_way(ev) < enough) {
+		int rc;
+
 		if (spm_visit_unwanted(s, f->who.file)) {
 			ev->skipped = true;
 			return -EBUSY;
@@ -119,13 +125,14 @@ static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from,
 			continue;
 		}
 		rc = start_one(ev, f, extent++);
-		if (rc && rc != -ENODATA)
-			break;
-		if (rc) /* over what is a hole, or swapped already */
+		if (rc == -ENODATA) /* over what is a hole, or swapped already */
 			extent = spm_out_next(s, f->fd, extent, end);
-		rc = 0;
+		else if (rc == -ENOSPC && !ev->full) /* there may be a slot for a smaller one */
+			unfit = true;
+		else if (rc)
+			return rc;
 	}
-	return rc == -ENODATA ? 0 : rc;
+	return unfit ? -ENOSPC : 0;
 }
 
 static struct spm_evict_file *free_file(struct spm_evictor *ev)
@@ -187,7 +194,6 @@ int spm_evict_file(struct spm_evictor *ev, uint32_t file, uint64_t from, uint64_
 	let_go(ev, f);
 	if (rc == -ESTALE && !spm_swap_bytes_of(ev->s, file)) /* a head that came too late */
 		spm_swap_gone(ev->s, who.slice, who.ino);
-	ev->full |= rc == -ENOSPC;
 	return rc == -ENODATA ? 0 : rc;
 }
 
@@ -200,6 +206,7 @@ int64_t spm_swap_evict(struct spm_swap *s, uint32_t file, uint64_t from, uint64_
 	if (!ev)
 		return -ENOMEM;
 	spm_evictor_init(ev, s);
+	ev->keep = s->reserve;
 	rc = spm_evict_file(ev, file, from, to, 0, UINT64_MAX, true);
 	spm_evictor_destroy(ev);
 	freed = (int64_t)ev->freed;

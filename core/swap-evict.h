@@ -24,7 +24,9 @@ struct spm_evictor {
 	unsigned int in_flight;
 	uint64_t freed;                      /* bytes, so far */
 	int error;                           /* the first of a write */
-	bool full;                           /* swap has no room for what should leave */
+	uint32_t keep;                       /* blocks of slots that must be left */
+	unsigned int unfit;                  /* extents for which there was no slot */
+	bool full;                           /* there have been so many that it is not worth while to go on */
 	bool skipped;                        /* something was in use just then, by a request */
 	bool direct;                         /* something was open or mapped directly */
 	void (*progress)(void *arg, uint64_t bytes);

@@ -68,7 +68,7 @@ static int make_way(struct load *l, int rc)
 	if (!l->patient)
 		return rc;
 	if (rc == -ENOSPC)
-		return spm_swap_room(l->s, l->who.slice, l->s->extent_bytes, &l->tries);
+		return spm_room_wait(l->s, SPM_ROOM_LOAD, l->s->extent_bytes, &l->tries);
 	if (rc == -EAGAIN) { /* all jobs are others', and theirs end */
 		spm_job_put(l->s, spm_job_get(l->s, true));
 		return 0;

@@ -96,6 +96,7 @@ struct spm_swap {
 	unsigned int n_files;
 	unsigned int shift;      /* of an extent's bytes */
 	uint32_t extent_bytes;
+	uint32_t reserve;        /* blocks of slots that only exchanges may take: what leaves so that something can come back */
 	_Atomic uint64_t swapped; /* pages */
 	_Atomic uint64_t writes;  /* requests that wrote: whether there is something to look at */
 	struct spm_bucket bucket[SPM_BUCKETS];
@@ -181,7 +182,8 @@ void spm_times_write(struct spm_swap *s, struct spm_active *a, int pins);
 int spm_swap_own(struct spm_swap *s) SPM_MUST_CHECK;
 struct spm_job *spm_job_get(struct spm_swap *s, bool wait);
 void spm_job_put(struct spm_swap *s, struct spm_job *j);
-int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t *slot) SPM_MUST_CHECK;
+/* @keep: blocks that must be left. */
+int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t keep, uint32_t *slot) SPM_MUST_CHECK;
 /* The I/O of a job: its pages, in order, and a trailer if there is one. */
 void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, enum spm_io_op op);
 int spm_swap_punch(struct spm_swap *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
@@ -214,10 +216,10 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
 /* -- swap-out.c -- */
 /*
  * Moves out an extent that the caller has taken, of a file that it visits. prepare: finds its pages, takes a slot, has @j ready
- * (-ENODATA: it has no page; -ENOSPC: swap is full; -ENOMEM). finish: the record, and the punch; *@bytes that left. A failed
+ * (-ENODATA: it has no page; -ENOSPC: no slot that leaves @keep blocks free; -ENOMEM). finish: the record, and the punch; *@bytes that left. A failed
  * write leaves the extent where it was.
  */
-int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent)
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent, uint32_t keep)
 	SPM_MUST_CHECK;
 /* How many pages are allocated there, written to or not; UINT64_MAX: the kernel does not tell. */
 uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
@@ -236,6 +238,15 @@ void spm_loader_ahead(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t
 int spm_reclaimer_init(struct spm_swap *s) SPM_MUST_CHECK;
 int spm_reclaimer_start(struct spm_swap *s) SPM_MUST_CHECK;
 void spm_reclaimer_stop(struct spm_swap *s);
+/* What memory is waited for: when there is none, those are refused first whose going makes room. */
+enum spm_room_for {
+	SPM_ROOM_NEW,  /* more than there was */
+	SPM_ROOM_BACK, /* what comes back, and frees its slot */
+	SPM_ROOM_LOAD, /* the same, for a whole file, of which nothing can leave meanwhile */
+	SPM_ROOM_KINDS
+};
+/* As spm_swap_room(). */
+int spm_room_wait(struct spm_swap *s, enum spm_room_for what, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
 /* Something was written: free memory should be looked at, soon. Cheap; with whatever lock but the reclaimer's. */
 void spm_reclaim_nudge(struct spm_swap *s);
 

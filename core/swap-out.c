@@ -117,7 +117,7 @@ static uint32_t seal(struct spm_swap *s, struct spm_job *j)
 	return spm_trailer_seal(t);
 }
 
-int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent)
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent, uint32_t keep)
 {
 	uint64_t off = extent << s->shift, end;
 	struct stat st;
@@ -153,7 +153,7 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 	j->how = (uint16_t)(j->pages | (is_contiguous(j) ? 0 : SPM_HOW_SPARSE));
 	if (!(j->how & SPM_HOW_SPARSE) && j->pages <= SPM_SMALL_PAGES)
 		j->how |= SPM_HOW_SMALL;
-	rc = spm_slot_alloc(s, j->pages + !(j->how & SPM_HOW_SMALL), &j->slot);
+	rc = spm_slot_alloc(s, j->pages + !(j->how & SPM_HOW_SMALL), keep, &j->slot);
 	if (rc)
 		return rc;
 	p = mmap(NULL, j->len, PROT_READ, MAP_SHARED, fd, (off_t)off);

@@ -543,7 +543,7 @@ int spm_swap_pin(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to, 
 		return 0;
 	describe(s, file, from, to, how, pin);
 	while ((rc = try_pin(s, from, to, false, pin)) == -ENOSPC) {
-		rc = spm_swap_room(s, spm_extmap_file(&s->map, file)->slice, s->extent_bytes, &tries);
+		rc = spm_room_wait(s, SPM_ROOM_BACK, s->extent_bytes, &tries);
 		if (rc)
 			break;
 	}
@@ -578,12 +578,11 @@ static int try_two(struct spm_swap *s, const uint32_t file[2], const uint64_t fr
 int spm_swap_pin_two(struct spm_swap *s, const uint32_t file[2], const uint64_t from[2], const uint64_t to[2],
 		     struct spm_pin pin[2])
 {
-	uint32_t any = file[0] ? file[0] : file[1];
 	unsigned int tries = 0;
 	int rc;
 
 	while ((rc = try_two(s, file, from, to, pin)) == -ENOSPC) {
-		rc = spm_swap_room(s, spm_extmap_file(&s->map, any)->slice, 2 * (uint64_t)s->extent_bytes, &tries);
+		rc = spm_room_wait(s, SPM_ROOM_BACK, 2 * (uint64_t)s->extent_bytes, &tries);
 		if (rc)
 			return rc;
 	}

@@ -9,7 +9,7 @@
  *
  * Rounds. Whoever waits for room counts himself among the requests, and waits until a round that began after that has ended,
  * or until enough was freed. A round that frees nothing refuses one of those who wait; the others ask again, since what the
- * refused one lets go may be theirs.
+ * refused one lets go may be theirs. If only slots are short, what leaves for something that comes back may take the last ones.
  */
 #include "core/swap-evict.h"
 
@@ -35,14 +35,16 @@ struct spm_reclaimer {
 	bool running, stop;
 	bool active; /* something was written since free memory was looked at */
 	bool asleep; /* until somebody writes */
-	uint64_t need;              /* bytes that those who wait want together */
+	uint64_t need[SPM_ROOM_KINDS]; /* bytes that those who wait want together */
 	uint64_t requests, covered; /* numbers of requests: the last, and the last that a finished round has seen */
 	uint64_t freed;             /* bytes, ever */
-	unsigned int refusals;      /* to be handed out */
+	uint64_t exchanged;         /* of these, with the reserve's help: only for what comes back */
+	bool refused[SPM_ROOM_KINDS]; /* to be handed out, to one of each */
 	/* the thread's own */
 	uint32_t cursor;
 	uint16_t age;
 	unsigned int busy; /* rounds in a row that freed nothing for that reason */
+	bool exchange;
 	struct spm_evictor ev;
 	uint32_t fine[FINE], coarse[AGES];
 };
@@ -53,7 +55,7 @@ static void told(void *arg, uint64_t bytes)
 
 	pthread_mutex_lock(&r->lock);
 	r->freed += bytes;
-	r->need -= bytes < r->need ? bytes : r->need;
+	r->exchanged += r->exchange ? bytes : 0;
 	pthread_cond_broadcast(&r->done);
 	pthread_mutex_unlock(&r->lock);
 }
@@ -129,7 +131,9 @@ static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t 
 	unsigned int passes = 0;
 
 	ev->freed = 0;
-	ev->full = ev->skipped = ev->direct = false;
+	ev->unfit = 0;
+	ev->full = false;
+	ev->keep = r->exchange ? 0 : s->reserve;
 	if (bytes == UINT64_MAX) {
 		r->cursor = r->age = 0;
 		passes = PASSES;
@@ -206,10 +210,25 @@ static void sleep_a_while(struct spm_swap *s, struct spm_reclaimer *r)
 	(void)pthread_cond_timedwait(&r->wake, &r->lock, &ts);
 }
 
+/* One of those who wait is refused; the others ask again, since what he lets go may be theirs. */
+static void refuse(struct spm_reclaimer *r, bool exchanged)
+{
+	/* a load keeps what has come back of a whole file from leaving; the others hold nothing */
+	static const enum spm_room_for order[] = { SPM_ROOM_LOAD, SPM_ROOM_NEW, SPM_ROOM_BACK };
+
+	for (unsigned int i = 0; i < SPM_ARRAY_SIZE(order); i++) {
+		if (r->need[order[i]] && (!exchanged || order[i] == SPM_ROOM_NEW)) {
+			r->refused[order[i]] = true;
+			return;
+		}
+	}
+}
+
 static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
 {
 	static const struct timespec pause = { .tv_nsec = BUSY_NS };
-	uint64_t seen = r->requests, want = r->need, freed;
+	uint64_t seen = r->requests, back = r->need[SPM_ROOM_BACK] + r->need[SPM_ROOM_LOAD], want = r->need[SPM_ROOM_NEW] + back;
+	uint64_t freed, exchanged = 0;
 	unsigned int patience;
 
 	pthread_mutex_unlock(&r->lock);
@@ -217,9 +236,15 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
 		want = s->extent_bytes;
 	if (want < below(s, s->opts.high_pct))
 		want = below(s, s->opts.high_pct);
+	r->ev.skipped = r->ev.direct = false;
 	freed = make_room(s, r, want < ROUND_BYTES ? want : ROUND_BYTES, 0);
+	if (!freed && back && r->ev.unfit) {
+		r->exchange = true;
+		exchanged = make_room(s, r, back < ROUND_BYTES ? back : ROUND_BYTES, 0);
+		r->exchange = false;
+	}
 	patience = r->ev.skipped ? BUSY_ROUNDS : r->ev.direct ? DIRECT_ROUNDS : 0;
-	if (!freed && ++r->busy < patience) {
+	if (!freed && !exchanged && ++r->busy < patience) {
 		nanosleep(&pause, NULL);
 		pthread_mutex_lock(&r->lock);
 		return;
@@ -227,7 +252,9 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
 	r->busy = 0;
 	pthread_mutex_lock(&r->lock);
 	r->covered = seen;
-	r->refusals = !freed;
+	memset(r->refused, 0, sizeof(r->refused));
+	if (!freed)
+		refuse(r, exchanged);
 	pthread_cond_broadcast(&r->done);
 }
 
@@ -330,30 +357,35 @@ void spm_reclaimer_stop(struct spm_swap *s)
 
 /* -- waiting for room -- */
 
-int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries)
+/* What has been freed for that purpose, ever. */
+static uint64_t freed_for(const struct spm_reclaimer *r, enum spm_room_for what)
+{
+	return what == SPM_ROOM_NEW ? r->freed - r->exchanged : r->freed;
+}
+
+int spm_room_wait(struct spm_swap *s, enum spm_room_for what, uint64_t bytes, unsigned int *tries)
 {
 	struct spm_reclaimer *r = s->reclaim;
 	uint64_t mine, before;
 	int rc = 0;
 
-	(void)slice; /* all files are in the root slice as yet */
 	if (++*tries > TRIES_MAX)
 		return -ENOSPC;
 	if (s->ops.slow)
 		s->ops.slow(s->ops.ctx);
 	atomic_fetch_add(&s->count->direct_waits, 1);
 	pthread_mutex_lock(&r->lock);
-	before = r->freed;
-	r->need += bytes;
+	before = freed_for(r, what);
+	r->need[what] += bytes;
 	mine = ++r->requests;
 	pthread_cond_signal(&r->wake);
-	while (r->running && r->freed - before < bytes) {
+	while (r->running && freed_for(r, what) - before < bytes) {
 		if (r->covered < mine) {
 			pthread_cond_wait(&r->done, &r->lock);
-		} else if (r->freed != before) {
+		} else if (freed_for(r, what) != before) {
 			break; /* something, and no more for now */
-		} else if (r->refusals) {
-			r->refusals--;
+		} else if (r->refused[what]) {
+			r->refused[what] = false;
 			atomic_fetch_add(&s->count->refused, 1);
 			rc = -ENOSPC;
 			break;
@@ -364,9 +396,15 @@ int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned i
 	}
 	if (!r->running)
 		rc = -ENOSPC;
-	r->need -= bytes < r->need ? bytes : r->need;
+	r->need[what] -= bytes;
 	pthread_mutex_unlock(&r->lock);
 	return rc;
+}
+
+int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries)
+{
+	(void)slice; /* all files are in the root slice as yet */
+	return spm_room_wait(s, SPM_ROOM_NEW, bytes, tries);
 }
 
 uint64_t spm_swap_reclaim(struct spm_swap *s, uint16_t slice, uint64_t bytes)

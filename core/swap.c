@@ -112,11 +112,13 @@ static int grow(struct spm_swap *s, unsigned int file)
 	return rc;
 }
 
-int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t *slot)
+int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t keep, uint32_t *slot)
 {
 	unsigned int file;
 	int rc = spm_swap_own(s);
 
+	if (!rc && keep && spm_slots_left(&s->slots) / SPM_SLOT_BLOCK < (uint64_t)blocks + keep)
+		return -ENOSPC;
 	while (!rc && (rc = spm_slots_alloc(&s->slots, blocks, slot, &file)) == -EAGAIN) {
 		(void)grow(s, file); /* or it is left alone from now on */
 		rc = 0;
@@ -291,6 +293,21 @@ int spm_swap_own(struct spm_swap *s)
 	return rc;
 }
 
+/*
+ * Once device and swap are full, something can come back only if something else leaves, which needs a slot first. So new
+ * data does not get the last ones.
+ */
+static uint32_t reserve_of(const struct spm_extmap_setup *setup)
+{
+	uint64_t whole = setup->extent_bytes / 4096 + 1, all = 0;
+
+	for (unsigned int i = 0; i < setup->files; i++)
+		all += setup->blocks_limit[i] - SPM_SLOT_FIRST;
+	if (all < 2 * whole)
+		return 0;
+	return (uint32_t)(all / 8 < whole ? whole : all / 8 < 4 * whole ? all / 8 : 4 * whole);
+}
+
 static int open_slots(struct spm_swap *s, const int *files)
 {
 	const struct spm_extmap_setup *setup = s->map.setup;
@@ -306,6 +323,7 @@ static int open_slots(struct spm_swap *s, const int *files)
 		blocks[i] = (uint64_t)st.st_size / SPM_SLOT_BLOCK < setup->blocks_limit[i] ?
 				    (uint32_t)(st.st_size / SPM_SLOT_BLOCK) : setup->blocks_limit[i];
 	}
+	s->reserve = reserve_of(setup);
 	rc = spm_slots_init(&s->slots, s->n_files, setup->blocks_limit, blocks);
 	s->slots.used_max = s->opts.used_max / SPM_SLOT_BLOCK;
 	for (unsigned int i = 0; !rc && i < s->n_files; i++)
@@ -455,6 +473,7 @@ void spm_swap_set_max(struct spm_swap *s, uint64_t used_max)
 void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out)
 {
 	const struct spm_swap_counters *c = s->count;
+	uint64_t left, kept = (uint64_t)s->reserve * SPM_SLOT_BLOCK;
 
 	*out = (struct spm_swap_stats){
 		.swap_bytes = spm_slots_bytes(&s->slots),
@@ -474,6 +493,7 @@ void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out)
 		.reclaim_runs = atomic_load(&c->reclaim_runs),
 		.map_bytes = spm_extmap_bytes(&s->map),
 	};
-	out->space_bytes = out->swap_used_bytes + spm_slots_left(&s->slots);
+	left = spm_slots_left(&s->slots);
+	out->space_bytes = out->swap_used_bytes + (left > kept ? left - kept : 0);
 	spm_compactor_stats(s, out);
 }
