@@ -22,6 +22,11 @@ static int rebind(const struct spm_nodes *nodes, int fd, uint64_t from, uint64_t
 	return rc;
 }
 
+int spm_commit_bind(const struct spm_slice *s, int fd, uint64_t from, uint64_t to)
+{
+	return s->bind ? rebind(s->bind, fd, from, to) : 0;
+}
+
 int spm_commit_range(const struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

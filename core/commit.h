@@ -13,6 +13,9 @@
  */
 int spm_commit_range(const struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 
+/* Has the next allocations in [from, to), whole pages, come from the slice's own nodes. -errno of mmap(2), mbind(2). */
+int spm_commit_bind(const struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
+
 /* Bytes of a file that faults could still have to allocate, from its size and st_blocks. */
 static inline uint64_t spm_commit_missing(const struct stat *st)
 {

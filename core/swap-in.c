@@ -10,6 +10,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define RECENT (60u * 4) /* ticks of spm_extmap_clock() */
 
 static int damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, const char *why)
@@ -69,51 +73,51 @@ int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_who
 	return j->how & SPM_HOW_SPARSE ? read_trailer(s, j, who) : 0;
 }
 
-/* The next run of pages that the job has, or has not (@on), from *@from on: *@from and its end. False: there is none before
- * @end. */
-static bool next_run(const struct spm_job *j, bool on, uint32_t end, uint32_t *from, uint32_t *to)
+/* The next run of pages that the job has, from *@from on: *@from and its end. False: there is none before @end. */
+static bool next_run(const struct spm_job *j, uint32_t end, uint32_t *from, uint32_t *to)
 {
 	uint32_t p = *from;
 
-	while (p < end && (j->bits[p / 64] >> p % 64 & 1) != on)
+	while (p < end && !(j->bits[p / 64] >> p % 64 & 1))
 		p++;
 	*from = p;
-	while (p < end && (j->bits[p / 64] >> p % 64 & 1) == on)
+	while (p < end && j->bits[p / 64] >> p % 64 & 1)
 		p++;
 	*to = p;
 	return p > *from;
 }
 
-/*
- * tmpfs may have put a huge page where some of its pages were asked for. What was a hole is one again, or sparse files would
- * come back many times as large. Behind the end of the file is nothing of ours.
- */
-static void drop_gaps(struct spm_swap *s, const struct spm_job *j, int fd)
+/* Page by page: 0, -ENOSPC, -EINVAL: this kernel cannot (before 5.14). */
+static int populate(const struct spm_job *j, uint32_t from, uint32_t to)
 {
-	uint32_t end = s->extent_bytes / 4096, from, to;
-	uint64_t pages;
-	struct stat st;
+	int rc;
 
-	if (j->pages == end || fstat(fd, &st) || (uint64_t)st.st_size <= j->off)
-		return;
-	if ((uint64_t)st.st_size - j->off < s->extent_bytes)
-		end = (uint32_t)(((uint64_t)st.st_size - j->off + 4095) / 4096);
-	pages = spm_pages_in(fd, j->off, j->off + (uint64_t)end * 4096);
-	for (from = 0; pages > j->pages && next_run(j, false, end, &from, &to); from = to)
-		if (spm_swap_punch(s, fd, j->off + (uint64_t)from * 4096, j->off + (uint64_t)to * 4096))
-			break; /* they take memory, and are zeros */
+	do
+		rc = madvise(j->map + (size_t)from * 4096, (size_t)(to - from) * 4096, MADV_POPULATE_WRITE) ? -errno : 0;
+	while (rc == -EINTR || rc == -EAGAIN);
+	return rc == -EFAULT ? -ENOSPC : rc; /* what a store there would be told by SIGBUS */
 }
 
-/* Memory for each run of pages of the job. */
+/*
+ * Memory for the pages of the job. A whole extent gets a huge page by fallocate(2); for a part of one that would allocate a huge
+ * page as well, of which the rest would stay: a sparse file would come back many times as large.
+ */
 static int allocate(struct spm_swap *s, const struct spm_job *j, const struct spm_whose *who, int fd)
 {
+	uint64_t end = j->off + s->extent_bytes;
 	uint32_t from, to;
-	int rc = 0;
+	int rc;
 
-	for (from = 0; !rc && next_run(j, true, SPM_EXTENT_PAGES, &from, &to); from = to)
-		rc = s->ops.commit(s->ops.ctx, who->slice, fd, j->off + (uint64_t)from * 4096, j->off + (uint64_t)to * 4096);
-	if (!rc)
-		drop_gaps(s, j, fd);
+	if (j->pages == s->extent_bytes / 4096)
+		return s->ops.commit(s->ops.ctx, who->slice, fd, j->off, end);
+	rc = s->ops.bind(s->ops.ctx, who->slice, fd, j->off, end);
+	(void)madvise(j->map, j->len, MADV_NOHUGEPAGE);
+	for (from = 0; !rc && next_run(j, SPM_EXTENT_PAGES, &from, &to); from = to) {
+		rc = populate(j, from, to);
+		if (rc == -EINVAL)
+			rc = s->ops.commit(s->ops.ctx, who->slice, fd, j->off + (uint64_t)from * 4096,
+					   j->off + (uint64_t)to * 4096);
+	}
 	return rc;
 }
 
@@ -138,20 +142,18 @@ int spm_in_prepare(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	spm_times_begin(s, who->file, fd);
 	spm_record_set(s, who->file, j->x, j->slot, j->x->check, SPM_HOW_MAKE(SPM_EXTENT_IN, j->how, 0));
 	spm_swap_fault(s, "swapin:marked");
-	rc = allocate(s, j, who, fd);
-	if (!rc) {
-		void *p = mmap(NULL, j->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)j->off);
-
-		if (p == MAP_FAILED)
-			rc = -errno;
-		else
-			j->map = p;
+	j->map = mmap(NULL, j->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)j->off);
+	if (j->map == MAP_FAILED) {
+		rc = -errno;
+		j->map = NULL;
+	} else {
+		(void)madvise(j->map, j->len, MADV_DONTDUMP);
+		rc = allocate(s, j, who, fd);
 	}
 	if (rc) {
 		take_back(s, j, fd);
 		return rc;
 	}
-	(void)madvise(j->map, j->len, MADV_DONTDUMP);
 	spm_swap_fault(s, "swapin:allocated");
 	return 0;
 }

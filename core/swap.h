@@ -46,6 +46,8 @@ struct spm_swap_ops {
 	int (*open)(void *ctx, uint16_t slice, const struct spm_handle *h);
 	/* spm_commit_range() in that slice. */
 	int (*commit)(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to);
+	/* Only the first part of that: whatever allocates there next does so where it should. */
+	int (*bind)(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to);
 	/* fallocate(2) with PUNCH_HOLE, which must not take suid and sgid away. */
 	int (*punch)(void *ctx, int fd, uint64_t from, uint64_t to);
 	/* The lease test: 0: nobody has the file open directly or maps it, and SPM_EXTFILE_DIRECT was cleared by

@@ -47,6 +47,13 @@ static int op_commit(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t 
 	return s ? spm_content_commit(s, fd, from, to) : -ESTALE;
 }
 
+static int op_bind(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to)
+{
+	struct spm_slice *s = slice_of(ctx, slice);
+
+	return s ? spm_commit_bind(s, fd, from, to) : -ESTALE;
+}
+
 static int op_punch(void *ctx, int fd, uint64_t from, uint64_t to)
 {
 	struct stat st;
@@ -161,7 +168,7 @@ static void op_file_failed(void *ctx, unsigned int file, const char *what, int e
 
 int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 {
-	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .punch = op_punch, .release = op_release,
+	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch, .release = op_release,
 					  .statfs = op_statfs, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
 					  .damaged = op_damaged, .file_failed = op_file_failed };
 	const struct spm_swap_opts o = { .low_pct = fs->opts->low_pct, .high_pct = fs->opts->high_pct,

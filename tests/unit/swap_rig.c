@@ -49,6 +49,16 @@ static int op_commit(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t 
 	return fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
 }
 
+static int op_bind(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to)
+{
+	(void)ctx;
+	(void)slice;
+	(void)fd;
+	(void)from;
+	(void)to;
+	return 0;
+}
+
 static int op_punch(void *ctx, int fd, uint64_t from, uint64_t to)
 {
 	(void)ctx;
@@ -184,7 +194,7 @@ static void op_file_failed(void *ctx, unsigned int file, const char *what, int e
 
 void rig_open(struct rig *r, bool threads)
 {
-	const struct spm_swap_ops ops = { .ctx = r, .open = op_open, .commit = op_commit, .punch = op_punch,
+	const struct spm_swap_ops ops = { .ctx = r, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch,
 					  .release = op_release, .statfs = op_statfs, .fault = op_fault,
 					  .io_fault = op_io_fault, .damaged = op_damaged, .file_failed = op_file_failed };
 	char path[64];
