@@ -53,8 +53,10 @@ static int read_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_
 int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, uint64_t extent)
 {
 	struct spm_extent *x = spm_extmap_get(&s->map, who->file, extent, false);
+	/* once: lseek(2) looks at it while a load may clear it */
+	uint16_t how = x ? spm_extent_how(x) : 0;
 
-	if (!x || !spm_extent_how(x))
+	if (!how)
 		return -EALREADY;
 	if (x->slot == SPM_SLOT_NONE)
 		return -EPROTO;
@@ -64,8 +66,8 @@ int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_who
 	j->off = extent << s->shift;
 	j->len = s->extent_bytes;
 	j->slot = x->slot;
-	j->pages = spm_extent_pages(x);
-	j->how = (uint16_t)(x->how & ~SPM_HOW_STATE);
+	j->pages = how & SPM_HOW_PAGES;
+	j->how = (uint16_t)(how & ~SPM_HOW_STATE);
 	j->map = NULL;
 	memset(j->bits, 0, sizeof(j->bits));
 	for (uint32_t p = 0; p < j->pages; p++)

@@ -175,6 +175,7 @@ static off_t seek(struct spm_swap *s, uint32_t file, int fd, uint64_t at, uint64
 		struct spm_extent *x;
 		uint64_t extent = spm_extmap_next(&s->map, file, at >> s->shift, &x), from = extent << s->shift, end, found;
 		off_t here;
+		int rc;
 
 		if (extent == UINT64_MAX || from > size)
 			from = size;
@@ -186,7 +187,10 @@ static off_t seek(struct spm_swap *s, uint32_t file, int fd, uint64_t at, uint64
 			continue;
 		}
 		end = from + s->extent_bytes < size ? from + s->extent_bytes : size;
-		if (seek_slot(s, &who, extent, at, end, data, &found))
+		rc = seek_slot(s, &who, extent, at, end, data, &found);
+		if (rc == -EALREADY) /* a load has brought it back */
+			continue;
+		if (rc)
 			found = data ? at : end; /* unreadable: data, up to its end */
 		if (found < end)
 			return (off_t)found;
@@ -216,6 +220,8 @@ off_t spm_swap_seek(struct spm_swap *s, uint32_t file, int fd, off_t off, int wh
 	rc = spm_swap_pin(s, file, 0, 0, SPM_PIN_FILE, &pin);
 	if (rc)
 		return rc;
+	if (s->ops.slow && spm_swap_bytes_of(s, file))
+		s->ops.slow(s->ops.ctx); /* what is sparse is told by the disk */
 	if (fstat(fd, &st))
 		at = -errno;
 	else if (off < 0 || off >= st.st_size)
