@@ -645,6 +645,7 @@ void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino)
 	struct spm_whose who;
 	struct spm_bucket *b;
 	struct spm_active *a;
+	bool same;
 
 	if (!pin.file)
 		return;
@@ -664,6 +665,15 @@ void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino)
 		spm_extmap_forget(&s->map, pin.file);
 	}
 	dismiss(a, SPM_PIN_TRIM);
+	/* another one may have done it meanwhile, and the number be another file's */
+	same = spm_whose(s, pin.file, &who) && who.slice == slice && who.ino == ino;
+	spm_bucket_unlock(b);
+	if (same)
+		spm_swap_dropped(&pin);
+	b = spm_bucket_lock(s, pin.file);
+	dismiss(a, SPM_PIN_TRIM);
+	if (same)
+		spm_extmap_forget(&s->map, pin.file);
 	leave(b, a);
 	spm_bucket_unlock(b);
 }
