@@ -162,6 +162,8 @@ void spm_record_clear(struct spm_swap *s, uint32_t file, struct spm_extent *x)
 	int64_t pages = x->how & SPM_HOW_PAGES;
 
 	spm_extent_set_how(x, 0);
+	/* a hole in a swap file: compaction has something to look at, also where nothing is written */
+	atomic_fetch_add_explicit(&s->writes, 1, memory_order_relaxed);
 	count_pages(s, file, -pages);
 }
 
