@@ -167,6 +167,12 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 	return 0;
 }
 
+/* Whether an error says something of the disk, and not of us: memory was short, or a page of the device is broken. */
+static bool is_of_disk(int rc)
+{
+	return rc != -ENOMEM && rc != -EAGAIN && rc != -EINTR && rc != -EFAULT && rc != -EHWPOISON;
+}
+
 static void write_failed(struct spm_swap *s, const struct spm_job *j, int rc)
 {
 	unsigned int file = SPM_SLOT_FILE(j->slot);
@@ -176,6 +182,7 @@ static void write_failed(struct spm_swap *s, const struct spm_job *j, int rc)
 	if (rc == -ENOMEM || rc == -EAGAIN || rc == -EINTR || rc == -EFAULT || rc == -EHWPOISON)
 		return;
 	if (!spm_slots_retire(&s->slots, file))
+	if (!is_of_disk(rc) || !spm_slots_retire(&s->slots, file))
 		return;
 	__atomic_or_fetch(&s->map.setup->retired, UINT32_C(1) << file, __ATOMIC_RELAXED);
 	s->ops.file_failed(s->ops.ctx, file, "a write failed", -rc, "nothing more is written there, what is there can be read");

@@ -24,8 +24,8 @@
  * so, has SPM_EXTFILE_DIRECT: no visit until the lease test (spm_swap_ops.release) has taken that away.
  *
  * Order: pins before inode locks of the caller; of two files, the lower number first; within a file upwards. No pin but
- * FILE is held over a wait for room (spm_swap_room), which may move anything else. spm_swap_ops.release is called without any
- * pin or visit.
+ * FILE is held over a wait for room (spm_swap_room), which may move anything else. spm_swap_ops.release is called without
+ * any pin, but the caller may be visiting other files: so nobody pins with an inode's lock held.
  *
  * Room. Nothing is allocated on the device but by somebody who can wait: on -ENOSPC the caller lets go of its pins, waits
  * by spm_swap_room(), and tries again; that says -ENOSPC when nothing more can go.
