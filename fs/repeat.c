@@ -38,7 +38,8 @@ static const struct spm_repeat_row rows[] = {
 	{ FUSE_OPENDIR, 0, "handles hold no state" },
 	{ FUSE_READDIR, 0, "offsets are the region's own" },
 	{ FUSE_READDIRPLUS, LOOKUPS, "the same, and the counts are undone" },
-	{ FUSE_SETATTR, 0, "sets the same values again, under the client's inode lock; truncated (desk.b) only once" },
+	{ FUSE_SETATTR, 0, "sets the same values again, under the client's inode lock; truncated (desk.b) only once: slots behind "
+	  "the end were dropped when this worker began" },
 	{ FUSE_MKDIR, LOOKUPS | NAME, "EEXIST after 'begun': made by itself" },
 	{ FUSE_MKNOD, LOOKUPS | NAME, "EEXIST after 'begun': made by itself" },
 	{ FUSE_SYMLINK, LOOKUPS | NAME, "EEXIST after 'begun': made by itself" },
