@@ -67,7 +67,9 @@ int spm_thread_init(struct spm_thread *t, struct spm_desks *d)
 	rc = spm_desk_take(d, t);
 	if (rc)
 		return rc;
+	/* whatever the thread that made this one was acting as */
 	t->umask = (mode_t)-1;
+	t->fsuid = (uid_t)-1;
 	make_pipe(t);
 	spm_self = t;
 	spm_as_self();
