@@ -561,20 +561,26 @@ static int bring_here(struct opening *o, uint64_t takes)
 {
 	struct spm_fs *fs = o->fs;
 	unsigned int tries = 0;
+	pthread_mutex_t *lock;
 	uint64_t has;
 	int rc;
 
 	/* no use in clearing the device for what cannot fit, whatever leaves */
 	if (!spm_budget_fits(fs, o->nodeid, takes, true))
 		return -ENOSPC;
+	/* from now on, so that others who come meanwhile do not count on the same memory */
+	lock = spm_lock_inode(fs, o->nodeid);
+	spm_budget_grow(fs, o->nodeid, takes);
+	pthread_mutex_unlock(lock);
 	rc = spm_content_pin(fs, o->rec, 0, UINT64_MAX, SPM_PIN_FILE, &o->pin);
 	if (!rc)
 		rc = spm_swap_load(&o->pin, 0, UINT64_MAX);
 	while (!rc && o->writes) {
 		rc = commit_file(o);
-		if (rc != -ENOSPC || needs(o, &has, &takes) || takes <= has)
+		if (rc != -ENOSPC || needs(o, &has, &takes))
 			break;
-		if (!spm_content_room(fs, rc, takes - has, &tries))
+		/* (it may have blocks behind its end) */
+		if (!spm_content_room(fs, rc, takes > has ? takes - has : fs->opts->extent_bytes, &tries))
 			break;
 		rc = 0;
 	}
@@ -604,6 +610,8 @@ static int open_with_swap(struct opening *o, struct spm_wire_open_out *out)
 		if (!rc && o->maps && (out->fh & SPM_FH_KIND_MASK) != SPM_OPEN_MIRROR) {
 			spm_budget_grow(o->fs, o->nodeid, takes);
 			spm_swap_used(o->fs->swap, o->pin.file);
+		} else if (!opened_direct(o->rec) && !spm_inode_is(o->rec, SPM_INODE_MAPPED)) {
+			spm_budget_drop(o->fs, o->nodeid); /* what it was given before it came here */
 		}
 		pthread_mutex_unlock(lock);
 		spm_swap_unpin(&o->pin);
