@@ -143,6 +143,20 @@ says "it is right" a ok verify two 0 40M 2
 tell a close two
 ok "so is the first" check "$MNT/one" 40M 1
 
+rm "$MNT"/*
+
+# Memory for holes is waited for, though blocks behind the end of the file hide them.
+ok "others write three times the device" flood
+truncate -s 16M "$MNT/holes"
+fallocate -n -o 16M -l 24M "$MNT/holes"
+fallocate -p -o 0 -l 16M "$MNT/holes"
+ok "others write again" flood
+says "a file with a large hole is opened directly" a ok open f rw "$MNT/holes"
+tell a map m f rw shared 0 16M
+says "there is memory for the hole" a ok mfill m 0 16M 1
+tell a unmap m
+tell a close f
+
 actor_end a
 swap_leaves_nothing "in the end"
 spm_done
