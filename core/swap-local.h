@@ -115,7 +115,7 @@ struct spm_swap {
 	uint8_t touched[65536];
 	uint32_t touched_at;    /* second in which they were halved last */
 	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
-	uint64_t seq_next[256];
+	uint64_t seq_first[256], seq_next[256];
 	struct spm_reclaimer *reclaim;
 	struct spm_loader *loader;
 	struct spm_compactor *compact;

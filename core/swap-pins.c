@@ -22,6 +22,8 @@
 #include <string.h>
 
 #define PROMOTE_READS 8u /* of one swapped extent in about a second: then bringing it back is cheaper */
+/* A reader of so many bytes in a row goes on; less is what the kernel reads around a page of a mapping (4 MiB). */
+#define SEQ_BYTES (UINT64_C(8) << 20)
 
 static struct spm_bucket *bucket_of(struct spm_swap *s, uint32_t file)
 {
@@ -370,30 +372,43 @@ static int bring(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a,
 	return rc;
 }
 
+/* Whether [from, to) is read after what lies before it, by one who has done so for a while. */
+static bool is_sequential(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to)
+{
+	unsigned int h = file * 2654435761u >> 24;
+	uint64_t next = __atomic_load_n(&s->seq_next[h], __ATOMIC_RELAXED);
+	/* or asked again, of the request's next extent */
+	bool on = __atomic_load_n(&s->seq_file[h], __ATOMIC_RELAXED) == file && (next == from || next == to) && from;
+
+	__atomic_store_n(&s->seq_file[h], file, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->seq_next[h], to, __ATOMIC_RELAXED);
+	if (!on)
+		__atomic_store_n(&s->seq_first[h], from, __ATOMIC_RELAXED);
+	return on && to - __atomic_load_n(&s->seq_first[h], __ATOMIC_RELAXED) > SEQ_BYTES;
+}
+
 /* Whether a read of [from, to) should bring a swapped extent back; else it is served from the slot. */
 static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_t from, uint64_t to)
 {
-	unsigned int h = file * 2654435761u >> 24;
 	uint8_t *touched = &s->touched[(uint16_t)((file * 2654435761u >> 13) + extent * 40503u)];
-	bool sequential = __atomic_load_n(&s->seq_file[h], __ATOMIC_RELAXED) == file &&
-			  __atomic_load_n(&s->seq_next[h], __ATOMIC_RELAXED) == from && from;
+	uint64_t start = extent << s->shift, end = start + s->extent_bytes;
+	uint64_t part = (to < end ? to : end) - (from > start ? from : start);
+	bool sequential = is_sequential(s, file, from, to);
 	uint32_t second = spm_extmap_clock() / 4u;
-	uint8_t n;
+	/* all of it, in large pieces, is not yet a reason; twice is */
+	unsigned int n, weight = 1 + (unsigned int)(part * (PROMOTE_READS / 2) / s->extent_bytes);
 
 	if (__atomic_exchange_n(&s->touched_at, second, __ATOMIC_RELAXED) != second)
 		for (size_t i = 0; i < sizeof(s->touched); i++)
 			__atomic_store_n(&s->touched[i], __atomic_load_n(&s->touched[i], __ATOMIC_RELAXED) / 2, __ATOMIC_RELAXED);
 	n = __atomic_load_n(touched, __ATOMIC_RELAXED);
-	__atomic_store_n(&s->seq_file[h], file, __ATOMIC_RELAXED);
-	__atomic_store_n(&s->seq_next[h], to, __ATOMIC_RELAXED);
-	if (n < UINT8_MAX)
-		__atomic_store_n(touched, (uint8_t)(n + 1), __ATOMIC_RELAXED);
+	__atomic_store_n(touched, (uint8_t)(n + weight < UINT8_MAX ? n + weight : UINT8_MAX), __ATOMIC_RELAXED);
 	if (sequential) {
 		uint64_t next = (extent + 1) << s->shift;
 
 		spm_loader_ahead(s, file, next, next + 4 * (uint64_t)s->extent_bytes);
 	}
-	return sequential || n >= PROMOTE_READS || to - from >= s->extent_bytes / 4;
+	return sequential || n >= PROMOTE_READS;
 }
 
 /*
