@@ -36,8 +36,6 @@ static int start_one(struct load *l, uint64_t extent)
 	struct spm_swap *s = l->s;
 	struct spm_whose now;
 	struct spm_job *j;
-	int rc = /* who has moves in flight holds jobs that a reader of the extent may wait for */
-		 l->patient ? spm_move_claim(s, l->who.file, extent, !l->in_flight) : spm_move_claim_now(s, l->who.file, extent);
 	/* the reader who is waited for may wait for a job, and ours come free only by us: so not with any in flight */
 	int rc = l->patient ? spm_move_claim(s, l->who.file, extent, !l->in_flight) :
 			      spm_move_claim_now(s, l->who.file, extent);

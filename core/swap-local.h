@@ -134,7 +134,6 @@ int spm_move_try(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CH
 bool spm_move_unwanted(struct spm_swap *s, uint32_t file, uint64_t extent);
 void spm_move_end(struct spm_swap *s, uint32_t file, uint64_t extent);
 /* With a pin FILE: takes a swapped extent, waiting for its readers if @patient, else -EAGAIN. -EALREADY: it is not swapped. */
-/* With a pin FILE: takes a swapped extent; with @patient, waits for its readers. -EALREADY: it is not swapped; -EAGAIN. */
 int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent, bool patient) SPM_MUST_CHECK;
 /* The same for a prefetch, without a pin and without waiting; as EBUSY. */
 int spm_move_claim_now(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CHECK;

@@ -178,10 +178,6 @@ static void write_failed(struct spm_swap *s, const struct spm_job *j, int rc)
 	unsigned int file = SPM_SLOT_FILE(j->slot);
 
 	atomic_fetch_add(&s->count->write_errors, 1);
-	/* for want of memory, or because a page of the device cannot be read: not the file's fault */
-	if (rc == -ENOMEM || rc == -EAGAIN || rc == -EINTR || rc == -EFAULT || rc == -EHWPOISON)
-		return;
-	if (!spm_slots_retire(&s->slots, file))
 	if (!is_of_disk(rc) || !spm_slots_retire(&s->slots, file))
 		return;
 	__atomic_or_fetch(&s->map.setup->retired, UINT32_C(1) << file, __ATOMIC_RELAXED);

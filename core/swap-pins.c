@@ -672,14 +672,6 @@ void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino)
 		return;
 	}
 	admit(s, b, a, SPM_PIN_TRIM, false);
-	/* somebody else may have done the same meanwhile, and the number be another file's by now */
-	if (spm_whose(s, pin.file, &who) && who.slice == slice && who.ino == ino) {
-		spm_bucket_unlock(b);
-		spm_swap_dropped(&pin);
-		b = spm_bucket_lock(s, pin.file);
-		spm_extmap_forget(&s->map, pin.file);
-	}
-	dismiss(a, SPM_PIN_TRIM);
 	/* another one may have done it meanwhile, and the number be another file's */
 	same = spm_whose(s, pin.file, &who) && who.slice == slice && who.ino == ino;
 	spm_bucket_unlock(b);

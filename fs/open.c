@@ -581,8 +581,6 @@ static int bring_here(struct opening *o, uint64_t takes)
 			break;
 		/* (it may have blocks behind its end) */
 		if (!spm_content_room(fs, rc, takes > has ? takes - has : fs->opts->extent_bytes, &tries))
-		/* blocks behind its end hide how many are missing before it */
-		if (!spm_content_room(fs, rc, takes > has ? takes - has : 1, &tries))
 			break;
 		rc = 0;
 	}
