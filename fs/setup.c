@@ -28,7 +28,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#define READ_AHEAD_KB   "4096" /* mirror reads: large requests keep the round trips few */
+#define READ_AHEAD_KB      "4096" /* mirror reads: large requests keep the round trips few */
+#define READ_AHEAD_KB_SWAP "1024" /* a fault reads as much around its page, which may have to come from disk */
 #define NAMESPACE_TRIES 512
 
 struct setup {
@@ -364,7 +365,7 @@ static void raise_read_ahead(struct setup *s)
 	snprintf(path, sizeof(path), "%u:%u/read_ahead_kb", major((dev_t)s->mount.dev),
 		 minor((dev_t)s->mount.dev));
 	fd = openat(s->bdi_fd, path, O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, READ_AHEAD_KB, sizeof(READ_AHEAD_KB) - 1) < 0)
+	if (fd >= 0 && write(fd, s->o->swap ? READ_AHEAD_KB_SWAP : READ_AHEAD_KB, 4) < 0)
 		spm_log(SPM_LOG_DEBUG, "read_ahead_kb: %m");
 }
 
