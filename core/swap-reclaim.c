@@ -239,11 +239,13 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
 	r->ev.skipped = r->ev.direct = false;
 	freed = make_room(s, r, want < ROUND_BYTES ? want : ROUND_BYTES, 0);
 	if (!freed && back && r->ev.unfit) {
+		r->ev.skipped = r->ev.direct = false;
 		r->exchange = true;
 		exchanged = make_room(s, r, back < ROUND_BYTES ? back : ROUND_BYTES, 0);
 		r->exchange = false;
 	}
-	patience = r->ev.skipped ? BUSY_ROUNDS : r->ev.direct ? DIRECT_ROUNDS : 0;
+	/* where there is no slot, what is in use would not leave a moment later either */
+	patience = r->ev.unfit ? 0 : r->ev.skipped ? BUSY_ROUNDS : r->ev.direct ? DIRECT_ROUNDS : 0;
 	if (!freed && !exchanged && ++r->busy < patience) {
 		nanosleep(&pause, NULL);
 		pthread_mutex_lock(&r->lock);
