@@ -472,16 +472,32 @@ uint64_t spm_slots_used(struct spm_slots *s)
 	return n * SPM_SLOT_BLOCK;
 }
 
-uint64_t spm_slots_left(struct spm_slots *s)
+static uint64_t left_locked(struct spm_slots *s)
 {
-	uint64_t n = 0, used, quota;
+	uint64_t n = 0, used = used_locked(s), quota = s->used_max > used ? s->used_max - used : 0;
 
-	pthread_mutex_lock(&s->lock);
 	for (unsigned int i = 0; i < s->count; i++)
 		if (!s->file[i].retired)
 			n += reach(&s->file[i]) - SPM_SLOT_FIRST - s->file[i].used;
-	used = used_locked(s);
-	quota = s->used_max > used ? s->used_max - used : 0;
+	return n < quota ? n : quota;
+}
+
+uint64_t spm_slots_left(struct spm_slots *s)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&s->lock);
+	n = left_locked(s);
 	pthread_mutex_unlock(&s->lock);
-	return (n < quota ? n : quota) * SPM_SLOT_BLOCK;
+	return n * SPM_SLOT_BLOCK;
+}
+
+uint64_t spm_slots_space(struct spm_slots *s)
+{
+	uint64_t n;
+
+	pthread_mutex_lock(&s->lock);
+	n = used_locked(s) + left_locked(s);
+	pthread_mutex_unlock(&s->lock);
+	return n * SPM_SLOT_BLOCK;
 }

@@ -72,5 +72,7 @@ uint64_t spm_slots_bytes(struct spm_slots *s);
 uint64_t spm_slots_used(struct spm_slots *s);
 /* What could still be taken, growing included; 0 for retired files. */
 uint64_t spm_slots_left(struct spm_slots *s);
+/* Both together, at one instant. */
+uint64_t spm_slots_space(struct spm_slots *s);
 
 #endif

@@ -226,7 +226,8 @@ static bool is_hopeless(struct spm_fs *fs, uint64_t len)
 	struct statvfs sv;
 
 	spm_swap_stats(fs->swap, &st);
-	return !spm_slice_statfs(&fs->root, &sv) && len > (uint64_t)sv.f_blocks * sv.f_frsize + st.space_bytes;
+	return !spm_slice_statfs(&fs->root, &sv) &&
+	       len + st.reserve_bytes > (uint64_t)sv.f_blocks * sv.f_frsize + st.space_bytes;
 }
 
 /*

@@ -77,14 +77,15 @@ void spm_op_readlink(fuse_req_t req, fuse_ino_t ino)
 static void add_swap(struct spm_fs *fs, struct statvfs *sv)
 {
 	struct spm_swap_stats st;
-	fsblkcnt_t all, left;
+	uint64_t space;
 
 	spm_swap_stats(fs->swap, &st);
-	all = st.space_bytes / sv->f_frsize;
-	left = st.swapped_bytes < st.space_bytes ? (st.space_bytes - st.swapped_bytes) / sv->f_frsize : 0;
-	sv->f_blocks += all;
-	sv->f_bfree += left;
-	sv->f_bavail += left;
+	space = st.space_bytes > st.reserve_bytes ? st.space_bytes - st.reserve_bytes : 0;
+	/* what an exchange has taken of the reserve counts as well */
+	space = (space > st.swapped_bytes ? space : st.swapped_bytes) / sv->f_frsize;
+	sv->f_blocks += space;
+	sv->f_bfree += space - st.swapped_bytes / sv->f_frsize;
+	sv->f_bavail += space - st.swapped_bytes / sv->f_frsize;
 }
 
 void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)

@@ -282,7 +282,8 @@ spm_umount()
 	local dir=${1:-$MNT} pid rc
 	pid=${SPM_MOUNTS[$dir]:-}
 	SPM_HISTORY+=("umount $dir")
-	umount -- "$dir" || return 1
+	# the server of a mount that has just ended, with the same device number, may be looking whether this is its own
+	wait_until 3 umount -- "$dir" || { umount -- "$dir" || return 1; }
 	unset "SPM_MOUNTS[$dir]"
 	[ -n "$pid" ] || return 0
 	if ! wait_until 15 spm_gone "$pid"; then

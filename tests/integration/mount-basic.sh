@@ -42,7 +42,7 @@ for name in "${odd[@]}"; do
 	out=$("$SPMFS" mem:16M "$dir" 2>&1)
 	is "mount point $shown: mounts" "$? $out" "0 "
 	ok "mount point $shown: a file can be written" eval 'echo x >"$dir/f" && [ -s "$dir/f" ]'
-	ok "mount point $shown: unmounts" umount -- "$dir"
+	ok "mount point $shown: unmounts" wait_until 3 umount -- "$dir"
 done
 others_ended()
 {
