@@ -352,6 +352,23 @@ static long free_blocks(void)
 	return (long)sf.f_bfree * sf.f_bsize / 4096;
 }
 
+/* What was used before this check may still be coming back. */
+static long settled_blocks(void)
+{
+	long before = free_blocks();
+
+	for (int i = 0; i < 100; i++) {
+		long now;
+
+		usleep(20000);
+		now = free_blocks();
+		if (now == before)
+			break;
+		before = now;
+	}
+	return before;
+}
+
 static void memory_comes_back(void)
 {
 	char *buf = malloc(1 << 20);
@@ -359,7 +376,7 @@ static void memory_comes_back(void)
 	int fd, i;
 
 	memset(buf, 'x', 1 << 20);
-	start = free_blocks();
+	start = settled_blocks();
 	fd = unlinked_file("");
 	for (i = 0; i < 8; i++)
 		EQ(write(fd, buf, 1 << 20), 1 << 20);
