@@ -31,10 +31,25 @@ use_direct()
 
 use()
 {
+	local n=0
 	while [ ! -e "$SPM_TMP/stop" ]; do
 		"$1" || { touch "$SPM_TMP/failed"; return; }
+		echo $((n += 1)) >"$SPM_TMP/passes"
 		sleep 0.05
 	done
+}
+
+passed()
+{
+	[ "$(cat "$SPM_TMP/passes")" != "$1" ] || [ -e "$SPM_TMP/failed" ]
+}
+
+# On a slow machine, too, each hot file is used for every few cold ones.
+after_a_pass()
+{
+	local n
+	n=$(cat "$SPM_TMP/passes")
+	wait_until 20 passed "$n"
 }
 
 swapped_of()
@@ -53,14 +68,16 @@ hot()
 		cp "$SPM_TMP/content" "$MNT/hot$i"
 	done
 	rm -f "$SPM_TMP/stop" "$SPM_TMP/failed"
+	echo 0 >"$SPM_TMP/passes"
 	use "$how" &
 	load=$!
 	for i in $(seq 1 54); do
 		put "$MNT/cold$i" 2M "$i" >/dev/null || fail "$what: cold$i cannot be written"
-		sleep 0.1
+		after_a_pass
 	done
 	for i in $(seq 55 100); do
 		put "$MNT/cold$i" 2M "$i" >/dev/null || fail "$what: cold$i cannot be written"
+		[ $((i % 4)) -ne 0 ] || after_a_pass
 	done
 	touch "$SPM_TMP/stop"
 	wait "$load"
