@@ -26,7 +26,7 @@
 #define SPM_SLOT_AT(a)       ((a) & ((UINT32_C(1) << 28) - 1))
 #define SPM_SLOT_ADDR(f, b)  ((uint32_t)(f) << 28 | (uint32_t)(b))
 #define SPM_SLOT_BLOCKS_MAX (UINT32_C(1) << 28)
-#define SPM_SLOTS_RETRY     30
+#define SPM_SLOTS_RETRY     5
 #define SPM_SLOT_NONE        0u /* never a slot: block 0 is a header */
 
 struct spm_slot_file {

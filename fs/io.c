@@ -212,11 +212,14 @@ static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_
 {
 	uint64_t mask = fs->opts->extent_bytes - 1, first = (from + mask) & ~mask, last = to & ~mask;
 	int rc = punch_range(fs, rec, fd, from, to);
+	unsigned int tries = 0;
 
 	if (rc != -ENOSPC || !fs->swap || first >= last)
 		return rc;
 	rc = punch_range(fs, rec, fd, first, last);
-	return rc ? rc : punch_range(fs, rec, fd, from, to);
+	while (!rc && (rc = punch_range(fs, rec, fd, from, to)) == -ENOSPC && spm_content_patient(&tries))
+		rc = 0;
+	return rc;
 }
 
 /* More than device and swap together hold is refused at once, before anything has to leave for it. */

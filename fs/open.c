@@ -374,6 +374,7 @@ static int pin_trim(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint
 {
 	uint64_t mask = fs->opts->extent_bytes - 1, up = (size + mask) & ~mask;
 	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin);
+	unsigned int tries = 0;
 	struct stat st;
 
 	if (rc != -ENOSPC || !fs->swap || fstat(fd, &st) || up >= (uint64_t)st.st_size)
@@ -386,8 +387,9 @@ static int pin_trim(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint
 	if (!rc)
 		spm_swap_dropped(pin);
 	spm_swap_unpin(pin);
-	if (!rc)
-		rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin);
+	while (!rc && (rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin)) == -ENOSPC &&
+	       spm_content_patient(&tries))
+		rc = 0;
 	if (rc)
 		(void)set_end(fd, (uint64_t)st.st_size);
 	return rc;

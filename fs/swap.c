@@ -20,6 +20,7 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
+#define PATIENCE 500u /* of 20 ms */
 #define PIECE (UINT64_C(8) << 20) /* what a pin for writing may cover */
 
 /* -- what core cannot know -- */
@@ -233,6 +234,15 @@ bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *t
 		return false;
 	spm_session_blocking();
 	return !spm_swap_room(fs->swap, fs->root.id, bytes, tries);
+}
+
+bool spm_content_patient(unsigned int *tries)
+{
+	static const struct timespec pause = { .tv_nsec = 20000000 };
+
+	spm_session_blocking();
+	nanosleep(&pause, NULL);
+	return ++*tries < PATIENCE;
 }
 
 int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t from, uint64_t to, enum spm_pin_how how,

@@ -55,6 +55,12 @@ bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *t
 /* The same for one that works in parts, of which one came to @n bytes, or an error, and @left are to be done. */
 bool spm_content_go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries);
 
+/*
+ * A request that has dropped content and is refused the room for the rest must not fail half done if it can be helped: what it has
+ * made free may be taken by others first, but not for long. Waits a moment; false: for long enough.
+ */
+bool spm_content_patient(unsigned int *tries);
+
 /* pwrite(2), but for room; all of it, or what there was room for. */
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);
 
