@@ -429,8 +429,11 @@ static int set_size(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint
 static int take_back(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size)
 {
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
+	unsigned int tries = 0;
+	int rc;
 
+	while ((rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin)) == -ENOSPC && spm_content_patient(&tries))
+		;
 	if (!rc && ftruncate(fd, (off_t)size))
 		rc = -errno;
 	if (!rc && fs->swap)
