@@ -217,7 +217,7 @@ static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_
 	if (rc != -ENOSPC || !fs->swap || first >= last)
 		return rc;
 	rc = punch_range(fs, rec, fd, first, last);
-	while (!rc && (rc = punch_range(fs, rec, fd, from, to)) == -ENOSPC && spm_content_patient(&tries))
+	while (!rc && (rc = punch_range(fs, rec, fd, from, to)) == -ENOSPC && spm_content_patient(fs, &tries))
 		rc = 0;
 	return rc;
 }

@@ -388,7 +388,7 @@ static int pin_trim(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint
 		spm_swap_dropped(pin);
 	spm_swap_unpin(pin);
 	while (!rc && (rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin)) == -ENOSPC &&
-	       spm_content_patient(&tries))
+	       spm_content_patient(fs, &tries))
 		rc = 0;
 	if (rc)
 		(void)set_end(fd, (uint64_t)st.st_size);
@@ -432,7 +432,7 @@ static int take_back(struct spm_fs *fs, const struct spm_inode *rec, int fd, uin
 	unsigned int tries = 0;
 	int rc;
 
-	while ((rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin)) == -ENOSPC && spm_content_patient(&tries))
+	while ((rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin)) == -ENOSPC && spm_content_patient(fs, &tries))
 		;
 	if (!rc && ftruncate(fd, (off_t)size))
 		rc = -errno;

@@ -236,13 +236,17 @@ bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *t
 	return !spm_swap_room(fs->swap, fs->root.id, bytes, tries);
 }
 
-bool spm_content_patient(unsigned int *tries)
+bool spm_content_patient(const struct spm_fs *fs, unsigned int *tries)
 {
 	static const struct timespec pause = { .tv_nsec = 20000000 };
 
 	spm_session_blocking();
 	nanosleep(&pause, NULL);
-	return ++*tries < PATIENCE;
+	if (++*tries < PATIENCE)
+		return true;
+	spm_log(SPM_LOG_WARNING, "%s: device and swap are full: a request that has dropped a part of a file is refused the room for the rest",
+		fs->opts->mountpoint);
+	return false;
 }
 
 int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t from, uint64_t to, enum spm_pin_how how,

@@ -59,7 +59,7 @@ bool spm_content_go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int
  * A request that has dropped content and is refused the room for the rest must not fail half done if it can be helped: what it has
  * made free may be taken by others first, but not for long. Waits a moment; false: for long enough.
  */
-bool spm_content_patient(unsigned int *tries);
+bool spm_content_patient(const struct spm_fs *fs, unsigned int *tries);
 
 /* pwrite(2), but for room; all of it, or what there was room for. */
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);
