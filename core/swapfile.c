@@ -100,10 +100,12 @@ static int find_directory(struct job *j)
 	} else if (fd < 0 && errno != ENOENT) {
 		return spm_fail(j->e, -errno, "swap=%s: %m; name a file or a directory", f->path[j->i]);
 	}
+	if (!strchr(f->path[j->i], '/'))
+		return spm_fail(j->e, -EINVAL, "swap=%s: give an absolute path", f->path[j->i]);
 	dir = strdup(f->path[j->i]);
-	slash = dir ? strrchr(dir, '/') : NULL;
-	if (!slash)
-		return dir ? spm_fail(j->e, -EINVAL, "swap=%s: give an absolute path", f->path[j->i]) : -ENOMEM;
+	if (!dir)
+		return -ENOMEM;
+	slash = strrchr(dir, '/');
 	if (!f->base[j->i])
 		f->base[j->i] = strdup(slash + 1);
 	if (!f->base[j->i])
