@@ -88,8 +88,7 @@ static int find_directory(struct job *j)
 {
 	struct spm_swapfiles *f = j->f;
 	spm_auto_close int fd = open(f->path[j->i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	spm_auto_free char *dir = NULL;
-	char *slash;
+	char dir[PATH_MAX], *slash;
 	struct stat st;
 	int rc;
 
@@ -102,9 +101,8 @@ static int find_directory(struct job *j)
 	}
 	if (!strchr(f->path[j->i], '/'))
 		return spm_fail(j->e, -EINVAL, "swap=%s: give an absolute path", f->path[j->i]);
-	dir = strdup(f->path[j->i]);
-	if (!dir)
-		return -ENOMEM;
+	if ((size_t)snprintf(dir, sizeof(dir), "%s", f->path[j->i]) >= sizeof(dir))
+		return spm_fail(j->e, -ENAMETOOLONG, "swap=%s: the path is too long", f->path[j->i]);
 	slash = strrchr(dir, '/');
 	if (!f->base[j->i])
 		f->base[j->i] = strdup(slash + 1);
