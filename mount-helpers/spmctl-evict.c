@@ -246,16 +246,9 @@ static void one_file(struct walk *w, const FTSENT *e)
 /* One line for what was named, not one for each file below it. */
 static bool refuse_root(struct walk *w, FTSENT *e)
 {
-	const char *why = NULL;
+	const char *why = ctl_refusal(&w->mounts, e);
 
-	if (e->fts_level != FTS_ROOTLEVEL || e->fts_info == FTS_DP || e->fts_info == FTS_NS ||
-	    e->fts_info == FTS_ERR)
-		return false;
-	if (!ctl_mount_of(&w->mounts, e->fts_statp->st_dev, false))
-		why = "not on a spmfs mount; spmctl status lists the mounts";
-	else if (e->fts_info == FTS_SL || e->fts_info == FTS_SLNONE || e->fts_info == FTS_DEFAULT)
-		why = "not a regular file or a directory: it has no data on the device";
-	else if (e->fts_info != FTS_F && !w->opts->recursive)
+	if (!why && e->fts_level == FTS_ROOTLEVEL && e->fts_info == FTS_D && !w->opts->recursive)
 		why = "a directory; -r means all files below it";
 	if (!why)
 		return false;

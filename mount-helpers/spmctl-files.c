@@ -69,15 +69,8 @@ static void file_error(struct walk *w, const char *path, int err)
 /* One line for what was named, not one for each file below it. */
 static bool refuse_root(struct walk *w, FTSENT *e)
 {
-	const char *why = NULL;
+	const char *why = ctl_refusal(&w->mounts, e);
 
-	if (e->fts_level != FTS_ROOTLEVEL || e->fts_info == FTS_DP || e->fts_info == FTS_NS ||
-	    e->fts_info == FTS_ERR)
-		return false;
-	if (!ctl_mount_of(&w->mounts, e->fts_statp->st_dev, false))
-		why = "not on a spmfs mount; spmctl status lists the mounts";
-	else if (e->fts_info == FTS_SL || e->fts_info == FTS_SLNONE || e->fts_info == FTS_DEFAULT)
-		why = "not a regular file or a directory: it has no data on the device";
 	if (!why)
 		return false;
 	ctl_error("%s: %s", e->fts_path, why);

@@ -320,3 +320,14 @@ int ctl_control_table(const char *mount, const char *name, struct ctl_table *tab
 	ctl_error("%s: out of memory", mount);
 	return CTL_FAILED;
 }
+
+const char *ctl_refusal(const struct ctl_mounts *mounts, const FTSENT *e)
+{
+	if (e->fts_level != FTS_ROOTLEVEL || e->fts_info == FTS_DP || e->fts_info == FTS_NS || e->fts_info == FTS_ERR)
+		return NULL;
+	if (!ctl_mount_of(mounts, e->fts_statp->st_dev, false))
+		return "not on a spmfs mount; spmctl status lists the mounts";
+	if (e->fts_info == FTS_SL || e->fts_info == FTS_SLNONE || e->fts_info == FTS_DEFAULT)
+		return "not a regular file or a directory: it has no data on the device";
+	return NULL;
+}

@@ -10,6 +10,7 @@
 
 #include "core/util.h"
 
+#include <fts.h>
 #include <json-c/json.h>
 #include <stddef.h>
 #include <sys/types.h>
@@ -79,6 +80,9 @@ bool ctl_is_dead(int err);
 
 /* A mount of that filesystem, all of it (@whole) or any part; NULL: there is none here, which is not told. */
 const struct ctl_mount *ctl_mount_of(const struct ctl_mounts *mounts, dev_t dev, bool whole);
+
+/* Why what was named on the command line (not what is below it) has no data to look at; NULL: it has, or was not named. */
+const char *ctl_refusal(const struct ctl_mounts *mounts, const FTSENT *e);
 
 /* What went wrong with a path on a mount: one line, with what to do if nothing serves it. */
 void ctl_path_error(const char *path, int err);

@@ -77,8 +77,8 @@ put "$d/steady" 16M 7
 (for i in $(seq 1 1000); do put "$d/moving" 48M "$i" || exit; done) >/dev/null 2>&1 &
 load=$!
 evictor_start
-wait_until 10 [ -s "$d/moving" ]
-sleep 1
+half_written() { [ "$(stat -c %s "$d/moving")" -ge $((24 * MIB)) ]; }
+wait_until 20 half_written
 spm_kill_servers
 evictor_stop
 umount -l "$d"
