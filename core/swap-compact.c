@@ -96,7 +96,8 @@ static void collapse(struct pass *p, int fd, uint64_t at)
 
 	if (spm_extents_huge_in(fd, at, at + HUGE_BYTES, &huge))
 		return;
-	if (huge < HUGE_BYTES) {
+	/* smaller extents could not leave a huge page: the kernel may keep its memory until all of it is punched */
+	if (huge < HUGE_BYTES && p->s->extent_bytes == HUGE_BYTES) {
 		map = mmap(p->window, HUGE_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)at);
 		if (map != MAP_FAILED && !madvise(map, HUGE_BYTES, MADV_COLLAPSE)) {
 			huge = HUGE_BYTES;

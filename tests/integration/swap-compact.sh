@@ -90,9 +90,22 @@ else
 	says "it is right" a ok mverify m 0 8M 3
 	actor_end a
 fi
-rm -f "$MNT"/*
+
+# Extents that are smaller than a huge page could not leave one.
+swap_mount mem:64M 64M map=mirror,compact=0,extent=64K
+cp "$SPM_TMP/content" "$f"
+ok "small extents: compact" compact
+is "small extents: it has small pages then as before" "$(huge "$f")" 0
+for i in {1..63}; do
+	echo "$(stat -c %i "$f") $((i * 131072)) 65536" >"$MNT/.spm/evict" || fail "evict part $i"
+done
+is "small extents: every second leaves" "$(swapped "$f") $(resident "$f")" "$((63 * 65536)) $((65 * 65536))"
+is "small extents: blocks are those of all" "$(($(stat -c %b "$f") * 512))" $((8 * MIB))
+ok "small extents: content" cmp "$f" "$SPM_TMP/content"
+swap_leaves_nothing "small extents"
 
 # Swap files.
+swap_mount mem:128M 256M map=mirror,compact=0
 ok "files are moved out" fill
 size=$(on_disk)
 rm "$MNT"/f{1,3,5,7,9,11,13,15}
