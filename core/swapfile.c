@@ -271,7 +271,7 @@ static int lock_file(struct job *j)
 static int open_there(struct job *j, int path_fd)
 {
 	char proc[64];
-	int rc = fstat(path_fd, &j->st) ? -errno : 0;
+	int rc = fstat(path_fd, &j->st) ? -errno : j->st.st_nlink ? 0 : -ESTALE;
 
 	if (!rc)
 		rc = check_inode(j);
@@ -285,9 +285,14 @@ static int open_there(struct job *j, int path_fd)
 	if (j->f->fd[j->i] < 0)
 		return spm_fail(j->e, -errno, "swap=%s: cannot open it: %m", j->f->path[j->i]);
 	rc = lock_file(j);
-	/* the last user may have emptied it while this one waited for the lock */
+	/* the last user may have emptied it while this one waited for the lock, or removed it */
 	if (!rc && fstat(j->f->fd[j->i], &j->st))
 		rc = -errno;
+	if (!rc && !j->st.st_nlink) {
+		spm_cleanup_close(&j->f->fd[j->i]);
+		j->f->fd[j->i] = -1;
+		return -ESTALE;
+	}
 	return rc ? rc : check_content(j);
 }
 
@@ -382,9 +387,21 @@ static void try_direct(struct job *j)
 		fcntl(fd, F_SETFL, 0);
 }
 
+/* -ESTALE: it was there, and is not any more. */
+static int open_named(struct job *j)
+{
+	spm_auto_close int path_fd = openat(j->f->dir_fd[j->i], j->f->base[j->i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int rc;
+
+	if (path_fd < 0)
+		return errno == ENOENT ? create(j) : spm_fail(j->e, -errno, "swap=%s: %m", j->f->path[j->i]);
+	rc = open_there(j, path_fd);
+	/* the file itself may be a mount point */
+	return rc ? rc : check_ground(j, path_fd);
+}
+
 static int open_one(struct job *j)
 {
-	spm_auto_close int path_fd = -1;
 	struct spm_swapfiles *f = j->f;
 	int rc = find_directory(j);
 
@@ -392,13 +409,9 @@ static int open_one(struct job *j)
 		rc = check_ground(j, f->dir_fd[j->i]);
 	if (rc)
 		return rc;
-	path_fd = openat(f->dir_fd[j->i], f->base[j->i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (path_fd < 0 && errno != ENOENT)
-		return spm_fail(j->e, -errno, "swap=%s: %m", f->path[j->i]);
-	rc = path_fd < 0 ? create(j) : open_there(j, path_fd);
-	/* the file itself may be a mount point */
-	if (!rc && path_fd >= 0)
-		rc = check_ground(j, path_fd);
+	do {
+		rc = open_named(j);
+	} while (rc == -ESTALE);
 	if (!rc && j->want->dry)
 		return check_space(j);
 	if (!rc && !j->want->uuid)

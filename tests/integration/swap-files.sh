@@ -125,6 +125,26 @@ mounts "a swap file that is deleted meanwhile" "swap=$f,swapsize=8M"
 rm "$f"
 ended "deleted"
 
+# Its last user removes a file for which the next one waits.
+opened()
+{
+	find /proc/[0-9]*/fd -lname "$f" -printf '%h\n' 2>/dev/null | grep -qvxF "/proc/$$/fd"
+}
+: >"$f"
+chmod 600 "$f"
+exec {fd}<"$f"
+flock "$fd"
+"$SPMFS" mem:64M "$d" -o "name=test,swap=$f,swapsize=8M" {fd}<&- </dev/null >"$SPM_TMP/out" 2>&1 &
+waits=$!
+ok "a mount waits for a file that is in use" wait_until 5 opened
+rm "$f"
+exec {fd}<&-
+wait "$waits"
+is "and mounts when it has gone" "$? $(cat "$SPM_TMP/out")" "0 "
+is "with another one of that name" "$(stat -c %s "$f")" 8388608
+ended "after waiting"
+is "which goes as well" "$(ls -A "$sw")" ""
+
 kill_worker_and_all()
 {
 	kill -9 "$(spm_feature worker_pid "$d")" && wait_until 5 test -e "$d/.spm/stat" &&
