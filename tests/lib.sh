@@ -312,25 +312,42 @@ spm_fresh()
 	spm_need_mount "$@"
 }
 
-# Every server process that this test started, in whatever way; the tag is in its environment.
+# Whether a process has the tag in its environment. In the middle of execve(2), which on a busy machine lasts for a
+# tenth of a second, it has none at all.
+spm_is_ours()
+{
+	local i
+	for ((i = 0; i < 100 * SPM_FACTOR; i++)); do
+		! grep -qzx "SPM_TEST_ID=$SPM_TEST_ID" "$1/environ" || return 0
+		! grep -qz . "$1/environ" && [ -e "$1/exe" ] || return 1
+		sleep 0.01
+	done 2>/dev/null
+	return 1
+}
+
+# Every server process that this test started, in whatever way.
 spm_servers()
 {
 	local exe
 	while IFS= read -r exe; do
-		grep -qzx "SPM_TEST_ID=$SPM_TEST_ID" "${exe%exe}environ" 2>/dev/null || continue
+		spm_is_ours "${exe%/exe}" || continue
 		exe=${exe#/proc/}
 		printf '%s\n' "${exe%/exe}"
 	done < <(find /proc -mindepth 2 -maxdepth 2 -name exe \( -lname "$SPM_SERVER_EXE" -o \
 		-lname "${SPM_SERVER_EXE%/*}/spmfs-keeper" \) 2>/dev/null)
 }
 
-# Kills them all, also those that take the place of the first ones.
+# Kills them all, also those that take the place of the first ones: one that was forked while we looked may have got a
+# number that we had passed, so they are gone when none was seen twice.
 spm_kill_servers()
 {
-	local pids
-	# shellcheck disable=SC2086 # a list
-	while pids=$(spm_servers) && [ -n "$pids" ]; do
-		kill -KILL $pids 2>/dev/null
+	local pids none=0
+	while [ "$none" -lt 2 ]; do
+		pids=$(spm_servers)
+		none=$((none + 1))
+		[ -z "$pids" ] || none=0
+		# shellcheck disable=SC2086 # a list
+		[ -z "$pids" ] || kill -KILL $pids 2>/dev/null
 	done
 }
 

@@ -347,9 +347,12 @@ ok "every server ended" wait_until 10 spm_no_servers
 lost()
 {
 	spm_kill_servers
+	like "nobody serves it any more" "$(timeout 10 stat -f "$d" 2>&1)" "not connected"
 	umount -l "$d"
+	ok "its region stays" test -e "/run/spmfs/${1:-test}.ns"
 }
 mounts "a mount" "swap=$f:$sw,swapsize=16M"
+is "it can be recovered" "$(spm_feature recover "$d")" on
 echo content >"$d/file"
 lost
 is "the files are there" "$(names "$sw")" "file test.swap"
@@ -387,7 +390,7 @@ ok "files are evicted" "$SPMCTL" evict "$d/deleted" "$d/stays"
 is "both" "$(($(spm_stat swapped_bytes "$d") >= 16777216))" 1
 exec {fd}<"$d/deleted"
 rm "$d/deleted"
-lost
+lost orphans
 exec {fd}<&-
 mounts "recover" "recover,name=orphans,swap=$sw/orphans"
 ok "their slots are free" test "$(spm_stat swap_used_bytes "$d")" -lt 12582912
