@@ -550,6 +550,9 @@ static void own_process(struct spm_standby *s)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_NAME, "spmfs-standby", 0, 0, 0);
+	/* a thread that a sanitizer or a preloaded library has started shares the root directory, and setns(2) refuses then */
+	if (unshare(CLONE_FS))
+		spm_log(SPM_LOG_WARNING, "unshare: %m");
 #ifndef __SANITIZE_ADDRESS__
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
