@@ -2,6 +2,7 @@
 #ifndef SPM_CORE_UTIL_H
 #define SPM_CORE_UTIL_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,6 +34,15 @@ static inline void spm_cleanup_fclose(FILE **f)
 #define spm_auto_close  __attribute__((cleanup(spm_cleanup_close)))
 #define spm_auto_free   __attribute__((cleanup(spm_cleanup_free)))
 #define spm_auto_fclose __attribute__((cleanup(spm_cleanup_fclose)))
+
+/*
+ * setns(2), also where there is a thread that shares the root directory, as those do that a sanitizer or a preloaded library
+ * has started: it would refuse. -1 and errno.
+ */
+static inline int spm_enter_mount_ns(int ns)
+{
+	return unshare(CLONE_FS) ? -1 : setns(ns, CLONE_NEWNS);
+}
 
 /* Hands a descriptor out of a spm_auto_close variable. */
 static inline int spm_steal_fd(int *fd)

@@ -25,7 +25,7 @@ static _Noreturn void exec_party(struct spm_keeper *k, const char *program, int 
 	if (ns < 0)
 		ns = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
 	spm_fds_format(k->fd, list + strlen(list));
-	if (ns < 0 || setns(ns, CLONE_NEWNS)) {
+	if (ns < 0 || spm_enter_mount_ns(ns)) {
 		spm_keeper_say(k, SPM_SAY_ERR, "%s: cannot enter the mount namespace of process 1: %m",
 			       k->mountpoint);
 	} else {

@@ -194,7 +194,7 @@ static int visit(int proc)
 	spm_auto_close int ns = openat(proc, "ns/mnt", O_RDONLY | O_CLOEXEC), root = -1;
 
 	root = openat(proc, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (ns < 0 || root < 0 || setns(ns, CLONE_NEWNS) || fchdir(root) || chroot("."))
+	if (ns < 0 || root < 0 || spm_enter_mount_ns(ns) || fchdir(root) || chroot("."))
 		return -errno;
 	return 0;
 }
@@ -298,7 +298,7 @@ static enum visited visit_mounts(int proc, const struct wanted *w, int home_ns, 
 		v = VISITED_STAYS;
 		if (!visit(proc) && still_there(w, path))
 			v = fn(path, arg);
-		if (setns(home_ns, CLONE_NEWNS))
+		if (spm_enter_mount_ns(home_ns))
 			spm_log(SPM_LOG_ERR, "cannot return to the region's namespace: %m");
 	}
 	return v;

@@ -46,7 +46,7 @@ static int ask_region(const char *pin, const uint8_t uuid[static 16])
 
 	if (ns < 0)
 		return errno == ENOENT ? 0 : 2;
-	if (setns(ns, CLONE_NEWNS))
+	if (spm_enter_mount_ns(ns))
 		return errno == EINVAL ? 0 : 2; /* the file is there, but no namespace is bound to it */
 	fd = open(SPM_REGION_EXTENTS, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
@@ -235,11 +235,11 @@ static int reopen_files(struct spm_setup_swap *s, const struct spm_extmap_setup 
 	struct spm_error e = { "" };
 	int rc;
 
-	if (setns(host_ns, CLONE_NEWNS))
+	if (spm_enter_mount_ns(host_ns))
 		return spm_fail(s->err, -errno, "cannot change the mount namespace: %m");
 	w.uuid = x->uuid;
 	rc = spm_swapfiles_open(&w, &s->files, &e);
-	if (setns(region_ns, CLONE_NEWNS))
+	if (spm_enter_mount_ns(region_ns))
 		return spm_fail(s->err, -errno, "cannot change the mount namespace: %m");
 	if (rc)
 		return need_files(s, e.text);
@@ -258,10 +258,10 @@ static int add_swap(struct spm_setup_swap *s, const struct spm_slice *root, int 
 	if (s->o->extent_bytes < SPM_EXTENT_MAX && root->features.huge)
 		return spm_fail(s->err, -EINVAL, "option extent=: the region '%s' has huge pages, and less than 2M cannot "
 				"leave one; leave it out", s->o->name);
-	if (setns(host_ns, CLONE_NEWNS))
+	if (spm_enter_mount_ns(host_ns))
 		return spm_fail(s->err, -errno, "cannot change the mount namespace: %m");
 	rc = spm_setup_swap_files(s);
-	if (setns(region_ns, CLONE_NEWNS) && !rc)
+	if (spm_enter_mount_ns(region_ns) && !rc)
 		rc = spm_fail(s->err, -errno, "cannot change the mount namespace: %m");
 	return rc ? rc : spm_setup_swap_map(s, root);
 }
@@ -341,7 +341,7 @@ void spm_setup_swap_hand_over(struct spm_setup_swap *s, int fd[static SPM_FDS], 
 
 void spm_setup_swap_undo(struct spm_setup_swap *s, int region_ns)
 {
-	if (s->map_made && !setns(region_ns, CLONE_NEWNS)) {
+	if (s->map_made && !spm_enter_mount_ns(region_ns)) {
 		unlink(SPM_REGION_EXTENTS);
 		unlink(SPM_REGION_SWAP);
 	}

@@ -65,7 +65,7 @@ static int open_ns(struct setup *s, int *ns)
 
 static int go(struct setup *s, int ns)
 {
-	return setns(ns, CLONE_NEWNS) ? spm_fail(s->err, -errno, "cannot change the mount namespace: %m") : 0;
+	return spm_enter_mount_ns(ns) ? spm_fail(s->err, -errno, "cannot change the mount namespace: %m") : 0;
 }
 
 /* Whether the keeper will be able to start a standby anew: in a fork, since there is no way back. */
@@ -77,7 +77,7 @@ static bool can_exec(const struct setup *s)
 	if (!pid) {
 		spm_auto_close int ns = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
 
-		_exit(ns < 0 || setns(ns, CLONE_NEWNS) || access(s->program, X_OK));
+		_exit(ns < 0 || spm_enter_mount_ns(ns) || access(s->program, X_OK));
 	}
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
@@ -304,7 +304,7 @@ static int enter_left_over(struct setup *s, const char *path)
 	}
 	if (fstat(pin, &st))
 		return spm_fail(s->err, -errno, "%s: %m", path);
-	if (setns(pin, CLONE_NEWNS))
+	if (spm_enter_mount_ns(pin))
 		return spm_fail(s->err, -errno, "cannot enter the region '%s': %m", s->o->name);
 	rc = open_ns(s, &s->fd[SPM_FD_REGION]);
 	if (rc)

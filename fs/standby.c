@@ -550,9 +550,6 @@ static void own_process(struct spm_standby *s)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_NAME, "spmfs-standby", 0, 0, 0);
-	/* a thread that a sanitizer or a preloaded library has started shares the root directory, and setns(2) refuses then */
-	if (unshare(CLONE_FS))
-		spm_log(SPM_LOG_WARNING, "unshare: %m");
 #ifndef __SANITIZE_ADDRESS__
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
@@ -633,7 +630,7 @@ static int enter_region(struct spm_standby *s, struct spm_options *o, struct spm
 
 	if (!o->foreground)
 		spm_log_to_syslog("spmfs");
-	if (setns(s->fd[SPM_FD_REGION], CLONE_NEWNS))
+	if (spm_enter_mount_ns(s->fd[SPM_FD_REGION]))
 		return spm_fail(e, -errno, "cannot enter the region: %m");
 	rc = spm_region_read(s->fd[SPM_FD_META], &r);
 	if (rc)

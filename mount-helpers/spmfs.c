@@ -56,7 +56,7 @@ static int enter_namespace(const char *ns, struct spm_error *e)
 
 	snprintf(path, sizeof(path), "/proc/%s/ns/mnt", ns);
 	fd = open(strspn(ns, "0123456789") == strlen(ns) ? path : ns, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || setns(fd, CLONE_NEWNS))
+	if (fd < 0 || spm_enter_mount_ns(fd))
 		return spm_fail(e, -errno, "option -N %s: %m", ns);
 	return 0;
 }
