@@ -32,7 +32,24 @@ struct spm_extmap_header {
 	struct spm_extmap_setup setup;
 	uint32_t zero;
 };
-_Static_assert(sizeof(struct spm_extmap_header) <= EXTMAP_PAGE, "the header's page");
+
+/*
+ * A record that names one slot is about to name another, with other pages: more than one store. All of it is written here
+ * first, @how last; a successor finds it and makes the change once more. In the header's page, all zero if there is none.
+ */
+struct spm_extmap_change {
+	uint64_t ino, extent;
+	uint32_t file, slot, check;
+	uint16_t slice, how; /* how: 0: there is none */
+};
+#define EXTMAP_CHANGE_AT 2048u
+_Static_assert(sizeof(struct spm_extmap_header) <= EXTMAP_CHANGE_AT, "both in the header's page");
+_Static_assert(EXTMAP_CHANGE_AT + sizeof(struct spm_extmap_change) <= EXTMAP_PAGE, "both in the header's page");
+
+static inline struct spm_extmap_change *spm_extmap_change_of(const struct spm_extmap *m)
+{
+	return (struct spm_extmap_change *)(void *)((char *)m->header + EXTMAP_CHANGE_AT);
+}
 
 struct spm_extmap_leaf {
 	uint32_t file;

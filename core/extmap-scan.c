@@ -135,6 +135,26 @@ static bool is_possible(const struct spm_extent *x, uint32_t pages_max)
 	       !(small && (sparse || pages > SMALL_MAX));
 }
 
+/* See struct spm_extmap_change. */
+static void finish_change(struct spm_extmap *m, uint32_t file)
+{
+	struct spm_extmap_change *c = spm_extmap_change_of(m);
+	const struct spm_extent to = { .slot = c->slot, .check = c->check, .how = c->how };
+	struct spm_extent *x;
+
+	if (!c->how || c->file != file || c->ino != m->head[file].ino || c->slice != m->head[file].slice)
+		return;
+	x = spm_extmap_get(m, file, c->extent, false);
+	if (!x || !x->how || !is_possible(&to, m->setup->extent_bytes / 4096)) {
+		damage(m, "a change of inode %llu, extent %llu is damaged, and was not finished", (unsigned long long)c->ino,
+		       (unsigned long long)c->extent);
+		return;
+	}
+	x->slot = to.slot;
+	x->check = to.check;
+	x->how = to.how;
+}
+
 static void scan_records(struct spm_extmap *m, uint32_t file)
 {
 	struct spm_extfile *f = &m->head[file];
@@ -165,7 +185,10 @@ int spm_extmap_scan(struct spm_extmap *m)
 	m->heads_top = m->heads->top + 1;
 	for (uint32_t file = spm_extmap_next_file(m, 1); file; file = spm_extmap_next_file(m, file + 1)) {
 		spm_extleaves_sort(m, file, large_twice);
+		finish_change(m, file);
 		scan_records(m, file);
 	}
+	spm_extmap_barrier();
+	spm_extmap_change_of(m)->how = 0;
 	return 0;
 }

@@ -273,6 +273,24 @@ struct spm_extent *spm_extmap_get(struct spm_extmap *m, uint32_t file, uint64_t 
 	return x ? x + n : NULL;
 }
 
+void spm_extmap_change(struct spm_extmap *m, uint32_t file, uint64_t extent, struct spm_extent *x, uint32_t slot,
+		       uint32_t check, uint16_t how)
+{
+	struct spm_extmap_change *c = spm_extmap_change_of(m);
+
+	pthread_mutex_lock(&m->lock);
+	*c = (struct spm_extmap_change){ .file = file, .slice = m->head[file].slice, .ino = m->head[file].ino,
+					 .extent = extent, .slot = slot, .check = check };
+	spm_extmap_barrier();
+	__atomic_store_n(&c->how, how, __ATOMIC_RELAXED);
+	spm_extmap_barrier();
+	__atomic_store_n(&x->slot, slot, __ATOMIC_RELAXED);
+	x->check = check;
+	spm_extent_set_how(x, how);
+	__atomic_store_n(&c->how, 0, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&m->lock);
+}
+
 void spm_extmap_tidy(struct spm_extmap *m, uint32_t file)
 {
 	pthread_mutex_lock(&m->lock);

@@ -23,7 +23,8 @@
  * So there are three instants: the store of state OUT (from then on the slot counts), the store of SWAPPED (a note that
  * nothing is left to punch), and the store that clears the record (from then on the pages count). Each is one store of
  * @how, after everything else in the record, with spm_extmap_barrier() between; and the move of a slot is one store of
- * @slot. A successor punches every extent that it finds OUT or IN before it serves anything (core/swap.h).
+ * @slot. Where all of a record changes while it names a slot (spm_extmap_change), the store is that of a note of it.
+ * A successor punches every extent that it finds OUT or IN before it serves anything (core/swap.h).
  *
  * What a slot of n pages holds: its n pages, then, unless SMALL, one block with the trailer (core/trailer.h): per-page
  * checksums, and which pages of the extent these are if SPARSE (else the first n). @check is the CRC32C of the trailer,
@@ -187,6 +188,9 @@ void spm_extmap_forget(struct spm_extmap *m, uint32_t file);
 /* The record of an extent; NULL: there is no leaf for it (it is here, or a hole), or with @make, no memory. Stays where it is
  * until the file is forgotten, or the leaf given back by spm_extmap_tidy(). */
 struct spm_extent *spm_extmap_get(struct spm_extmap *m, uint32_t file, uint64_t extent, bool make);
+/* A record that names a slot names another from now on, with what is in that: at once, wherever the process dies. */
+void spm_extmap_change(struct spm_extmap *m, uint32_t file, uint64_t extent, struct spm_extent *x, uint32_t slot,
+		       uint32_t check, uint16_t how);
 /* Gives back leaves in which no record names a slot; nobody may hold a record of the file. */
 void spm_extmap_tidy(struct spm_extmap *m, uint32_t file);
 /* Calls @fn for each record of a file that names a slot (or is damaged), with extents from @from on, in order;

@@ -311,12 +311,12 @@ static unsigned int by_free(const struct spm_slots *s, unsigned int order[static
 	return n;
 }
 
-static int alloc_locked(struct spm_slots *s, uint32_t n, uint32_t *addr, unsigned int *grow)
+static int alloc_locked(struct spm_slots *s, uint32_t n, uint64_t used_max, uint32_t *addr, unsigned int *grow)
 {
 	unsigned int order[SPM_SWAP_FILES], count = by_free(s, order);
 	int rc = -ENOSPC;
 
-	if (n > s->used_max || used_locked(s) > s->used_max - n)
+	if (n > used_max || used_locked(s) > used_max - n)
 		return -EDQUOT;
 	for (unsigned int i = 0; i < count; i++) {
 		struct spm_slot_file *f = &s->file[order[i]];
@@ -344,28 +344,95 @@ int spm_slots_alloc(struct spm_slots *s, uint32_t n, uint32_t *addr, unsigned in
 	if (!n || n > SPM_SLOT_BLOCKS_MAX)
 		return -ENOSPC;
 	pthread_mutex_lock(&s->lock);
-	rc = alloc_locked(s, n, addr, grow);
+	rc = alloc_locked(s, n, s->used_max, addr, grow);
 	pthread_mutex_unlock(&s->lock);
 	return rc;
+}
+
+int spm_slots_alloc_instead(struct spm_slots *s, uint32_t n, uint32_t *addr, unsigned int *grow)
+{
+	int rc;
+
+	if (!n || n > SPM_SLOT_BLOCKS_MAX)
+		return -ENOSPC;
+	pthread_mutex_lock(&s->lock);
+	rc = alloc_locked(s, n, UINT64_MAX, addr, grow);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+/* Takes the lowest run, if it ends at or below block @below of the file. */
+static int take_below(struct spm_slots *s, unsigned int file, uint32_t n, uint32_t below, uint32_t *addr)
+{
+	struct spm_slot_file *f = &s->file[file];
+	uint32_t at = f->retired ? UINT32_MAX : lowest(f, n);
+
+	if (at == UINT32_MAX || at + n > below || at + n > f->blocks)
+		return -ENOSPC;
+	take(f, at, n);
+	*addr = SPM_SLOT_ADDR(file, at);
+	return 0;
 }
 
 int spm_slots_alloc_below(struct spm_slots *s, uint32_t n, uint32_t below, uint32_t *addr)
 {
 	unsigned int file = SPM_SLOT_FILE(below);
-	uint32_t at;
-	int rc = -ENOSPC;
+	int rc;
 
 	if (!n || n > SPM_SLOT_BLOCKS_MAX || file >= s->count)
 		return -ENOSPC;
 	pthread_mutex_lock(&s->lock);
-	at = s->file[file].retired ? UINT32_MAX : lowest(&s->file[file], n);
-	if (at != UINT32_MAX && at + n <= SPM_SLOT_AT(below) && at + n <= s->file[file].blocks) {
-		take(&s->file[file], at, n);
-		*addr = SPM_SLOT_ADDR(file, at);
-		rc = 0;
-	}
+	rc = take_below(s, file, n, SPM_SLOT_AT(below), addr);
 	pthread_mutex_unlock(&s->lock);
 	return rc;
+}
+
+/* What was just taken is held. */
+static void held(struct spm_slots *s, uint32_t addr, uint32_t n)
+{
+	s->file[SPM_SLOT_FILE(addr)].used -= n;
+	s->file[SPM_SLOT_FILE(addr)].held += n;
+}
+
+int spm_slots_hold(struct spm_slots *s, uint32_t n, uint32_t *addr)
+{
+	unsigned int order[SPM_SWAP_FILES], count;
+	int rc = -ENOSPC;
+
+	pthread_mutex_lock(&s->lock);
+	count = by_free(s, order);
+	for (unsigned int i = 0; i < count && rc; i++)
+		rc = take_below(s, order[i], n, UINT32_MAX, addr);
+	if (!rc)
+		held(s, *addr, n);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+int spm_slots_hold_below(struct spm_slots *s, uint32_t n, uint32_t below, uint32_t *addr)
+{
+	int rc;
+
+	pthread_mutex_lock(&s->lock);
+	rc = take_below(s, SPM_SLOT_FILE(below), n, SPM_SLOT_AT(below), addr);
+	if (!rc)
+		held(s, *addr, n);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+void spm_slots_unhold(struct spm_slots *s, uint32_t addr, uint32_t n, uint32_t used)
+{
+	struct spm_slot_file *f = &s->file[SPM_SLOT_FILE(addr)];
+
+	pthread_mutex_lock(&s->lock);
+	f->held -= n;
+	f->used += used;
+	if (n > used) {
+		(void)mark(f->bits, SPM_SLOT_AT(addr) + used, n - used, false);
+		changed(f, SPM_SLOT_AT(addr) + used, n - used);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 /* Whether there can be a slot at @addr. */
@@ -451,6 +518,16 @@ bool spm_slots_retire(struct spm_slots *s, unsigned int file)
 	return first;
 }
 
+bool spm_slots_is_retired(struct spm_slots *s, unsigned int file)
+{
+	bool yes;
+
+	pthread_mutex_lock(&s->lock);
+	yes = s->file[file].retired;
+	pthread_mutex_unlock(&s->lock);
+	return yes;
+}
+
 uint64_t spm_slots_bytes(struct spm_slots *s)
 {
 	uint64_t n = 0;
@@ -478,7 +555,7 @@ static uint64_t left_locked(struct spm_slots *s)
 
 	for (unsigned int i = 0; i < s->count; i++)
 		if (!s->file[i].retired)
-			n += reach(&s->file[i]) - SPM_SLOT_FIRST - s->file[i].used;
+			n += reach(&s->file[i]) - SPM_SLOT_FIRST - s->file[i].used - s->file[i].held;
 	return n < quota ? n : quota;
 }
 

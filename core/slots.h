@@ -33,6 +33,7 @@ struct spm_slot_file {
 	uint64_t *bits;
 	struct spm_slot_runs *runs; /* where free runs are: core/slots.c */
 	uint32_t limit, blocks, top, used; /* used: without the header */
+	uint32_t held;    /* taken by nobody's slot: spm_slots_hold() */
 	bool retired;     /* returned write errors: nothing new goes there, what is there can be read */
 	int64_t stuck;    /* when it could not grow, seconds of CLOCK_MONOTONIC; asked to again after SPM_SLOTS_RETRY; 0: it may */
 };
@@ -53,10 +54,20 @@ void spm_slots_destroy(struct spm_slots *s);
  * (*@grow) to hold it: make it larger (spm_slots_grown) or, if that fails, say so (spm_slots_cannot_grow), and try again.
  */
 int spm_slots_alloc(struct spm_slots *s, uint32_t n, uint32_t *addr, unsigned int *grow) SPM_MUST_CHECK;
+/* The same for what takes the place of another slot, which goes: used_max does not count. */
+int spm_slots_alloc_instead(struct spm_slots *s, uint32_t n, uint32_t *addr, unsigned int *grow) SPM_MUST_CHECK;
 /* The lowest free run that ends at or below @below in the same file, for compaction; used_max does not count, since the
  * other copy goes. -ENOSPC: there is none, or the file is retired. */
 int spm_slots_alloc_below(struct spm_slots *s, uint32_t n, uint32_t below, uint32_t *addr) SPM_MUST_CHECK;
 void spm_slots_free(struct spm_slots *s, uint32_t addr, uint32_t n);
+/*
+ * Keeps a free run for a time when there is no other: it is in nobody's use, and is counted nowhere but that it is not left.
+ * -ENOSPC: no file has one without growing. hold_below: as spm_slots_alloc_below().
+ */
+int spm_slots_hold(struct spm_slots *s, uint32_t n, uint32_t *addr) SPM_MUST_CHECK;
+int spm_slots_hold_below(struct spm_slots *s, uint32_t n, uint32_t below, uint32_t *addr) SPM_MUST_CHECK;
+/* That of @n blocks is not kept any longer: the first @used of them are a slot, the others free. */
+void spm_slots_unhold(struct spm_slots *s, uint32_t addr, uint32_t n, uint32_t used);
 /* A record names it. -EEXIST: another does already; -ERANGE: no such file, the header, or behind the end. */
 int spm_slots_take(struct spm_slots *s, uint32_t addr, uint32_t n) SPM_MUST_CHECK;
 
@@ -66,6 +77,7 @@ void spm_slots_cannot_grow(struct spm_slots *s, unsigned int file);
 uint32_t spm_slots_shrink(struct spm_slots *s, unsigned int file, uint32_t keep);
 /* True: it was not retired before. */
 bool spm_slots_retire(struct spm_slots *s, unsigned int file);
+bool spm_slots_is_retired(struct spm_slots *s, unsigned int file);
 
 /* Bytes over all files: sizes, and what is taken. */
 uint64_t spm_slots_bytes(struct spm_slots *s);

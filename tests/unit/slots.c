@@ -192,6 +192,47 @@ START_TEST(take_refuses)
 }
 END_TEST
 
+/* What is held is nobody's, and not left; a part of it may become a slot. */
+START_TEST(held_runs)
+{
+	const uint32_t limit[2] = { FIRST + 100, FIRST + 50 }, blocks[2] = { FIRST + 80, FIRST + 50 };
+	struct spm_slots s;
+	uint32_t a, b, run, lower;
+	unsigned int grow;
+
+	ck_assert_int_eq(spm_slots_init(&s, 2, limit, blocks), 0);
+	ck_assert_int_eq(spm_slots_alloc(&s, 20, &a, &grow), 0);
+	ck_assert_uint_eq(a, SPM_SLOT_ADDR(0, FIRST));
+	ck_assert_int_eq(spm_slots_hold(&s, 40, &run), 0);
+	ck_assert_uint_eq(run, SPM_SLOT_ADDR(0, FIRST + 20));
+	ck_assert_uint_eq(spm_slots_used(&s), 20 * SPM_SLOT_BLOCK);
+	ck_assert_uint_eq(spm_slots_left(&s), (40 + 50) * SPM_SLOT_BLOCK);
+	ck_assert_int_eq(spm_slots_take(&s, run, 1), -EEXIST);
+	/* that would need growing */
+	ck_assert_int_eq(spm_slots_hold(&s, 51, &b), -ENOSPC);
+	s.used_max = 20;
+	ck_assert_int_eq(spm_slots_alloc(&s, 1, &b, &grow), -EDQUOT);
+	ck_assert_int_eq(spm_slots_alloc_instead(&s, 50, &b, &grow), 0);
+	ck_assert_uint_eq(b, SPM_SLOT_ADDR(1, FIRST));
+	ck_assert_int_eq(spm_slots_hold_below(&s, 20, run, &lower), -ENOSPC);
+	spm_slots_free(&s, a, 20);
+	ck_assert_int_eq(spm_slots_hold_below(&s, 20, run, &lower), 0);
+	ck_assert_uint_eq(lower, a);
+	spm_slots_unhold(&s, run, 40, 10);
+	ck_assert_uint_eq(spm_slots_used(&s), 60 * SPM_SLOT_BLOCK);
+	ck_assert_uint_eq(s.file[0].top, FIRST + 30);
+	spm_slots_unhold(&s, lower, 20, 0);
+	spm_slots_free(&s, run, 10);
+	spm_slots_free(&s, b, 50);
+	ck_assert_uint_eq(spm_slots_used(&s) + s.file[0].held, 0);
+	ck_assert(spm_slots_retire(&s, 0));
+	ck_assert(spm_slots_is_retired(&s, 0) && !spm_slots_is_retired(&s, 1));
+	ck_assert_int_eq(spm_slots_hold(&s, 50, &run), 0);
+	ck_assert_uint_eq(SPM_SLOT_FILE(run), 1);
+	spm_slots_destroy(&s);
+}
+END_TEST
+
 /* ---- the model: a byte per block ---- */
 
 #define MODEL_FILES 3
@@ -443,6 +484,7 @@ int main(void)
 	tcase_add_test(t, grows_and_shrinks);
 	tcase_add_test(t, holes_before_growth);
 	tcase_add_test(t, take_refuses);
+	tcase_add_test(t, held_runs);
 	tcase_add_loop_test(t, model, 0, 40);
 	tcase_add_test(t, cost_when_full);
 	suite_add_tcase(s, t);
