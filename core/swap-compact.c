@@ -299,8 +299,9 @@ static void compact_file(struct pass *p, unsigned int file)
 	struct tail t = { .p = p, .file = file };
 	bool retired;
 
+	spm_cuts_compact(s, file);
 	pthread_mutex_lock(&s->slots.lock);
-	t.from = SPM_SLOT_FIRST + f->used;
+	t.from = SPM_SLOT_FIRST + f->used + f->held;
 	retired = f->retired || f->top <= t.from;
 	pthread_mutex_unlock(&s->slots.lock);
 	for (uint32_t i = 0; !retired && !p->rc && (i = spm_extmap_next_file(&s->map, i + 1));) {

@@ -8,8 +8,8 @@
 
 /*
  * What the parts of swap share. Files: swap.c (context, take-over, numbers), swap-pins.c (who keeps whom out), swap-times.c
- * (stat), swap-in.c and swap-out.c (the moves), swap-read.c (reading slots), swap-evict.c, swap-reclaim.c, swap-load.c (whole
- * files, and ahead), swap-compact.c.
+ * (stat), swap-in.c and swap-out.c (the moves), swap-cut.c (slots lose pages), swap-read.c (reading slots), swap-evict.c,
+ * swap-reclaim.c, swap-load.c (whole files, and ahead), swap-compact.c.
  *
  * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and
  * no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the region, which do not wait.
@@ -97,6 +97,11 @@ struct spm_swap {
 	unsigned int shift;      /* of an extent's bytes */
 	uint32_t extent_bytes;
 	uint32_t reserve;        /* blocks of slots that only exchanges may take: what leaves so that something can come back */
+	struct {
+		pthread_mutex_t lock; /* over a cut, with its I/O; taken with extents claimed, and no other lock */
+		uint32_t run;         /* room for a whole slot, for when there is no other; SPM_SLOT_NONE: none is to be had */
+		uint32_t blocks;
+	} cut;
 	_Atomic uint64_t swapped; /* pages */
 	_Atomic uint64_t writes;  /* requests that wrote: whether there is something to look at */
 	struct spm_bucket bucket[SPM_BUCKETS];
@@ -184,11 +189,16 @@ struct spm_job *spm_job_get(struct spm_swap *s, bool wait);
 void spm_job_put(struct spm_swap *s, struct spm_job *j);
 /* @keep: blocks that must be left. */
 int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t keep, uint32_t *slot) SPM_MUST_CHECK;
+/* For what takes the place of another slot: swap.max does not count, nor what is to be left. -ENOSPC. */
+int spm_slot_alloc_instead(struct spm_swap *s, uint32_t blocks, uint32_t *slot) SPM_MUST_CHECK;
 /* The I/O of a job: its pages, in order, and a trailer if there is one. */
 void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, enum spm_io_op op);
 int spm_swap_punch(struct spm_swap *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 /* One record changes to @how with what is in it; with its extent moving. Counts @pages. */
 void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uint32_t slot, uint32_t check, uint16_t how);
+/* The same for one that names another slot already, and is to name one or the other wherever the process dies. */
+void spm_record_change(struct spm_swap *s, uint32_t file, uint64_t extent, struct spm_extent *x, uint32_t slot, uint32_t check,
+		       uint16_t how);
 void spm_record_clear(struct spm_swap *s, uint32_t file, struct spm_extent *x);
 static inline void spm_swap_fault(struct spm_swap *s, const char *at)
 {
@@ -221,12 +231,31 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
  */
 int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent, uint32_t keep)
 	SPM_MUST_CHECK;
+/* A write to a slot has failed: counted, and if that is the disk's fault nothing more is written to the file. */
+void spm_write_failed(struct spm_swap *s, uint32_t slot, int rc);
 /* How many pages are allocated there, written to or not; UINT64_MAX: the kernel does not tell. */
 uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
 /* The next extent from @extent on, below @end, that may have pages. */
 uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end);
 int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)
 	SPM_MUST_CHECK;
+
+/* -- swap-cut.c -- */
+struct spm_cut {
+	uint64_t extent;
+	uint32_t from, to; /* bytes of the extent that are about to be dropped */
+};
+/* What of [from, to) are parts of extents: one or two of them. */
+unsigned int spm_cut_edges(const struct spm_swap *s, uint64_t from, uint64_t to, struct spm_cut cut[static 2]);
+/*
+ * Drops these bytes of swapped extents in their slots, without any memory of the device: for requests whose edges cannot come
+ * back. The caller has claimed the extents. All that is left is written to other slots before any record changes, so after
+ * a failure nothing is dropped. -ENOSPC: no slot at all; -EIO: what is to stay cannot be read; -ENOMEM.
+ */
+int spm_cut(struct spm_swap *s, const struct spm_whose *who, const struct spm_cut cut[], unsigned int n) SPM_MUST_CHECK;
+void spm_cuts_init(struct spm_swap *s);
+/* What it keeps of that swap file moves down, so that the file can be made smaller. */
+void spm_cuts_compact(struct spm_swap *s, unsigned int file);
 
 /* -- swap-load.c -- */
 int spm_loader_start(struct spm_swap *s) SPM_MUST_CHECK;

@@ -173,9 +173,9 @@ static bool is_of_disk(int rc)
 	return rc != -ENOMEM && rc != -EAGAIN && rc != -EINTR && rc != -EFAULT && rc != -EHWPOISON;
 }
 
-static void write_failed(struct spm_swap *s, const struct spm_job *j, int rc)
+void spm_write_failed(struct spm_swap *s, uint32_t slot, int rc)
 {
-	unsigned int file = SPM_SLOT_FILE(j->slot);
+	unsigned int file = SPM_SLOT_FILE(slot);
 
 	atomic_fetch_add(&s->count->write_errors, 1);
 	if (!is_of_disk(rc) || !spm_slots_retire(&s->slots, file))
@@ -192,7 +192,7 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	if (!rc)
 		rc = j->io.result;
 	if (rc && rc != -ECANCELED)
-		write_failed(s, j, rc);
+		spm_write_failed(s, j->slot, rc);
 	spm_swap_fault(s, "swapout:written");
 	if (!rc && spm_move_unwanted(s, who->file, j->extent))
 		rc = -ECANCELED;

@@ -486,19 +486,48 @@ static bool holds_beyond(struct spm_swap *s, uint32_t file, uint64_t extent, uin
 {
 	const struct spm_extent *x = spm_extmap_get(&s->map, file, extent, false);
 
-	return x && x->how && (x->how & SPM_HOW_SPARSE || spm_extent_pages(x) * 4096u > at);
+	return x && x->how && (!at || x->how & SPM_HOW_SPARSE || spm_extent_pages(x) * 4096u > at);
 }
 
-/* With the lock: the extents that are partly in [from, to) are here. */
-static int bring_edges(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, uint64_t from, uint64_t to)
+/*
+ * With the lock, given up meanwhile: the extents that are partly in [from, to) are here. Those for which there is no memory
+ * lose that part in their slots, and so do those that cannot be read, if it is only that part.
+ */
+static int settle_edges(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, uint64_t from, uint64_t to)
 {
-	uint32_t mask = s->extent_bytes - 1;
+	unsigned int left = 0, n;
+	struct spm_cut cut[2];
+	struct spm_whose who;
 	int rc = 0;
 
-	if (from & mask && holds_beyond(s, a->file, from >> s->shift, (uint32_t)from & mask))
-		rc = bring(s, b, a, from >> s->shift, true, true);
-	if (!rc && to & mask && to != UINT64_MAX && is_swapped(s, a->file, to >> s->shift))
-		rc = bring(s, b, a, to >> s->shift, true, true);
+	n = spm_cut_edges(s, from, to, cut);
+	(void)spm_whose(s, a->file, &who);
+	for (unsigned int i = 0; i < n && !rc; i++) {
+		if (!holds_beyond(s, a->file, cut[i].extent, cut[i].from))
+			continue;
+		rc = claim(s, b, a, cut[i].extent, true, true);
+		if (rc) {
+			rc = rc == -EALREADY ? 0 : rc;
+			continue;
+		}
+		pthread_mutex_unlock(&b->lock);
+		if (s->ops.slow)
+			s->ops.slow(s->ops.ctx);
+		rc = spm_in_one(s, &who, cut[i].extent);
+		if (rc == -ENOSPC || rc == -EIO) {
+			cut[left++] = cut[i];
+			rc = 0;
+		} else {
+			spm_move_end(s, who.file, cut[i].extent);
+		}
+		pthread_mutex_lock(&b->lock);
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (left && !rc)
+		rc = spm_cut(s, &who, cut, left);
+	for (unsigned int i = 0; i < left; i++)
+		spm_move_end(s, who.file, cut[i].extent);
+	pthread_mutex_lock(&b->lock);
 	return rc;
 }
 
@@ -518,7 +547,7 @@ static int try_pin(struct spm_swap *s, uint64_t from, uint64_t to, bool nested, 
 	if (pin->how == SPM_PIN_READ || pin->how == SPM_PIN_WRITE)
 		rc = pin_extents(s, b, a, pin, from, to, &done);
 	else if (pin->how != SPM_PIN_FILE)
-		rc = bring_edges(s, b, a, from, to);
+		rc = settle_edges(s, b, a, from, to);
 	if (!rc && pin->how == SPM_PIN_TRIM)
 		spm_flag_set(spm_extmap_file(&s->map, pin->file), SPM_EXTFILE_TRIM);
 	if (!rc && pin->how != SPM_PIN_READ && pin->how != SPM_PIN_FILE)

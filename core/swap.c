@@ -112,6 +112,18 @@ static int grow(struct spm_swap *s, unsigned int file)
 	return rc;
 }
 
+int spm_slot_alloc_instead(struct spm_swap *s, uint32_t blocks, uint32_t *slot)
+{
+	unsigned int file;
+	int rc = spm_swap_own(s);
+
+	while (!rc && (rc = spm_slots_alloc_instead(&s->slots, blocks, slot, &file)) == -EAGAIN) {
+		(void)grow(s, file);
+		rc = 0;
+	}
+	return rc;
+}
+
 int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t keep, uint32_t *slot)
 {
 	unsigned int file;
@@ -153,6 +165,16 @@ void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uin
 	__atomic_store_n(&x->slot, slot, __ATOMIC_RELAXED); /* a compactor may look at it */
 	x->check = check;
 	spm_extent_set_how(x, how);
+	if (pages)
+		count_pages(s, file, pages);
+}
+
+void spm_record_change(struct spm_swap *s, uint32_t file, uint64_t extent, struct spm_extent *x, uint32_t slot, uint32_t check,
+		       uint16_t how)
+{
+	int64_t pages = (int64_t)(how & SPM_HOW_PAGES) - (int64_t)(x->how & SPM_HOW_PAGES);
+
+	spm_extmap_change(&s->map, file, extent, x, slot, check, how);
 	if (pages)
 		count_pages(s, file, pages);
 }
@@ -357,6 +379,7 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	s->map_fd = map_fd;
 	pthread_mutex_init(&s->grow_lock, NULL);
 	pthread_mutex_init(&s->own_lock, NULL);
+	pthread_mutex_init(&s->cut.lock, NULL);
 	rc = spm_pins_init(s);
 	if (!rc)
 		rc = jobs_init(s);
@@ -373,6 +396,8 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 		rc = spm_reclaimer_init(s);
 	if (!rc)
 		rc = take_over(s);
+	if (!rc)
+		spm_cuts_init(s);
 	if (rc) {
 		spm_swap_close(s);
 		return rc;

@@ -128,8 +128,8 @@ off_t spm_swap_seek(struct spm_swap *s, uint32_t file, int fd, off_t off, int wh
 enum spm_pin_how {
 	SPM_PIN_READ,  /* content is read; may be left in its slot: look at spm_pin.through */
 	SPM_PIN_WRITE, /* content is here, all of it that the range touches */
-	SPM_PIN_DROP,  /* content of whole extents in the range is about to be punched: edges are here; when that is
-			* done, spm_swap_dropped() */
+	SPM_PIN_DROP,  /* content is about to be punched: what is in the range is here, or out of the slots already, but for
+			* whole extents; when that is done, spm_swap_dropped() */
 	SPM_PIN_TRIM,  /* the same for truncate: up to the file's end, and nobody else is at the file meanwhile */
 	SPM_PIN_FILE,  /* nothing is moved in or out of the file but by its holder; what is swapped stays swapped. For
 			* opening, and for setting times */

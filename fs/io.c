@@ -194,7 +194,7 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		fuse_reply_write(req, (size_t)n);
 }
 
-static int punch_range(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
+static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
 {
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	int rc = spm_content_pin(fs, rec, from, to, SPM_PIN_DROP, &pin);
@@ -204,21 +204,6 @@ static int punch_range(struct spm_fs *fs, const struct spm_inode *rec, int fd, u
 	spm_content_fault(fs, "trim:punched");
 	if (!rc && fs->swap)
 		spm_swap_dropped(&pin);
-	return rc;
-}
-
-/* The extents at both ends have to be here; if there is no room for them, the whole ones in between go first. */
-static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
-{
-	uint64_t mask = fs->opts->extent_bytes - 1, first = (from + mask) & ~mask, last = to & ~mask;
-	int rc = punch_range(fs, rec, fd, from, to);
-	unsigned int tries = 0;
-
-	if (rc != -ENOSPC || !fs->swap || first >= last)
-		return rc;
-	rc = punch_range(fs, rec, fd, first, last);
-	while (!rc && (rc = punch_range(fs, rec, fd, from, to)) == -ENOSPC && spm_content_patient(fs, &tries))
-		rc = 0;
 	return rc;
 }
 

@@ -365,43 +365,13 @@ static int set_end(int fd, uint64_t size)
 	return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
 }
 
-/*
- * The pin TRIM for a new size; the extent that the end comes to lie in has to be here. If there is no room for it, whole
- * extents go first: a file can be made shorter when device and swap are full. If that does not help, its size is as before,
- * and what was to go is gone.
- */
-static int pin_trim(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, struct spm_pin *pin)
-{
-	uint64_t mask = fs->opts->extent_bytes - 1, up = (size + mask) & ~mask;
-	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin);
-	unsigned int tries = 0;
-	struct stat st;
-
-	if (rc != -ENOSPC || !fs->swap || fstat(fd, &st) || up >= (uint64_t)st.st_size)
-		return rc;
-	rc = spm_content_pin(fs, rec, up, UINT64_MAX, SPM_PIN_TRIM, pin);
-	if (rc)
-		return rc;
-	spm_begin((uint64_t)st.st_size, 0, 0);
-	rc = set_end(fd, up);
-	if (!rc)
-		spm_swap_dropped(pin);
-	spm_swap_unpin(pin);
-	while (!rc && (rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, pin)) == -ENOSPC &&
-	       spm_content_patient(fs, &tries))
-		rc = 0;
-	if (rc)
-		(void)set_end(fd, (uint64_t)st.st_size);
-	return rc;
-}
-
 /* Sets the size; *@was: what it was before this request. */
 static int set_size(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t *was)
 {
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	struct stat st = { .st_size = 0 };
 	uint64_t truncated = 0;
-	int rc = pin_trim(fs, rec, fd, size, &pin);
+	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
 
 	if (rc)
 		return rc;
@@ -429,11 +399,8 @@ static int set_size(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint
 static int take_back(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size)
 {
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-	unsigned int tries = 0;
-	int rc;
+	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
 
-	while ((rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin)) == -ENOSPC && spm_content_patient(fs, &tries))
-		;
 	if (!rc && ftruncate(fd, (off_t)size))
 		rc = -errno;
 	if (!rc && fs->swap)

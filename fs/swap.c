@@ -20,7 +20,6 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-#define PATIENCE 500u /* of 20 ms */
 #define PIECE (UINT64_C(8) << 20) /* what a pin for writing may cover */
 
 /* -- what core cannot know -- */
@@ -234,19 +233,6 @@ bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *t
 		return false;
 	spm_session_blocking();
 	return !spm_swap_room(fs->swap, fs->root.id, bytes, tries);
-}
-
-bool spm_content_patient(const struct spm_fs *fs, unsigned int *tries)
-{
-	static const struct timespec pause = { .tv_nsec = 20000000 };
-
-	spm_session_blocking();
-	nanosleep(&pause, NULL);
-	if (++*tries < PATIENCE)
-		return true;
-	spm_log(SPM_LOG_WARNING, "%s: device and swap are full: a request that has dropped a part of a file is refused the room for the rest",
-		fs->opts->mountpoint);
-	return false;
 }
 
 int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t from, uint64_t to, enum spm_pin_how how,

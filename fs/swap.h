@@ -13,8 +13,9 @@
  *  - it has a head (spm_content_head) and pins what it works on, before any lock of an inode, for as long as it works. Reading
  *    too: a file without a head gets one from the next request, and may leave under the eyes of a reader without a pin;
  *  - what allocates may fail with -ENOSPC for now: let go of the pin (FILE may be kept), spm_content_room(), and begin again;
- *  - what drops content drops it in the region first, then the slots (spm_swap_dropped): a punch that is refused has
- *    dropped nothing, and after a crash in between the request comes again, or the content is the old one still;
+ *  - what drops content drops the parts of extents by the pin (DROP, TRIM), which waits for nothing that it has dropped something
+ *    for; then all of it in the region, then whole slots (spm_swap_dropped). What is refused by the pin has dropped nothing, and
+ *    nothing refuses it later; after a crash in between the request comes again;
  *  - who changes ctime alone says so afterwards (spm_content_touched).
  */
 struct spm_worker_args;
@@ -54,12 +55,6 @@ bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *t
 
 /* The same for one that works in parts, of which one came to @n bytes, or an error, and @left are to be done. */
 bool spm_content_go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries);
-
-/*
- * A request that has dropped content and is refused the room for the rest must not fail half done if it can be helped: what it has
- * made free may be taken by others first, but not for long. Waits a moment; false: for long enough.
- */
-bool spm_content_patient(const struct spm_fs *fs, unsigned int *tries);
 
 /* pwrite(2), but for room; all of it, or what there was room for. */
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);

@@ -13,10 +13,11 @@ OUT="swapout:written swapout:recorded swapout:punched swapout:done"
 IN="swapin:marked swapin:allocated swapin:read swapin:cleared"
 COMPACT="compact:copied compact:moved"
 TRIM="trim:truncated trim:punched trim:gone"
+CUT="cut:written cut:recorded"
 
 points_in_source()
 {
-	sed -n 's/.*"\(\(swapout\|swapin\|compact\|trim\):[a-z]*\)".*/\1/p' "$top_srcdir"/core/*.c "$top_srcdir"/fs/*.c | sort -u
+	sed -n 's/.*"\(\(swapout\|swapin\|compact\|trim\|cut\):[a-z]*\)".*/\1/p' "$top_srcdir"/core/*.c "$top_srcdir"/fs/*.c | sort -u
 }
 
 fault()
@@ -101,6 +102,36 @@ one_by_one()
 	is "trim:gone: its slots are free" "$(wait_until 5 [ "$(spm_stat swap_used_bytes)" -eq 0 ]; spm_stat swap_used_bytes)" 0
 }
 
+# The device is full of what cannot leave, so edges are cut in their slots.
+cutting()
+{
+	local p
+	actor a
+	"$SPMT" setxattr "$f" user.spm.map mirror
+	for p in $CUT; do
+		cp "$copy" "$f"
+		evict "$f"
+		: >"$MNT/pinned"
+		"$SPMT" setxattr "$MNT/pinned" user.spm.map direct
+		tell a open p rw "$MNT/pinned"
+		tell a fill p 0 128M 1
+		at "$p" "punch" fallocate -p -o 3000000 -l 4M "$f"
+		ok "$p: zeros" cmp -i 3000000:0 -n $((4 * MIB)) "$f" /dev/zero
+		ok "$p: what is before it is right" part_of "$f" "$copy" 3000000
+		ok "$p: and behind it" cmp -i $((3000000 + 4 * MIB)) "$f" "$copy"
+		at "$p" "truncate" truncate -s 2500000 "$f"
+		ok "$p: what is left is right" part_of "$f" "$copy" 2500000
+		ok "$p: longer" truncate -s 3M "$f"
+		ok "$p: zeros behind it" cmp -i 2500000:0 -n $((3 * MIB - 2500000)) "$f" /dev/zero
+		is "$p: it has not come back" "$(resident "$f")" 0
+		tell a close p
+		rm "$MNT/pinned"
+		ok "$p: it comes back when there is room" wait_until 5 load "$f"
+		ok "$p: and is right" part_of "$f" "$copy" 2500000
+	done
+	actor_end a
+}
+
 # Slots move down into the holes that unlinked files leave.
 compacting()
 {
@@ -127,6 +158,8 @@ dying()
 	head -c 8M /dev/urandom >"$copy"
 	cp "$copy" "$f"
 	one_by_one
+	cutting
+	cp "$copy" "$f"
 	compacting
 	swap_leaves_nothing "$1"
 }
@@ -150,9 +183,9 @@ random()
 }
 
 is "every point in the source is tried" \
-	"$(points_in_source | comm -23 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM" | sort -u))" ""
+	"$(points_in_source | comm -23 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT" | sort -u))" ""
 is "and there is no other" \
-	"$(points_in_source | comm -13 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM" | sort -u))" ""
+	"$(points_in_source | comm -13 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT" | sort -u))" ""
 dying ""
 dying extent=64K
 random low=20,high=40 "${SPM_SWAP_SECONDS:-20}"

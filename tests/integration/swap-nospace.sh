@@ -60,7 +60,7 @@ for opts in map=mirror map=direct map=auto,extent=64K; do
 	swap_leaves_nothing "$opts"
 	ok "$opts: as much fits as before" eval 'n=$FILES; fill_up; [ $FILES -ge $((n - 2)) ]'
 	rm -f "$MNT"/f*
-	swaprun "$opts: more than there is room for" -s 3 -b 160M --no-space
+	swaprun "$opts: more than there is room for" -s 6 -b 160M --no-space
 	ok "$opts: it was full at times" [ "$(result no_space)" -gt 0 ]
 	swap_leaves_nothing "$opts: after the run"
 done

@@ -413,6 +413,7 @@ int main(void)
 	tcase_add_test(t, ctime_of_a_change_shows);
 	add_pin_tests(t);
 	add_error_tests(t);
+	add_cut_tests(t);
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);
 }

@@ -14,6 +14,7 @@
 /* The other parts of the suite. */
 void add_pin_tests(TCase *t);
 void add_error_tests(TCase *t);
+void add_cut_tests(TCase *t);
 
 #define MIB (UINT64_C(1) << 20)
 

@@ -16,7 +16,7 @@
 
 static const char *const points[] = { "swapout:written", "swapout:recorded", "swapout:punched", "swapout:done", "swapin:marked",
 				      "swapin:allocated", "swapin:read", "swapin:cleared", "compact:copied", "compact:moved",
-				      "trim:truncated" };
+				      "trim:truncated", "cut:written", "cut:recorded" };
 
 static const struct {
 	uint64_t memory;

@@ -107,6 +107,8 @@ static int op_io_fault(void *ctx, bool write)
 	struct rig *r = ctx;
 	int rc = atomic_load(write ? &r->write_error : &r->read_error);
 
+	if (write && rc && atomic_load(&r->write_after) > 0 && atomic_fetch_sub(&r->write_after, 1) > 0)
+		return 0;
 	return rc && atomic_fetch_sub(&r->errors, 1) > 0 ? rc : 0;
 }
 

@@ -36,6 +36,7 @@ struct rig {
 	_Atomic int fault_after;     /* when it was passed so often */
 	_Atomic int read_error, write_error; /* of I/O: errors to come, -errno each, @errors of them */
 	_Atomic int errors;
+	_Atomic int write_after; /* writes that go well before */
 	_Atomic unsigned int damaged;
 	_Atomic uint64_t damaged_at; /* offset of the last one */
 };
