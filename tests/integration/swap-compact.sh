@@ -173,7 +173,7 @@ shrunk()
 {
 	[ "$(on_disk)" -le $((size - 32 * MIB)) ]
 }
-ok "by itself: the swap file shrinks" wait_until 30 shrunk
+ok "by itself: the swap file shrinks" wait_until 70 shrunk
 ok "by itself: what is left is right" left
 swap_leaves_nothing "by itself"
 spm_done
