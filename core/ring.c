@@ -18,6 +18,11 @@ enum { IO_CANCEL = 1 }; /* its end was asked for: it is not tried again, and not
  * 1 ms between. */
 #define TRIES_MAX 100
 
+/* An I/O that came back so often is not tried again at once, but after 1 ms, then twice as long each time: about 6 s
+ * in all, in which memory, say, may come free. */
+#define TRIES_AT_ONCE 4
+#define PAUSE_MS_MAX  64
+
 /* No slots: the answers to these requests are of no interest, but that the last one ends the reaper. */
 #define DATA_NONE UINT64_MAX
 #define DATA_STOP (UINT64_MAX - 1)
@@ -44,6 +49,8 @@ struct spm_ring {
 	pthread_mutex_t lock; /* guards what follows, and what the ring keeps in a spm_io; no other is taken in it */
 	pthread_cond_t idle;
 	struct io_list waiting;
+	struct io_list later;   /* to be tried again, by the reaper, which is the only one to add to it */
+	int64_t due_ns;         /* when, of CLOCK_MONOTONIC */
 	struct busy *busy;      /* by slot; the slot is the user_data */
 	uint16_t *slots;        /* free ones, @depth - @in_kernel */
 	unsigned int in_kernel; /* in busy[]: given to the kernel, or just about to be */
@@ -183,6 +190,42 @@ static bool is_passing(int res)
 	return res == -EAGAIN || res == -EINTR || res == -ECANCELED || res == -EFAULT || res == -ENOMEM;
 }
 
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* It came back with @res, or in part, and is to be submitted again: at once, or where the kernel was short, later. */
+static void again(struct spm_ring *r, struct spm_io *io, int res)
+{
+	unsigned int doubled = io->tries > TRIES_AT_ONCE ? io->tries - TRIES_AT_ONCE - 1u : 0;
+	int64_t ms = doubled < 6 ? INT64_C(1) << doubled : PAUSE_MS_MAX, due;
+
+	/* before Linux 5.11 a wait with a timeout is a request of its own, which the restrictions do not know */
+	if ((res != -EAGAIN && res != -ENOMEM) || io->tries <= TRIES_AT_ONCE || !(r->uring.features & IORING_FEAT_EXT_ARG)) {
+		list_prepend(&r->waiting, io);
+		return;
+	}
+	due = now_ns() + ms * 1000000;
+	if (!r->later.first || due < r->due_ns)
+		r->due_ns = due;
+	list_append(&r->later, io);
+}
+
+/* What was to be tried later: the time has come for one, which will do for all. */
+static void retry_due(struct spm_ring *r)
+{
+	struct spm_io *io;
+
+	if (!r->later.first || now_ns() < r->due_ns)
+		return;
+	while ((io = list_pop(&r->later)))
+		list_append(&r->waiting, io);
+}
+
 /* The kernel is done with it, which may be less than all. */
 static void completed(struct spm_ring *r, struct spm_io *io, int res, struct io_list *done)
 {
@@ -209,7 +252,7 @@ static void completed(struct spm_ring *r, struct spm_io *io, int res, struct io_
 	if (io->state & IO_CANCEL)
 		finish(r, io, -ECANCELED, done);
 	else
-		list_prepend(&r->waiting, io);
+		again(r, io, res);
 }
 
 /* The I/O of a slot leaves the kernel. */
@@ -347,7 +390,7 @@ static void pump(struct spm_ring *r, struct io_list *done)
 		pthread_mutex_lock(&r->lock);
 	}
 	r->pumping = false;
-	if (!r->in_kernel && !r->waiting.first)
+	if (!r->in_kernel && !r->waiting.first && !r->later.first)
 		pthread_cond_broadcast(&r->idle);
 }
 
@@ -379,22 +422,31 @@ void spm_ring_submit(struct spm_ring *r, struct spm_ioq *q, struct spm_io *const
 	deliver(&done);
 }
 
-void spm_ring_cancel(struct spm_ring *r, struct spm_ioq *q)
+/* What of @q is on that list ends. */
+static void cancel_list(struct spm_ring *r, struct io_list *l, const struct spm_ioq *q, struct io_list *done)
 {
-	struct io_list done, others;
+	struct io_list others;
 	struct spm_io *io;
 
-	list_init(&done);
 	list_init(&others);
-	pthread_mutex_lock(&r->lock);
-	while ((io = list_pop(&r->waiting))) {
+	while ((io = list_pop(l))) {
 		if (io->queue == q)
-			finish(r, io, -ECANCELED, &done);
+			finish(r, io, -ECANCELED, done);
 		else
 			list_append(&others, io);
 	}
 	while ((io = list_pop(&others)))
-		list_append(&r->waiting, io);
+		list_append(l, io);
+}
+
+void spm_ring_cancel(struct spm_ring *r, struct spm_ioq *q)
+{
+	struct io_list done;
+
+	list_init(&done);
+	pthread_mutex_lock(&r->lock);
+	cancel_list(r, &r->waiting, q, &done);
+	cancel_list(r, &r->later, q, &done);
 	for (unsigned int i = 0; i < r->depth; i++) {
 		if (r->busy[i].io && r->busy[i].io->queue == q) {
 			r->busy[i].io->state |= IO_CANCEL;
@@ -408,6 +460,27 @@ void spm_ring_cancel(struct spm_ring *r, struct spm_ioq *q)
 
 /* ---- completion ---- */
 
+/* Until something has ended, or is due again. Its only errors pass: interrupted, or no memory for a moment. */
+static void wait_for_end(struct spm_ring *r)
+{
+	struct io_uring_cqe *cqe;
+	struct __kernel_timespec ts;
+	int64_t left = 0;
+	bool later;
+
+	pthread_mutex_lock(&r->lock);
+	later = r->later.first;
+	if (later)
+		left = r->due_ns - now_ns();
+	pthread_mutex_unlock(&r->lock);
+	if (!later) {
+		(void)io_uring_wait_cqe(&r->uring, &cqe);
+	} else if (left > 0) {
+		ts = (struct __kernel_timespec){ .tv_sec = left / 1000000000, .tv_nsec = left % 1000000000 };
+		(void)io_uring_wait_cqe_timeout(&r->uring, &cqe, &ts);
+	}
+}
+
 static void *reap(void *arg)
 {
 	struct io_uring_cqe *cqes[REAP_BATCH];
@@ -417,9 +490,7 @@ static void *reap(void *arg)
 	bool stop = false;
 
 	while (!stop) {
-		/* its only errors pass: interrupted, or no memory for a moment */
-		if (io_uring_wait_cqe(&r->uring, &cqes[0]))
-			continue;
+		wait_for_end(r);
 		n = io_uring_peek_batch_cqe(&r->uring, cqes, REAP_BATCH);
 		list_init(&done);
 		pthread_mutex_lock(&r->lock);
@@ -435,6 +506,7 @@ static void *reap(void *arg)
 		pthread_mutex_unlock(&r->lock);
 		deliver(&done);
 		pthread_mutex_lock(&r->lock);
+		retry_due(r);
 		pump(r, &done);
 		pthread_mutex_unlock(&r->lock);
 		deliver(&done);
@@ -521,6 +593,7 @@ int spm_ring_open(struct spm_ring **out, const int *files, unsigned int count, u
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->idle, NULL);
 	list_init(&r->waiting);
+	list_init(&r->later);
 	r->depth = depth;
 	r->busy = calloc(depth, sizeof(*r->busy));
 	r->slots = calloc(depth, sizeof(*r->slots));
@@ -546,7 +619,7 @@ void spm_ring_close(struct spm_ring *r)
 
 	list_init(&none);
 	pthread_mutex_lock(&r->lock);
-	while (r->in_kernel || r->waiting.first || r->pumping)
+	while (r->in_kernel || r->waiting.first || r->later.first || r->pumping)
 		pthread_cond_wait(&r->idle, &r->lock);
 	r->stop = true;
 	pump(r, &none);

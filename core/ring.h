@@ -12,7 +12,8 @@
  *
  * Any thread submits (a batch is one system call); one thread of the engine's own takes completions off the ring,
  * puts them on the queue that their I/O was submitted with, and does nothing else: it never blocks but for the next
- * completion. What comes up short is submitted again for the rest there, so a finished I/O is whole or an error.
+ * completion. What comes up short is submitted again for the rest there, so a finished I/O is whole or an error. What the
+ * kernel has no memory for is tried again for about 6 s, with pauses.
  *
  * Links are kept here, not by IOSQE_IO_LINK: the kernel breaks a chain where a transfer comes up short, where a batch that
  * it could not take whole ends, and where the thread that submitted it is gone.

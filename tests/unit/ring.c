@@ -28,7 +28,8 @@ static unsigned int test_peek(struct io_uring *uring, struct io_uring_cqe **cqes
 /* Answers to the next calls: an errno, so many times; and whether completions are tampered with. */
 static _Atomic int refuse_with, refusals;
 static _Atomic bool tamper;
-static _Atomic int forced[4]; /* answers to the next I/Os, 0: as it went */
+static _Atomic int forced[8]; /* answers to the next I/Os, 0: as it went */
+static _Atomic int always;    /* the answer to all, 0: as it went */
 static _Atomic unsigned int next_forced = SPM_ARRAY_SIZE(forced);
 static _Atomic unsigned int submits, tampered;
 
@@ -52,6 +53,8 @@ static unsigned int test_peek(struct io_uring *uring, struct io_uring_cqe **cqes
 	for (unsigned int i = 0; i < got && next_forced < SPM_ARRAY_SIZE(forced); i++, next_forced++)
 		if (forced[next_forced])
 			cqes[i]->res = forced[next_forced];
+	for (unsigned int i = 0; always && i < got; i++)
+		cqes[i]->res = always;
 	for (unsigned int i = 0; tamper && i < got; i++) {
 		if (cqes[i]->user_data >= DATA_STOP || ++turn % 3 == 0)
 			continue;
@@ -467,6 +470,73 @@ START_TEST(refused_for_a_while)
 }
 END_TEST
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Taken, and then no memory for it: tried again after longer and longer pauses, while others go on. */
+START_TEST(short_of_memory)
+{
+	int fd = new_file(MEMORY, 64 * BLOCK);
+	struct spm_ring *r = new_ring(&fd, 1, 4);
+	char *buf = new_pages(BLOCK);
+	uint64_t from = now_ms();
+	struct one o;
+
+	for (unsigned int i = 0; i < SPM_ARRAY_SIZE(forced); i++)
+		forced[i] = _i ? -EAGAIN : -ENOMEM;
+	submits = 0;
+	next_forced = 0;
+	ck_assert_int_eq(run(r, make(&o, SPM_IO_READ, 0, buf, BLOCK, 0)), 0);
+	ck_assert_uint_eq(submits, 1 + SPM_ARRAY_SIZE(forced));
+	/* four at once, then 1, 2, 4 and 8 ms */
+	ck_assert_uint_ge(now_ms() - from, 14);
+	spm_ring_close(r);
+	munmap(buf, BLOCK);
+	close(fd);
+}
+END_TEST
+
+/* For good: an error after about 6 s; or it is cancelled meanwhile, and ends at once. */
+START_TEST(short_of_memory_for_good)
+{
+	static const struct timespec ms = { .tv_nsec = 1000000 };
+	int fd = new_file(MEMORY, 64 * BLOCK);
+	struct spm_ring *r = new_ring(&fd, 1, 4);
+	char *buf = new_pages(BLOCK);
+	struct one o[6];
+	struct spm_io *ios[6];
+	struct spm_ioq q;
+
+	spm_ioq_init(&q);
+	for (unsigned int i = 0; i < 6; i++)
+		ios[i] = make(&o[i], SPM_IO_READ, 0, buf, BLOCK, i * BLOCK);
+	ios[0]->link = true;
+	always = -ENOMEM;
+	submits = 0;
+	spm_ring_submit(r, &q, ios, 6);
+	while (_i && submits < 12)
+		nanosleep(&ms, NULL);
+	if (_i)
+		spm_ring_cancel(r, &q);
+	if (_i)
+		ck_assert_uint_eq(ended(&q, -ECANCELED), 6);
+	else
+		ck_assert_uint_eq(ended(&q, -ENOMEM), 5);
+	ck_assert_int_eq(ios[1]->result, -ECANCELED);
+	always = 0;
+	ck_assert_int_eq(run(r, make(&o[0], SPM_IO_READ, 0, buf, BLOCK, 0)), 0);
+	spm_ioq_destroy(&q);
+	spm_ring_close(r);
+	munmap(buf, BLOCK);
+	close(fd);
+}
+END_TEST
+
 /* It never gives in: the I/O ends with that error, once each, and the ring works again afterwards. */
 START_TEST(refused_for_good)
 {
@@ -603,6 +673,8 @@ int main(void)
 	tcase_add_test(t, close_waits);
 	tcase_add_test(t, close_lets_go_of_files);
 	tcase_add_loop_test(t, refused_for_a_while, 0, 2);
+	tcase_add_loop_test(t, short_of_memory, 0, 2);
+	tcase_add_loop_test(t, short_of_memory_for_good, 0, 2);
 	tcase_add_test(t, refused_for_good);
 	tcase_add_test(t, refused_while_busy);
 	tcase_add_test(t, restricted);
