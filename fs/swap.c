@@ -128,6 +128,7 @@ static int op_io_fault(void *ctx, bool write)
 static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm_handle *h, uint64_t offset, const char *why)
 {
 	static const char top[] = SPM_REGION_DIR "/" SPM_SLICE_DATA "/";
+	static const char then[] = "each read tries again; to give it up, punch a hole there (fallocate -p), or remove the file";
 	struct spm_fs *fs = ctx;
 	struct spm_slice *s = slice_of(fs, slice);
 	spm_auto_close int fd = s ? spm_handle_open(s->mount_fd, h, O_PATH) : -ESTALE;
@@ -140,8 +141,8 @@ static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm
 	}
 	path[n > 0 ? n : 0] = '\0';
 	if (!strncmp(path, top, sizeof(top) - 1))
-		spm_log(SPM_LOG_ERR, "%s: swap error: %s/%s cannot be read at offset %llu: %s", fs->opts->mountpoint,
-			fs->opts->mountpoint, path + sizeof(top) - 1, (unsigned long long)offset, why);
+		spm_log(SPM_LOG_ERR, "%s: swap error: %s/%s cannot be read at offset %llu: %s; %s", fs->opts->mountpoint,
+			fs->opts->mountpoint, path + sizeof(top) - 1, (unsigned long long)offset, why, then);
 	else
 		spm_log(SPM_LOG_ERR, "%s: swap error: inode %llu (which has no name any more) cannot be read at offset %llu: %s",
 			fs->opts->mountpoint, (unsigned long long)spm_slice_ino(slice, ino), (unsigned long long)offset, why);

@@ -134,6 +134,41 @@ for mode in mirror auto; do
 	is "$mode: no worker died" "$(spm_feature worker_restarts)" 0
 done
 
+# What is lost can be given up in each of the usual ways, and then the file is as good as any.
+spoil()
+{
+	text "$copy" "$name" $((8 * MIB))
+	cp "$copy" "$f"
+	evict "$f" || fail "$1: evict"
+	flip
+	like "$1: one page cannot be read" "$(page "$f" 1234)" "Input/output error"
+}
+swap_mount mem:64M 256M map=mirror
+copy=$SPM_TMP/copy name=spoilt f=$MNT/spoilt
+spoil "cp"
+ok "cp over it" cp "$copy" "$f"
+ok "cp: all is right" cmp "$copy" "$f"
+spoil "truncate"
+ok "truncate to nothing" truncate -s 0 "$f"
+ok "truncate: written anew" dd if="$copy" of="$f" bs=1M status=none
+ok "truncate: all is right" cmp "$copy" "$f"
+spoil "cut off"
+ok "cut off before it" truncate -s 3M "$f"
+ok "cut off: the rest is right" cmp -n $((3 * MIB)) "$copy" "$f"
+spoil "a hole"
+like "the log says what to do" "$(cat "$MNT.log")" "spoilt cannot be read at offset 4194304: .*; .*fallocate -p"
+ok "a hole in place of one page" fallocate -p -o $((1234 * 4096)) -l 4096 "$f"
+ok "a hole: zeros" cmp -i $((1234 * 4096)):0 -n 4096 "$f" /dev/zero
+ok "a hole: right before it" cmp -n $((1234 * 4096)) "$copy" "$f"
+ok "a hole: right behind it" cmp -i $((1235 * 4096)) "$copy" "$f"
+ok "a hole: written anew" dd if="$copy" of="$f" bs=4k skip=1234 seek=1234 count=1 conv=notrunc status=none
+ok "a hole: all is right" cmp "$copy" "$f"
+ok "a hole: it can be opened directly" eval '"$SPMT" setxattr "$f" user.spm.map direct; cmp "$copy" "$f"'
+"$SPMT" setxattr "$f" user.spm.map mirror
+spoil "rm"
+ok "rm" rm "$f"
+swap_leaves_nothing "given up"
+
 # Small slots have no trailer.
 swap_mount mem:64M 256M
 text "$SPM_TMP/small" smallfile 8192
