@@ -30,6 +30,11 @@
 
 #define READ_AHEAD_KB      "4096" /* mirror reads: large requests keep the round trips few */
 #define READ_AHEAD_KB_SWAP "1024" /* a fault reads as much around its page, which may have to come from disk */
+/*
+ * Percent of the memory that may be dirty at all (not of all memory), which the dirty pages of a mirror's mappings may be. The
+ * kernel's default for FUSE, 1, makes it write what is hot again and again, and what is cold page by page, an extent each.
+ */
+#define MAX_RATIO_SWAP     "20"
 #define NAMESPACE_TRIES 512
 
 struct setup {
@@ -354,19 +359,25 @@ static int build_region(struct setup *s)
 	return rc ? rc : enter_new(s);
 }
 
-/* The kernel's default of 128 KiB would make a mirror read in many small requests. */
-static void raise_read_ahead(struct setup *s)
+static void tune(const struct setup *s, const char *what, const char *value)
 {
 	char path[64];
 	spm_auto_close int fd = -1;
 
+	snprintf(path, sizeof(path), "%u:%u/%s", major((dev_t)s->mount.dev), minor((dev_t)s->mount.dev), what);
+	fd = openat(s->bdi_fd, path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, value, strlen(value)) < 0)
+		spm_log(SPM_LOG_DEBUG, "%s: %m", what);
+}
+
+/* How the client's kernel reads and writes back a mirror. Its default of 128 KiB would make it read in many small requests. */
+static void tune_mirrors(const struct setup *s)
+{
 	if (s->bdi_fd < 0)
 		return;
-	snprintf(path, sizeof(path), "%u:%u/read_ahead_kb", major((dev_t)s->mount.dev),
-		 minor((dev_t)s->mount.dev));
-	fd = openat(s->bdi_fd, path, O_WRONLY | O_CLOEXEC);
-	if (fd >= 0 && write(fd, s->o->swap ? READ_AHEAD_KB_SWAP : READ_AHEAD_KB, 4) < 0)
-		spm_log(SPM_LOG_DEBUG, "read_ahead_kb: %m");
+	tune(s, "read_ahead_kb", s->o->swap ? READ_AHEAD_KB_SWAP : READ_AHEAD_KB);
+	if (s->o->swap)
+		tune(s, "max_ratio", MAX_RATIO_SWAP);
 }
 
 /* Where spmctl reaches the keeper: beside the pin, since both are found by the mount's name. */
@@ -406,7 +417,7 @@ static int mount_on_host(struct setup *s)
 		s->mounted = !rc;
 	}
 	if (!rc)
-		raise_read_ahead(s);
+		tune_mirrors(s);
 	if (go(s, s->fd[SPM_FD_REGION]) && !rc)
 		rc = -EIO;
 	/* from here on nothing of the host's namespace is held */

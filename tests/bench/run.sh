@@ -10,6 +10,7 @@
 # BENCH_SIZE=4G    size of every device
 # BENCH_OUT=DIR    where the table, the CSV files and the plot go (top_builddir/bench-results)
 # BENCH_OPTIONS=O  further mount options for spmfs
+# BENCH_SWAP_OPTIONS=O  the same, only for those that swap: extent=64K
 # BENCH_DISK=DIR   where swap files go, spmfs's, the kernel's and fio's: a directory on a disk (/var/tmp)
 # BENCH_AA=1       tmpfs on both sides: how far from 1.000x a ratio lies that has no reason to
 set -u
@@ -176,7 +177,8 @@ mount_swapping()
 
 	mkdir "$work/$1" "$disk/$1" || die "cannot make $work/$1 and $disk/$1"
 	err=$("$spmfs" "mem:$2" "$work/$1" \
-		-o "huge=within_size,swap=$disk/$1,swapsize=$3,$4${BENCH_OPTIONS:+,$BENCH_OPTIONS}" 2>&1) && return 0
+		-o "huge=within_size,swap=$disk/$1,swapsize=$3,$4${BENCH_OPTIONS:+,$BENCH_OPTIONS}${BENCH_SWAP_OPTIONS:+,$BENCH_SWAP_OPTIONS}" 2>&1) &&
+		return 0
 	case $err in
 	*io_uring*) no_swap=${err##*$'\n'} ;;
 	*) die "cannot mount spmfs with swap: $err" ;;

@@ -53,6 +53,9 @@ swap_mount mem:64M 512M
 ok "the swap file is there" [ "$(find "$SWAP" -type f | wc -l)" -eq 1 ]
 is "it is root's alone" "$(stat -c '%a %u' "$(find "$SWAP" -type f)")" "600 0"
 ok "the space of the mount is device and swap" [ "$(df -B1 --output=size "$MNT" | tail -n 1)" -ge $((560 * MIB)) ]
+bdi=/sys/class/bdi/$(mountpoint -d "$MNT")
+[ ! -r "$bdi/max_ratio" ] ||
+	is "mirrors may be dirty for a while, and read ahead little" "$(cat "$bdi/max_ratio" "$bdi/read_ahead_kb" | xargs)" "20 1024"
 is "nothing is swapped at first" "$(spm_stat swapped_bytes) $(spm_stat swap_used_bytes)" "0 0"
 more_than_the_device "2 MiB extents"
 ok "umount" spm_umount
