@@ -119,6 +119,7 @@ struct spm_swap {
 	/* reads of swapped extents lately, by hash: what is read again and again comes back. Unlocked: an estimate */
 	uint8_t touched[65536];
 	uint32_t touched_at;    /* second in which they were halved last */
+	uint16_t left_at;       /* clock of when an extent left last */
 	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
 	uint64_t seq_first[256], seq_next[256];
 	struct spm_reclaimer *reclaim;

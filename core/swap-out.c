@@ -187,6 +187,7 @@ void spm_write_failed(struct spm_swap *s, uint32_t slot, int rc)
 int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)
 {
 	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, true) : 0;
+	uint16_t now = spm_extmap_clock();
 
 	*bytes = 0;
 	if (!rc)
@@ -202,7 +203,8 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 		return rc;
 	}
 	spm_times_begin(s, who->file, fd);
-	spm_extent_touch(j->x, spm_extmap_clock());
+	__atomic_store_n(&s->left_at, now, __ATOMIC_RELAXED);
+	spm_extent_touch(j->x, now);
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_OUT, j->how, 0));
 	spm_swap_fault(s, "swapout:recorded");
 	if (spm_swap_punch(s, fd, j->off, j->off + j->len))

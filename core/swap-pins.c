@@ -21,7 +21,14 @@
 #include <errno.h>
 #include <string.h>
 
-#define PROMOTE_READS 8u /* of one swapped extent in about a second: then bringing it back is cheaper */
+/*
+ * Small reads of one swapped extent in about a second, of so many pages one: then it comes back. While others leave all the time,
+ * one of these has to leave for it, and be read from its slot in its stead.
+ */
+#define PROMOTE_PAGES 32u
+#define PROMOTE_SHORT 8u
+#define PROMOTE_LEAST 2u
+#define SHORT_TICKS   16u /* of spm_extmap_clock(), since something has left */
 /* A reader of so many bytes in a row goes on; less is what the kernel reads around a page of a mapping (4 MiB). */
 #define SEQ_BYTES (UINT64_C(8) << 20)
 
@@ -394,9 +401,12 @@ static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_
 	uint64_t start = extent << s->shift, end = start + s->extent_bytes;
 	uint64_t part = (to < end ? to : end) - (from > start ? from : start);
 	bool sequential = is_sequential(s, file, from, to);
-	uint32_t second = spm_extmap_clock() / 4u;
-	/* all of it, in large pieces, is not yet a reason; twice is */
-	unsigned int n, weight = 1 + (unsigned int)(part * (PROMOTE_READS / 2) / s->extent_bytes);
+	uint16_t now = spm_extmap_clock();
+	uint32_t second = now / 4u;
+	bool is_short = spm_extmap_age(now, __atomic_load_n(&s->left_at, __ATOMIC_RELAXED)) < SHORT_TICKS;
+	unsigned int need = PROMOTE_LEAST + s->extent_bytes / 4096 / (is_short ? PROMOTE_SHORT : PROMOTE_PAGES);
+	/* all of it, in large pieces, is not yet a reason; twice is, where there is room */
+	unsigned int n, weight = 1 + (unsigned int)(part / 4096 / PROMOTE_PAGES);
 
 	if (__atomic_exchange_n(&s->touched_at, second, __ATOMIC_RELAXED) != second)
 		for (size_t i = 0; i < sizeof(s->touched); i++)
@@ -408,7 +418,7 @@ static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_
 
 		spm_loader_ahead(s, file, next, next + 4 * (uint64_t)s->extent_bytes);
 	}
-	return sequential || n >= PROMOTE_READS;
+	return sequential || n >= need;
 }
 
 /*
