@@ -578,3 +578,14 @@ uint64_t spm_slots_space(struct spm_slots *s)
 	pthread_mutex_unlock(&s->lock);
 	return n * SPM_SLOT_BLOCK;
 }
+
+uint64_t spm_slots_held(struct spm_slots *s)
+{
+	uint64_t n = 0;
+
+	pthread_mutex_lock(&s->lock);
+	for (unsigned int i = 0; i < s->count; i++)
+		n += s->file[i].held;
+	pthread_mutex_unlock(&s->lock);
+	return n * SPM_SLOT_BLOCK;
+}

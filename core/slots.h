@@ -86,5 +86,7 @@ uint64_t spm_slots_used(struct spm_slots *s);
 uint64_t spm_slots_left(struct spm_slots *s);
 /* Both together, at one instant. */
 uint64_t spm_slots_space(struct spm_slots *s);
+/* What is held free: it is in none of these but the first. */
+uint64_t spm_slots_held(struct spm_slots *s);
 
 #endif

@@ -500,14 +500,15 @@ void spm_swap_set_max(struct spm_swap *s, uint64_t used_max)
 void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out)
 {
 	const struct spm_swap_counters *c = s->count;
+	uint64_t held = spm_slots_held(&s->slots);
 
 	*out = (struct spm_swap_stats){
 		.swap_bytes = spm_slots_bytes(&s->slots),
 		.swap_used_bytes = spm_slots_used(&s->slots),
 		.swapped_bytes = atomic_load(&s->swapped) * 4096,
 		.extent_bytes = s->extent_bytes,
-		.space_bytes = spm_slots_space(&s->slots),
-		.reserve_bytes = (uint64_t)s->reserve * SPM_SLOT_BLOCK,
+		.space_bytes = spm_slots_space(&s->slots) + held,
+		.reserve_bytes = (uint64_t)s->reserve * SPM_SLOT_BLOCK + held,
 		.swapout_bytes = atomic_load(&c->swapout_bytes),
 		.swapin_bytes = atomic_load(&c->swapin_bytes),
 		.swap_errors = atomic_load(&c->swap_errors),

@@ -69,7 +69,7 @@ struct spm_swap_ops {
 /* Only grow, but for the first five. They start at 0 with each worker; @base outlives it (in the shared state). */
 struct spm_swap_stats {
 	uint64_t swap_bytes, swap_used_bytes, swapped_bytes;
-	uint64_t reserve_bytes;        /* of that, what only exchanges may take: it is nobody's to fill */
+	uint64_t reserve_bytes;        /* of space_bytes, what only exchanges and cuts may take: it is nobody's to fill */
 	uint64_t space_bytes;          /* what the files hold and can still take: they grow again where compaction has cut them */
 	uint64_t extent_bytes;
 	uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors;
