@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_CORE_SLICES_H
+#define SPM_CORE_SLICES_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include "core/slice.h"
+
+/*
+ * All slices of a mount: the root slice (number 0) and those that an administrator made, each a top-level directory of the
+ * mount with a filesystem of its own (core/slice.h).
+ *
+ * In the region's namespace:
+ *	/region                the root slice; in its data, an empty directory with the slice's name holds its place
+ *	/region.slice/NUMBER   where the slice's filesystem is mounted
+ *	/region.slices         the table: struct spm_slices_file, mapped by each worker
+ *
+ * The table is the truth about limits; sizes of filesystems (grants) are the kernel's truth. An entry has two copies of its
+ * record, and one store says which counts: so a change is made or not made, wherever a worker dies. States:
+ *	FREE -> MAKING -> LIVE -> REMOVING -> FREE
+ * A worker that finds MAKING takes back what there is of it; one that finds REMOVING goes on.
+ *
+ * Memory (law 6). The filesystem's size is the slice's grant: what it may use without asking. Always
+ *	the sum of all grants <= the device, and  min <= grant <= max  for each,
+ * since a grant shrinks before another grows; the kernel refuses a size below what is in use. Who needs more than its grant
+ * gets, in this order: what nobody has; what others have free beyond their min (the root slice first); and then, with swap, what
+ * leaves the files of those that are over their min. The root slice has no min, and starts with everything.
+ */
+#define SPM_SLICES_MAX     4096u
+#define SPM_SLICE_NAME_MAX 63u
+#define SPM_SLICE_NONE     UINT64_MAX /* no limit */
+#define SPM_REGION_SLICES    "/region.slices"
+#define SPM_REGION_SLICE_DIR "/region.slice"
+
+enum spm_slice_state { SPM_SLICE_FREE, SPM_SLICE_MAKING, SPM_SLICE_LIVE, SPM_SLICE_REMOVING };
+
+enum spm_slice_flags {
+	SPM_SLICE_DELEGATED = 1 << 0, /* its owner may lower its limits */
+};
+
+/* What an administrator says of a slice. Sizes in bytes; SPM_SLICE_NONE: no limit but the device's, or the mount's. */
+struct spm_slice_limits {
+	uint64_t min, max, swap_max, pin_max;
+	uint64_t own_max, own_swap_max; /* lowered by the owner; the lower one of the two counts */
+	uint64_t inodes;                /* 0: no limit */
+	uint32_t cold_s;                /* UINT32_MAX: as the mount */
+	uint32_t flags;
+	uint32_t map;                   /* enum spm_map; UINT32_MAX: as the mount */
+	uint32_t uid, gid, mode;        /* of the top directory, when it is made */
+	char nodes[128];                /* "": as the mount */
+	char huge[16];                  /* as tmpfs(5); "": as the mount */
+};
+
+/* One copy of an entry, 512 bytes. */
+struct spm_slice_record {
+	uint32_t check; /* CRC32C of what follows */
+	uint16_t id;
+	uint16_t state;
+	char name[SPM_SLICE_NAME_MAX + 1];
+	uint64_t place; /* inode of the directory that holds its place; 0: not made yet */
+	uint64_t top;   /* inode of its top directory */
+	struct spm_slice_limits limits;
+	uint8_t zero[512 - 8 - (SPM_SLICE_NAME_MAX + 1) - 16 - sizeof(struct spm_slice_limits)];
+};
+_Static_assert(sizeof(struct spm_slice_record) == 512, "two to an entry of 1 KiB and a bit");
+
+struct spm_slices_file;
+
+struct spm_slices {
+	pthread_mutex_t lock;      /* guards the table's writers, grants and by_id's writers; a leaf but for the log's */
+	struct spm_slices_file *file; /* NULL: none was ever made */
+	uint64_t device_bytes;
+	uint64_t root_max;         /* of the root slice */
+	unsigned int count;        /* LIVE, without the root slice */
+	/* NULL: there is none. Read without the lock: a slice is never freed while the worker lives, it only comes to be dead */
+	struct spm_slice *_Atomic by_id[SPM_SLICES_MAX];
+	struct spm_slice *dead;    /* removed ones, oldest first, whose descriptors lead nowhere; used again at last */
+	unsigned int dead_count;
+	const struct spm_slice_opts *defaults; /* of the mount: what a slice gets for what was not said */
+	const struct spm_nodes *nodes;         /* the device's; NULL: any */
+};
+
+/* Number of a name that may be one: letters, digits, '.', '_', '-', not beginning with '.' or '-'; false: it may not. */
+bool spm_slice_name_ok(const char *name);
+
+/*
+ * The region's table, if it has one: opens all its slices, and finishes what a dead worker left. @root is the root slice, which
+ * stays the caller's. A damaged entry is logged and left alone (its slice is not reachable). -errno.
+ */
+int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t device_bytes, const struct spm_slice_opts *defaults,
+		    const struct spm_nodes *nodes) SPM_MUST_CHECK;
+void spm_slices_close(struct spm_slices *t);
+
+static inline struct spm_slice *spm_slices_get(struct spm_slices *t, uint16_t id)
+{
+	return id < SPM_SLICES_MAX ? atomic_load_explicit(&t->by_id[id], memory_order_acquire) : NULL;
+}
+
+/* The slice whose place is inode @place of the root slice's data; NULL: that is an ordinary directory. */
+struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place);
+/* By name. NULL: none is LIVE. */
+struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name);
+/* A copy of a slice's record; false: it is not LIVE. The root slice has one as well, made up. */
+bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_record *out);
+/* The lower one of what administrator and owner say. */
+static inline uint64_t spm_slice_max_of(const struct spm_slice_limits *l)
+{
+	return l->max < l->own_max ? l->max : l->own_max;
+}
+static inline uint64_t spm_slice_swap_max_of(const struct spm_slice_limits *l)
+{
+	return l->swap_max < l->own_swap_max ? l->swap_max : l->own_swap_max;
+}
+
+/*
+ * Makes a slice. -EEXIST: the name is taken, by a slice or a file; -ENOSPC: the sum of all min would be more than the device,
+ * or so much is not free (with swap: ask for room and try again); -EINVAL: name, nodes or huge; -ERANGE: min above max, or
+ * above the device; -ENFILE: there are SPM_SLICES_MAX. @again: a dead worker may have made it for the same request.
+ */
+int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, bool again, uint16_t *id)
+	SPM_MUST_CHECK;
+/*
+ * Changes limits, at once: what cannot be changed later (nodes, huge) is as it was in @l, or it is -EOPNOTSUPP. -EBUSY: more
+ * than the new max is in use (with swap: reclaim it and try again); -ENOSPC: as above.
+ */
+int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
+/*
+ * In two steps. begin: from now on the slice is not found by name (-ENOENT: none; -ENOTEMPTY unless @force). end: its filesystem
+ * is unmounted, with what is in it: -EBUSY: somebody has a file of it open or mapped; then it is LIVE again. In between the
+ * caller lets go of all that it has open there.
+ */
+int spm_slices_remove_begin(struct spm_slices *t, const char *name, bool force, uint16_t *id) SPM_MUST_CHECK;
+int spm_slices_remove_end(struct spm_slices *t, uint16_t id) SPM_MUST_CHECK;
+
+/* -- memory: core/grants.c -- */
+
+/* What a slice has, in bytes. */
+struct spm_slice_use {
+	uint64_t used, grant, min, max; /* max: never above the device */
+};
+int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out) SPM_MUST_CHECK;
+
+/*
+ * Gives slice @id at least @bytes more than it uses, out of what is free. -ENOSPC: there is not so much (what there was it has
+ * got; something else has to leave first: spm_slices_may_leave); -EDQUOT: it would be more than its max (as much as it may have it
+ * has got).
+ */
+int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
+/* Whether memory of slice @victim is to leave for the sake of @id: of itself, or of one that uses more than its min while @id is
+ * below its max. */
+bool spm_slices_may_leave(struct spm_slices *t, uint16_t victim, uint16_t id);
+/* Takes back from a slice what it does not use beyond @keep bytes (at least its min), so that others can have it. */
+int spm_slices_trim(struct spm_slices *t, uint16_t id, uint64_t keep) SPM_MUST_CHECK;
+
+#endif
