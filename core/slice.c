@@ -128,6 +128,20 @@ void spm_slice_close(struct spm_slice *s)
 	slice_init(s);
 }
 
+int spm_slice_reopen(const char *path, struct spm_slice *s)
+{
+	struct spm_slice now;
+	int rc;
+
+	slice_init(&now);
+	rc = open_dirs(path, &now);
+	if (!rc && (dup3(now.mount_fd, s->mount_fd, O_CLOEXEC) < 0 || dup3(now.data_fd, s->data_fd, O_CLOEXEC) < 0 ||
+		    dup3(now.orphans_fd, s->orphans_fd, O_CLOEXEC) < 0))
+		rc = -errno;
+	spm_slice_close(&now);
+	return rc;
+}
+
 int spm_slice_probe(int mount_fd)
 {
 	int fd = openat(mount_fd, SPM_SLICE_PROBE, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -135,19 +149,34 @@ int spm_slice_probe(int mount_fd)
 	return fd < 0 ? -errno : fd;
 }
 
-int spm_slice_resize(struct spm_slice *s, uint64_t bytes)
+static int reconfigure(struct spm_slice *s, const char *data)
 {
-	char path[64], data[64];
+	char path[64];
 	struct statvfs sv;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->mount_fd);
-	snprintf(data, sizeof(data), "size=%llu", (unsigned long long)bytes);
 	if (fstatvfs(s->mount_fd, &sv))
 		return -errno;
 	if (!mount(NULL, path, NULL, MS_REMOUNT | (sv.f_flag & (MS_NOSUID | MS_NODEV | ATIME_STATVFS)), data))
 		return 0;
-	/* tmpfs says EINVAL for a size below what is in use */
+	/* tmpfs says EINVAL for less than what is in use */
 	return errno == EINVAL ? -EBUSY : -errno;
+}
+
+int spm_slice_resize(struct spm_slice *s, uint64_t bytes)
+{
+	char data[64];
+
+	snprintf(data, sizeof(data), "size=%llu", (unsigned long long)bytes);
+	return reconfigure(s, data);
+}
+
+int spm_slice_set_inodes(struct spm_slice *s, uint64_t inodes)
+{
+	char data[64];
+
+	snprintf(data, sizeof(data), "nr_inodes=%llu", (unsigned long long)(inodes ? inodes + SLICE_INODES : 0));
+	return reconfigure(s, data);
 }
 
 int spm_slice_statfs(const struct spm_slice *s, struct statvfs *out)

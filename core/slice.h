@@ -2,6 +2,7 @@
 #ifndef SPM_CORE_SLICE_H
 #define SPM_CORE_SLICE_H
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include "core/handle.h"
@@ -42,6 +43,12 @@ struct spm_slice {
 	int orphans_fd; /* O_PATH */
 	struct spm_slice_features features;
 	const struct spm_nodes *bind; /* memory must come from these nodes; NULL: any */
+	/* of one that an administrator made (core/slices.h) */
+	struct spm_nodes own_nodes;
+	uint64_t place, top;  /* inodes: of the directory that holds its place, and of its data */
+	uint64_t grant;       /* its size; guarded by the lock of struct spm_slices */
+	_Atomic bool leaving; /* it is being removed */
+	struct spm_slice *next_dead;
 };
 
 /* Mounts a new slice on the directory @path and makes its two directories. */
@@ -50,12 +57,16 @@ int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct sp
 /* Opens a slice that is mounted on @path already. */
 int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e) SPM_MUST_CHECK;
 void spm_slice_close(struct spm_slice *s);
+/* Opens it again by the same numbers, which lead nowhere now. -errno. */
+int spm_slice_reopen(const char *path, struct spm_slice *s) SPM_MUST_CHECK;
 
 /* The slice's probe file, open for both; whoever is first makes it. -errno. */
 int spm_slice_probe(int mount_fd) SPM_MUST_CHECK;
 
 /* Changes the size in place. -EBUSY: more than @bytes are in use. */
 int spm_slice_resize(struct spm_slice *s, uint64_t bytes) SPM_MUST_CHECK;
+/* Changes how many files and directories it may have; 0: no limit. -EBUSY: it has more. */
+int spm_slice_set_inodes(struct spm_slice *s, uint64_t inodes) SPM_MUST_CHECK;
 int spm_slice_statfs(const struct spm_slice *s, struct statvfs *out) SPM_MUST_CHECK;
 
 /* The name in the orphan directory of inode @ino. */

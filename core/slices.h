@@ -65,23 +65,40 @@ struct spm_slice_record {
 };
 _Static_assert(sizeof(struct spm_slice_record) == 512, "two to an entry of 1 KiB and a bit");
 
-struct spm_slices_file;
-
-struct spm_slices {
-	pthread_mutex_t lock;      /* guards the table's writers, grants and by_id's writers; a leaf but for the log's */
-	struct spm_slices_file *file; /* NULL: none was ever made */
-	uint64_t device_bytes;
-	uint64_t root_max;         /* of the root slice */
-	unsigned int count;        /* LIVE, without the root slice */
-	/* NULL: there is none. Read without the lock: a slice is never freed while the worker lives, it only comes to be dead */
-	struct spm_slice *_Atomic by_id[SPM_SLICES_MAX];
-	struct spm_slice *dead;    /* removed ones, oldest first, whose descriptors lead nowhere; used again at last */
-	unsigned int dead_count;
-	const struct spm_slice_opts *defaults; /* of the mount: what a slice gets for what was not said */
-	const struct spm_nodes *nodes;         /* the device's; NULL: any */
+/* One after the other, so that the table takes memory for what was ever used. */
+struct spm_slices_entry {
+	_Atomic uint32_t which; /* of the copies */
+	uint32_t zero;
+	struct spm_slice_record copy[2];
 };
 
-/* Number of a name that may be one: letters, digits, '.', '_', '-', not beginning with '.' or '-'; false: it may not. */
+struct spm_slices_file {
+	uint64_t magic;
+	_Atomic uint64_t root_max; /* of the root slice */
+	_Atomic uint32_t used;     /* entries 1 to this one have been in use */
+	_Atomic uint32_t next;     /* where to look for a free one: numbers are not used again soon */
+	struct spm_slices_entry entry[SPM_SLICES_MAX];
+};
+
+#define SPM_SLICE_FLOOR 16384u /* a grant is never less: to tmpfs, 0 is no limit */
+#define SPM_SLICES_RESTING 64u /* removed slices whose descriptors are not used again */
+
+struct spm_slices {
+	pthread_mutex_t lock;         /* guards the table's writers, grants and by_id's writers; a leaf but for the log's */
+	struct spm_slices_file *file; /* NULL: no slice was ever made */
+	uint64_t device_bytes;
+	uint64_t granted;             /* sum of all grants */
+	_Atomic unsigned int count;   /* LIVE, without the root slice */
+	unsigned int at;              /* whose turn it is to give what it has free */
+	/* NULL: there is none. Read without the lock: a slice is never freed while the worker lives, it only comes to be dead */
+	struct spm_slice *_Atomic by_id[SPM_SLICES_MAX];
+	struct spm_slice *dead;       /* the oldest first; their descriptors lead nowhere, and are used again at last */
+	unsigned int dead_count;
+	struct spm_slice_opts defaults; /* of the mount: what a slice gets for what was not said */
+	const struct spm_nodes *nodes;  /* the device's; NULL: any */
+};
+
+/* Whether a slice may have this name: letters, digits, '_', '.', '-', the first none of the last two. */
 bool spm_slice_name_ok(const char *name);
 
 /*
@@ -114,9 +131,10 @@ static inline uint64_t spm_slice_swap_max_of(const struct spm_slice_limits *l)
 }
 
 /*
- * Makes a slice. -EEXIST: the name is taken, by a slice or a file; -ENOSPC: the sum of all min would be more than the device,
- * or so much is not free (with swap: ask for room and try again); -EINVAL: name, nodes or huge; -ERANGE: min above max, or
- * above the device; -ENFILE: there are SPM_SLICES_MAX. @again: a dead worker may have made it for the same request.
+ * Makes a slice, with a min of 0 for now: spm_slices_set() comes next. -EEXIST: the name is taken, by a slice or a file;
+ * -ENOSPC: the sum of all min would be more than the device, or no memory at all is free; -EINVAL: name, nodes or huge; -ERANGE: min
+ * above max, or above the device; -ENFILE: there are SPM_SLICES_MAX. @again: a dead worker may have made it for the same
+ * request, and that is as good.
  */
 int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, bool again, uint16_t *id)
 	SPM_MUST_CHECK;
@@ -126,11 +144,13 @@ int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_s
  */
 int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
 /*
- * In two steps. begin: from now on the slice is not found by name (-ENOENT: none; -ENOTEMPTY unless @force). end: its filesystem
- * is unmounted, with what is in it: -EBUSY: somebody has a file of it open or mapped; then it is LIVE again. In between the
- * caller lets go of all that it has open there.
+ * In two steps. begin: from now on the slice is not found by its place (-ENOENT: none; -ENOTEMPTY unless @force). end: its
+ * filesystem is unmounted, with what is in it. -EBUSY: somebody has a file of it open or mapped; then it is as it was, but for
+ * requests that came in between. Before that the caller looks who has, and lets go of all that it has open there itself; or
+ * thinks better of it: not.
  */
 int spm_slices_remove_begin(struct spm_slices *t, const char *name, bool force, uint16_t *id) SPM_MUST_CHECK;
+void spm_slices_remove_not(struct spm_slices *t, uint16_t id);
 int spm_slices_remove_end(struct spm_slices *t, uint16_t id) SPM_MUST_CHECK;
 
 /* -- memory: core/grants.c -- */
@@ -143,14 +163,21 @@ int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out)
 
 /*
  * Gives slice @id at least @bytes more than it uses, out of what is free. -ENOSPC: there is not so much (what there was it has
- * got; something else has to leave first: spm_slices_may_leave); -EDQUOT: it would be more than its max (as much as it may have it
+ * got; something else has to leave first: spm_slices_spare); -EDQUOT: it would be more than its max (as much as it may have it
  * has got).
  */
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
-/* Whether memory of slice @victim is to leave for the sake of @id: of itself, or of one that uses more than its min while @id is
- * below its max. */
-bool spm_slices_may_leave(struct spm_slices *t, uint16_t victim, uint16_t id);
-/* Takes back from a slice what it does not use beyond @keep bytes (at least its min), so that others can have it. */
-int spm_slices_trim(struct spm_slices *t, uint16_t id, uint64_t keep) SPM_MUST_CHECK;
+/* How many bytes of slice @victim may leave for the sake of @id: all, if it is the same; what it uses beyond its min, if @id is
+ * below its max; else none. */
+uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id);
+/* The root slice's max. -EBUSY: more is in use. */
+int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes) SPM_MUST_CHECK;
+
+/* For core/slices.c. With the lock: the sum of all min with @id's as @min. */
+bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min);
+/* With the lock: brings a slice's grant to @bytes, or as near as it goes. -ENOSPC, -EBUSY. */
+int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
+/* With the lock: takes @bytes out of what nobody has, or has free. What it came to. */
+uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes);
 
 #endif

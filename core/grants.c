@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Who may use how much of the device (law 6). A grant is the size of a slice's filesystem, so the kernel enforces it, also
+ * against faults that no server sees. Whoever runs into his grant asks for more (spm_slices_grow), and the others shrink first.
+ */
+#include "core/slices.h"
+
+#include <errno.h>
+
+#define PAGE     4096u
+#define STEP     (UINT64_C(16) << 20) /* more than was asked for, where that is nobody's loss */
+#define STEP_DIV 16u                  /* but at most this part of what nobody has */
+#define RETRIES  4                    /* files grow while a grant shrinks */
+
+static uint64_t pages(uint64_t bytes)
+{
+	return bytes > UINT64_MAX - PAGE ? bytes & ~(uint64_t)(PAGE - 1) : (bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
+}
+
+static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
+{
+	struct spm_slice *s = spm_slices_get(t, id);
+	struct spm_slice_limits l;
+	struct statvfs sv;
+	int rc = s ? spm_slice_statfs(s, &sv) : -ENOENT;
+
+	if (rc)
+		return rc;
+	u->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
+	u->used = u->grant - (uint64_t)sv.f_bavail * sv.f_frsize;
+	if (id) {
+		const struct spm_slices_entry *e = &t->file->entry[id];
+
+		l = e->copy[atomic_load(&e->which) & 1].limits;
+		u->min = l.min;
+		u->max = spm_slice_max_of(&l);
+	} else {
+		u->min = 0;
+		u->max = t->file ? atomic_load(&t->file->root_max) : u->grant;
+	}
+	if (u->max > t->device_bytes)
+		u->max = t->device_bytes;
+	if (u->max < SPM_SLICE_FLOOR)
+		u->max = SPM_SLICE_FLOOR;
+	return 0;
+}
+
+int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out)
+{
+	return look(t, id, out);
+}
+
+/* The one place where a filesystem's size changes. */
+static int resize(struct spm_slices *t, uint16_t id, uint64_t bytes)
+{
+	struct spm_slice *s = spm_slices_get(t, id);
+	int rc = spm_slice_resize(s, bytes);
+
+	if (!rc) {
+		t->granted = t->granted - s->grant + bytes;
+		s->grant = bytes;
+	}
+	return rc;
+}
+
+static uint64_t nobodys(const struct spm_slices *t)
+{
+	return t->device_bytes > t->granted ? t->device_bytes - t->granted : 0;
+}
+
+/* Takes up to @bytes of what slice @id has free beyond its min. */
+static uint64_t take_from(struct spm_slices *t, uint16_t id, uint64_t bytes)
+{
+	for (int i = 0; i < RETRIES; i++) {
+		struct spm_slice_use u;
+		uint64_t keep, part;
+
+		if (look(t, id, &u))
+			return 0;
+		keep = u.used > u.min ? pages(u.used) : u.min;
+		if (keep < SPM_SLICE_FLOOR)
+			keep = SPM_SLICE_FLOOR;
+		if (u.grant <= keep)
+			return 0;
+		part = u.grant - keep < bytes ? u.grant - keep : bytes;
+		if (!resize(t, id, u.grant - part))
+			return part;
+	}
+	return 0;
+}
+
+uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes)
+{
+	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint64_t got = nobodys(t);
+
+	if (got < bytes && id)
+		got += take_from(t, 0, bytes - got);
+	for (uint32_t i = 0; got < bytes && i < used; i++) {
+		uint16_t other = (uint16_t)(1 + (t->at + i) % used);
+
+		if (other == id || !spm_slices_get(t, other))
+			continue;
+		got += take_from(t, other, bytes - got);
+		if (got >= bytes)
+			t->at = (t->at + i) % used;
+	}
+	/* (the first slice ever takes from the root slice, which asks for it itself) */
+	if (got < bytes && !id)
+		got += take_from(t, 0, bytes - got);
+	return got < bytes ? got : bytes;
+}
+
+int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes)
+{
+	struct spm_slice_use u;
+	uint64_t got;
+	int rc = look(t, id, &u);
+
+	bytes = pages(bytes);
+	if (rc || bytes == u.grant)
+		return rc;
+	if (bytes < u.grant)
+		return resize(t, id, bytes);
+	got = spm_grants_take(t, id, bytes - u.grant);
+	if (got)
+		rc = resize(t, id, u.grant + got);
+	return rc ? rc : u.grant + got < bytes ? -ENOSPC : 0;
+}
+
+bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min)
+{
+	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint64_t sum = min;
+
+	for (uint16_t other = 1; other <= used; other++) {
+		struct spm_slice_use u;
+
+		if (other != id && spm_slices_get(t, other) && !look(t, other, &u))
+			sum += u.min;
+	}
+	return sum <= t->device_bytes;
+}
+
+int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
+{
+	struct spm_slice_use u;
+	uint64_t want, free, step;
+	int rc;
+
+	if (!t->file) /* the root slice has it all */
+		return -ENOSPC;
+	pthread_mutex_lock(&t->lock);
+	rc = look(t, id, &u);
+	want = pages(u.used + (bytes < t->device_bytes ? bytes : t->device_bytes));
+	if (!rc && u.grant < want && u.grant < u.max) {
+		free = nobodys(t);
+		if (!free && id) {
+			struct spm_slice_use root;
+
+			free = look(t, 0, &root) ? 0 : root.grant - root.used;
+		}
+		step = free / STEP_DIV < STEP ? free / STEP_DIV : STEP;
+		rc = spm_grants_set(t, id, want + step < u.max ? want + step : u.max);
+		if (!look(t, id, &u) && u.grant >= want)
+			rc = 0;
+	}
+	if (!rc && u.grant < want)
+		rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id)
+{
+	struct spm_slice_use u;
+	uint64_t bytes = 0;
+
+	if (victim == id)
+		return UINT64_MAX;
+	pthread_mutex_lock(&t->lock);
+	if (!look(t, id, &u) && u.used + PAGE <= u.max && !look(t, victim, &u))
+		bytes = u.used > u.min ? u.used - u.min : 0;
+	pthread_mutex_unlock(&t->lock);
+	return bytes;
+}
+
+int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes)
+{
+	struct spm_slice_use u;
+	int rc;
+
+	pthread_mutex_lock(&t->lock);
+	rc = look(t, 0, &u);
+	/* it gives back at once what it may not have any more; what it may have more it gets when it asks */
+	if (!rc && (bytes < u.grant || !atomic_load(&t->count)))
+		rc = spm_grants_set(t, 0, bytes);
+	if (!rc && t->file)
+		atomic_store(&t->file->root_max, bytes);
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}

@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "core/slices.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include "core/trailer.h"
+
+#define MAGIC UINT64_C(0x31636c736d7073) /* "spmslc1" */
+#define UMOUNT_TRIES 100 /* of 10 ms: a move or a request may be at a file of it just now */
+
+static int slice_path(uint16_t id, char *path, size_t len)
+{
+	return snprintf(path, len, SPM_REGION_SLICE_DIR "/%u", id);
+}
+
+/* Where the directory that holds a slice's place is made, among the root slice's orphans: it gets its name when it is known. */
+static void place_name(uint16_t id, char name[static 64])
+{
+	snprintf(name, 64, "slice.%u", id);
+}
+
+bool spm_slice_name_ok(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (!n || n > SPM_SLICE_NAME_MAX || (!isalnum((unsigned char)name[0]) && name[0] != '_'))
+		return false;
+	for (size_t i = 1; i < n; i++)
+		if (!isalnum((unsigned char)name[i]) && !strchr("._-", name[i]))
+			return false;
+	return true;
+}
+
+/* -- the table -- */
+
+static uint32_t check_of(const struct spm_slice_record *r)
+{
+	return spm_crc((const char *)r + sizeof(r->check), sizeof(*r) - sizeof(r->check));
+}
+
+static const struct spm_slice_record *record_of(const struct spm_slices *t, uint16_t id)
+{
+	const struct spm_slices_entry *e = &t->file->entry[id];
+
+	return &e->copy[atomic_load_explicit(&e->which, memory_order_acquire) & 1];
+}
+
+/* One store makes it count. */
+static void commit(struct spm_slices *t, struct spm_slice_record *r)
+{
+	struct spm_slices_entry *e = &t->file->entry[r->id];
+	uint32_t next = (atomic_load(&e->which) + 1) & 1;
+
+	r->check = check_of(r);
+	e->copy[next] = *r;
+	atomic_store(&e->which, next);
+}
+
+static void commit_state(struct spm_slices *t, uint16_t id, enum spm_slice_state state)
+{
+	struct spm_slice_record r = *record_of(t, id);
+
+	r.state = (uint16_t)state;
+	commit(t, &r);
+}
+
+static int map_file(struct spm_slices *t, int fd)
+{
+	void *p = mmap(NULL, sizeof(*t->file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	t->file = p;
+	return 0;
+}
+
+static int make_file(struct spm_slices *t)
+{
+	static const char next[] = SPM_REGION_SLICES ".new";
+	struct spm_slices_file head = { .magic = 0 };
+	spm_auto_close int fd = -1;
+	struct statvfs sv;
+	int rc;
+
+	if (t->file)
+		return 0;
+	/* the region's own small filesystem has no room for a table */
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, "size=0") ||
+	    (mkdir(SPM_REGION_SLICE_DIR, 0700) && errno != EEXIST))
+		return -errno;
+	rc = spm_slice_statfs(spm_slices_get(t, 0), &sv);
+	if (rc)
+		return rc;
+	fd = open(next, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, sizeof(head)))
+		return -errno;
+	rc = map_file(t, fd);
+	if (rc)
+		return rc;
+	atomic_store(&t->file->root_max, (uint64_t)sv.f_blocks * sv.f_frsize);
+	atomic_store(&t->file->next, 1);
+	t->file->magic = MAGIC;
+	return rename(next, SPM_REGION_SLICES) ? -errno : 0;
+}
+
+/* -- a slice's filesystem -- */
+
+static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
+{
+	spm_auto_free struct spm_slice *s = malloc(sizeof(*s));
+	struct spm_error e = { "" };
+	char path[64];
+	struct statvfs sv;
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	slice_path(r->id, path, sizeof(path));
+	rc = spm_slice_open(path, s, &e);
+	if (!rc)
+		rc = spm_slice_statfs(s, &sv);
+	if (rc) {
+		spm_slice_close(s);
+		return rc;
+	}
+	s->id = r->id;
+	s->place = r->place;
+	s->top = r->top;
+	s->bind = t->nodes;
+	if (r->limits.nodes[0]) {
+		rc = spm_nodes_parse(r->limits.nodes, &s->own_nodes);
+		s->bind = &s->own_nodes;
+	}
+	s->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
+	t->granted += s->grant;
+	t->count++;
+	atomic_store_explicit(&t->by_id[r->id], s, memory_order_release);
+	s = NULL;
+	return rc;
+}
+
+/* Nobody holds its lock or a pointer into it for long, but somebody may have read the number of a descriptor of it: what
+ * that leads to must not be another slice's, so the numbers stay taken for a while. */
+static void bury(struct spm_slices *t, struct spm_slice *s)
+{
+	int nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int *fds[] = { &s->mount_fd, &s->data_fd, &s->orphans_fd };
+	struct spm_slice **end = &t->dead;
+
+	for (size_t i = 0; nowhere >= 0 && i < SPM_ARRAY_SIZE(fds); i++)
+		(void)dup3(nowhere, *fds[i], O_CLOEXEC);
+	spm_cleanup_close(&nowhere);
+	t->granted -= s->grant;
+	t->count--;
+	s->next_dead = NULL;
+	while (*end)
+		end = &(*end)->next_dead;
+	*end = s;
+	if (++t->dead_count <= SPM_SLICES_RESTING)
+		return;
+	s = t->dead;
+	t->dead = s->next_dead;
+	t->dead_count--;
+	spm_slice_close(s);
+	/* (the struct itself stays for whoever still looks at it; it is small) */
+}
+
+/* What a removal, or the taking back of a creation, has to do once nothing of it is open. */
+static int take_apart(struct spm_slices *t, const struct spm_slice_record *r)
+{
+	struct spm_slice *root = spm_slices_get(t, 0);
+	struct stat st;
+	char path[64];
+
+	slice_path(r->id, path, sizeof(path));
+	if (umount2(path, UMOUNT_NOFOLLOW) && errno != EINVAL && errno != ENOENT)
+		return -errno;
+	(void)rmdir(path);
+	place_name(r->id, path);
+	(void)unlinkat(root->orphans_fd, path, AT_REMOVEDIR);
+	if (r->place && !fstatat(root->data_fd, r->name, &st, AT_SYMLINK_NOFOLLOW) && st.st_ino == r->place)
+		(void)unlinkat(root->data_fd, r->name, AT_REMOVEDIR);
+	return 0;
+}
+
+static int free_entry(struct spm_slices *t, uint16_t id)
+{
+	int rc = take_apart(t, record_of(t, id));
+
+	if (!rc)
+		commit_state(t, id, SPM_SLICE_FREE);
+	return rc;
+}
+
+/* -- opening -- */
+
+/* The copy that counts, or after a damage the other one. */
+static bool settle_entry(struct spm_slices *t, uint16_t id)
+{
+	struct spm_slices_entry *e = &t->file->entry[id];
+	uint32_t which = atomic_load(&e->which) & 1;
+
+	for (uint32_t i = 0; i < 2; i++, which ^= 1) {
+		const struct spm_slice_record *r = &e->copy[which];
+
+		if (r->check != check_of(r) || r->id != id || r->state > SPM_SLICE_REMOVING ||
+		    r->name[SPM_SLICE_NAME_MAX] || (r->state != SPM_SLICE_FREE && !spm_slice_name_ok(r->name)) ||
+		    r->limits.nodes[sizeof(r->limits.nodes) - 1] || r->limits.huge[sizeof(r->limits.huge) - 1])
+			continue;
+		if (i)
+			spm_log(SPM_LOG_ERR, "slice %u: its record is damaged; the one before it is used ('%s')", id, r->name);
+		atomic_store(&e->which, which);
+		return true;
+	}
+	return false;
+}
+
+static int open_entries(struct spm_slices *t)
+{
+	uint32_t used = atomic_load(&t->file->used);
+	int rc;
+
+	if (used >= SPM_SLICES_MAX)
+		used = SPM_SLICES_MAX - 1;
+	for (uint16_t id = 1; id <= used; id++) {
+		const struct spm_slice_record *r;
+
+		if (!settle_entry(t, id)) {
+			spm_log(SPM_LOG_ERR, "slice %u: its record is damaged; it cannot be reached", id);
+			continue;
+		}
+		r = record_of(t, id);
+		if (r->state == SPM_SLICE_FREE)
+			continue;
+		rc = r->state == SPM_SLICE_LIVE ? open_slice(t, r) : free_entry(t, id);
+		if (rc == -EBUSY) { /* the removal was about to be refused */
+			commit_state(t, id, SPM_SLICE_LIVE);
+			r = record_of(t, id);
+			rc = open_slice(t, r);
+		}
+		if (rc)
+			spm_log(SPM_LOG_ERR, "slice '%s': cannot be %s: %s", r->name,
+				r->state == SPM_SLICE_LIVE ? "opened" : "removed", strerror(-rc));
+	}
+	return 0;
+}
+
+int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t device_bytes, const struct spm_slice_opts *defaults,
+		    const struct spm_nodes *nodes)
+{
+	spm_auto_close int fd = open(SPM_REGION_SLICES, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	struct statvfs sv;
+	struct stat st;
+	int rc = spm_slice_statfs(root, &sv);
+
+	if (rc)
+		return rc;
+	memset(t, 0, sizeof(*t));
+	pthread_mutex_init(&t->lock, NULL);
+	t->device_bytes = device_bytes;
+	t->defaults = *defaults;
+	t->nodes = nodes;
+	root->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
+	t->granted = root->grant;
+	atomic_store(&t->by_id[0], root);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &st))
+		return -errno;
+	if (st.st_size != sizeof(*t->file))
+		return -EPROTO;
+	rc = map_file(t, fd);
+	if (!rc && t->file->magic != MAGIC)
+		rc = -EPROTO;
+	return rc ? rc : open_entries(t);
+}
+
+void spm_slices_close(struct spm_slices *t)
+{
+	struct spm_slice *s;
+
+	for (unsigned int id = 1; id < SPM_SLICES_MAX; id++) {
+		s = atomic_load(&t->by_id[id]);
+		if (s)
+			spm_slice_close(s);
+		free(s);
+	}
+	while ((s = t->dead)) {
+		t->dead = s->next_dead;
+		spm_slice_close(s);
+		free(s);
+	}
+	if (t->file)
+		munmap(t->file, sizeof(*t->file));
+	t->file = NULL;
+}
+
+/* -- finding -- */
+
+static bool is_live(struct spm_slices *t, uint16_t id)
+{
+	return spm_slices_get(t, id) && record_of(t, id)->state == SPM_SLICE_LIVE;
+}
+
+struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place)
+{
+	uint32_t used = t->file && atomic_load(&t->count) ? atomic_load(&t->file->used) : 0;
+
+	for (uint16_t id = 1; id <= used; id++) {
+		struct spm_slice *s = spm_slices_get(t, id);
+
+		if (s && s->place == place && !atomic_load(&s->leaving))
+			return s;
+	}
+	return NULL;
+}
+
+static uint16_t id_of(struct spm_slices *t, const char *name)
+{
+	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+
+	for (uint16_t id = 1; id <= used; id++)
+		if (is_live(t, id) && !strcmp(record_of(t, id)->name, name))
+			return id;
+	return 0;
+}
+
+struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name)
+{
+	uint16_t id;
+
+	pthread_mutex_lock(&t->lock);
+	id = id_of(t, name);
+	pthread_mutex_unlock(&t->lock);
+	return id ? spm_slices_get(t, id) : NULL;
+}
+
+bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_record *out)
+{
+	bool live;
+
+	if (!id) {
+		*out = (struct spm_slice_record){ .state = SPM_SLICE_LIVE, .limits = {
+			.max = t->file ? atomic_load(&t->file->root_max) : spm_slices_get(t, 0)->grant,
+			.swap_max = SPM_SLICE_NONE, .pin_max = SPM_SLICE_NONE, .own_max = SPM_SLICE_NONE,
+			.own_swap_max = SPM_SLICE_NONE, .cold_s = UINT32_MAX, .map = UINT32_MAX } };
+		return true;
+	}
+	pthread_mutex_lock(&t->lock);
+	live = id < SPM_SLICES_MAX && t->file && is_live(t, id);
+	if (live)
+		*out = *record_of(t, id);
+	pthread_mutex_unlock(&t->lock);
+	return live;
+}
+
+/* -- making -- */
+
+static int check_limits(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
+{
+	struct spm_nodes nodes;
+
+	if (l->min > l->max || l->min > t->device_bytes || (l->max != SPM_SLICE_NONE && l->max < SPM_SLICE_FLOOR))
+		return -ERANGE;
+	if (l->nodes[0] && spm_nodes_parse(l->nodes, &nodes))
+		return -EINVAL;
+	for (int n = 0; l->nodes[0] && t->nodes && n < SPM_NUMA_MAX; n++)
+		if (spm_nodes_test(&nodes, n) && !spm_nodes_test(t->nodes, n))
+			return -EINVAL;
+	return spm_grants_min_fits(t, id, l->min) ? 0 : -ENOSPC;
+}
+
+static uint16_t free_id(struct spm_slices *t)
+{
+	uint32_t next = atomic_load(&t->file->next);
+
+	for (uint32_t i = 0; i < SPM_SLICES_MAX; i++, next++) {
+		uint16_t id = (uint16_t)(next % SPM_SLICES_MAX);
+		const struct spm_slice_record *r = record_of(t, id);
+
+		/* (a damaged one may have files) */
+		if (!id || spm_slices_get(t, id) || (r->check && (r->check != check_of(r) || r->state != SPM_SLICE_FREE)))
+			continue;
+		atomic_store(&t->file->next, (id + 1u) % SPM_SLICES_MAX);
+		if (id > atomic_load(&t->file->used))
+			atomic_store(&t->file->used, id);
+		return id;
+	}
+	return 0;
+}
+
+static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
+{
+	struct spm_slice *root = spm_slices_get(t, 0);
+	struct spm_slice_opts o = t->defaults;
+	struct spm_error e = { "" };
+	struct spm_slice made;
+	char path[64], mpol[160];
+	struct stat st;
+	int rc;
+
+	slice_path(r->id, path, sizeof(path));
+	o.size_bytes = SPM_SLICE_FLOOR;
+	o.nr_inodes = r->limits.inodes;
+	o.nr_inodes_set = true;
+	o.mode = r->limits.mode;
+	o.uid = r->limits.uid;
+	o.gid = r->limits.gid;
+	if (r->limits.huge[0])
+		o.huge = r->limits.huge;
+	if (r->limits.nodes[0]) {
+		snprintf(mpol, sizeof(mpol), "bind:%s", r->limits.nodes);
+		o.mpol = mpol;
+	}
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return -errno;
+	rc = spm_slice_create(path, &o, &made, &e);
+	if (rc)
+		return rc == -ENOMEM ? rc : -EINVAL;
+	rc = fstat(made.data_fd, &st) ? -errno : 0;
+	r->top = st.st_ino;
+	spm_slice_close(&made);
+	if (rc)
+		return rc;
+	place_name(r->id, path);
+	if ((mkdirat(root->orphans_fd, path, 0) && errno != EEXIST) || fstatat(root->orphans_fd, path, &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	r->place = st.st_ino;
+	commit(t, r);
+	return renameat2(root->orphans_fd, path, root->data_fd, r->name, RENAME_NOREPLACE) ? -errno : 0;
+}
+
+static int create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, uint16_t *id)
+{
+	struct spm_slice_record r = { .state = SPM_SLICE_MAKING, .limits = *l };
+	int rc = check_limits(t, 0, l);
+
+	if (rc)
+		return rc;
+	if (spm_grants_take(t, 0, SPM_SLICE_FLOOR) < SPM_SLICE_FLOOR)
+		return -ENOSPC;
+	r.id = free_id(t);
+	if (!r.id)
+		return -ENFILE;
+	r.limits.min = 0;
+	strcpy(r.name, name);
+	commit(t, &r);
+	rc = mount_slice(t, &r);
+	if (!rc) {
+		r.state = SPM_SLICE_LIVE;
+		rc = open_slice(t, &r);
+	}
+	if (rc) {
+		/* (with its place, if that is made) */
+		r.state = SPM_SLICE_MAKING;
+		commit(t, &r);
+		(void)free_entry(t, r.id);
+		return rc;
+	}
+	commit(t, &r);
+	*id = r.id;
+	return 0;
+}
+
+int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, bool again, uint16_t *id)
+{
+	int rc;
+
+	if (!spm_slice_name_ok(name))
+		return -EINVAL;
+	pthread_mutex_lock(&t->lock);
+	rc = make_file(t);
+	if (!rc) {
+		*id = id_of(t, name);
+		rc = *id ? again ? 0 : -EEXIST : create(t, name, l, id);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
+{
+	struct spm_slice_record r;
+	struct spm_slice_use u;
+	uint64_t max = spm_slice_max_of(l), want;
+	int rc;
+
+	pthread_mutex_lock(&t->lock);
+	if (!id || id >= SPM_SLICES_MAX || !t->file || !is_live(t, id)) {
+		pthread_mutex_unlock(&t->lock);
+		return -ENOENT;
+	}
+	r = *record_of(t, id);
+	rc = strcmp(r.limits.nodes, l->nodes) || strcmp(r.limits.huge, l->huge) ? -EOPNOTSUPP : check_limits(t, id, l);
+	if (!rc)
+		rc = spm_slices_use(t, id, &u);
+	if (!rc && r.limits.inodes != l->inodes)
+		rc = spm_slice_set_inodes(spm_slices_get(t, id), l->inodes);
+	if (!rc) {
+		want = u.grant < l->min ? l->min : u.grant;
+		if (max < SPM_SLICE_FLOOR)
+			max = SPM_SLICE_FLOOR;
+		if (want > max)
+			want = max;
+		/* what it has is as much as it may have, before it is told to be so */
+		rc = spm_grants_set(t, id, want);
+	}
+	if (!rc) {
+		r.limits = *l;
+		commit(t, &r);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+/* -- removing -- */
+
+static bool is_empty(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOATIME);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *de;
+	bool empty = d;
+
+	if (!d) {
+		spm_cleanup_close(&fd);
+		return false;
+	}
+	while (empty && (de = readdir(d)))
+		empty = !strcmp(de->d_name, ".") || !strcmp(de->d_name, "..");
+	closedir(d);
+	return empty;
+}
+
+int spm_slices_remove_begin(struct spm_slices *t, const char *name, bool force, uint16_t *id)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	*id = id_of(t, name);
+	if (!*id)
+		rc = -ENOENT;
+	else if (!force && !is_empty(spm_slices_get(t, *id)->data_fd))
+		rc = -ENOTEMPTY;
+	else
+		atomic_store(&spm_slices_get(t, *id)->leaving, true);
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+void spm_slices_remove_not(struct spm_slices *t, uint16_t id)
+{
+	atomic_store(&spm_slices_get(t, id)->leaving, false);
+}
+
+int spm_slices_remove_end(struct spm_slices *t, uint16_t id)
+{
+	static const struct timespec pause = { .tv_nsec = 10000000 };
+	struct spm_slice *s = spm_slices_get(t, id);
+	int held[] = { s->mount_fd, s->data_fd, s->orphans_fd };
+	int rc = -EBUSY, nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct spm_slice_record r;
+	char path[64];
+
+	if (nowhere < 0)
+		return -errno;
+	pthread_mutex_lock(&t->lock);
+	r = *record_of(t, id);
+	commit_state(t, id, SPM_SLICE_REMOVING);
+	/* ours would keep it busy */
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(held); i++)
+		(void)dup3(nowhere, held[i], O_CLOEXEC);
+	close(nowhere);
+	slice_path(id, path, sizeof(path));
+	for (int i = 0; rc == -EBUSY && i < UMOUNT_TRIES; i++) {
+		rc = umount2(path, UMOUNT_NOFOLLOW) ? -errno : 0;
+		if (rc == -EBUSY)
+			nanosleep(&pause, NULL);
+	}
+	if (rc) {
+		int back = spm_slice_reopen(path, s);
+
+		if (back)
+			spm_log(SPM_LOG_ERR, "slice '%s': cannot be opened again: %s", r.name, strerror(-back));
+		commit_state(t, id, SPM_SLICE_LIVE);
+		atomic_store(&s->leaving, false);
+	} else {
+		atomic_store(&t->by_id[id], NULL);
+		bury(t, s);
+		(void)free_entry(t, id);
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
