@@ -50,6 +50,34 @@ int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out)
 	return look(t, id, out);
 }
 
+int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
+{
+	uint32_t used = t->file && atomic_load(&t->count) ? atomic_load(&t->file->used) : 0;
+	struct spm_slice *s = spm_slices_get(t, id);
+	struct spm_slice_use u, other;
+	uint64_t size;
+	int rc = s ? spm_slice_statfs(s, out) : -ENOENT;
+
+	if (!rc)
+		rc = look(t, id, &u);
+	if (rc || !t->file)
+		return rc;
+	size = u.max;
+	if (!id) {
+		uint64_t rest = t->device_bytes;
+
+		for (uint16_t i = 1; i <= used; i++)
+			if (spm_slices_get(t, i) && !look(t, i, &other))
+				rest -= other.used > other.min ? other.used : other.min;
+		size = rest < size ? rest : size;
+	}
+	if (size < u.used)
+		size = u.used;
+	out->f_blocks = size / out->f_frsize;
+	out->f_bfree = out->f_bavail = (size - u.used) / out->f_frsize;
+	return 0;
+}
+
 /* The one place where a filesystem's size changes. */
 static int resize(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
@@ -145,13 +173,14 @@ bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min)
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
 	struct spm_slice_use u;
-	uint64_t want, free, step;
+	uint64_t want, free, step, before;
 	int rc;
 
 	if (!t->file) /* the root slice has it all */
 		return -ENOSPC;
 	pthread_mutex_lock(&t->lock);
 	rc = look(t, id, &u);
+	before = u.grant;
 	want = pages(u.used + (bytes < t->device_bytes ? bytes : t->device_bytes));
 	if (!rc && u.grant < want && u.grant < u.max) {
 		free = nobodys(t);
@@ -162,10 +191,12 @@ int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 		}
 		step = free / STEP_DIV < STEP ? free / STEP_DIV : STEP;
 		rc = spm_grants_set(t, id, want + step < u.max ? want + step : u.max);
-		if (!look(t, id, &u) && u.grant >= want)
+		if (rc == -ENOSPC)
 			rc = 0;
+		if (!rc)
+			rc = look(t, id, &u);
 	}
-	if (!rc && u.grant < want)
+	if (!rc && u.grant < want && u.grant <= before)
 		rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
 	pthread_mutex_unlock(&t->lock);
 	return rc;

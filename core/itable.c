@@ -520,3 +520,23 @@ void spm_itable_each(struct spm_itable *t, void (*fn)(struct spm_inode *rec, voi
 			fn(&t->records[t->index[i]], arg);
 	pthread_mutex_unlock(&t->lock);
 }
+
+struct slice_count {
+	uint16_t slice;
+	uint32_t n;
+};
+
+static void count_slice(struct spm_inode *rec, void *arg)
+{
+	struct slice_count *c = arg;
+
+	c->n += rec->slice == c->slice;
+}
+
+uint32_t spm_itable_count_slice(struct spm_itable *t, uint16_t slice)
+{
+	struct slice_count c = { .slice = slice };
+
+	spm_itable_each(t, count_slice, &c);
+	return c.n;
+}

@@ -144,6 +144,8 @@ enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_
  * inode's lock. */
 void spm_itable_count(struct spm_itable *t, struct spm_inode *rec, enum spm_count which, int by, const struct spm_book *b,
 		      enum spm_entry entry, uint32_t mark);
+/* How many live records are of a slice. */
+uint32_t spm_itable_count_slice(struct spm_itable *t, uint16_t slice);
 /* Calls @fn for each live record under the table's lock. */
 void spm_itable_each(struct spm_itable *t, void (*fn)(struct spm_inode *rec, void *arg), void *arg);
 

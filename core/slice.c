@@ -53,7 +53,8 @@ static int open_dirs(const char *path, struct spm_slice *s)
 
 static void slice_init(struct spm_slice *s)
 {
-	*s = (struct spm_slice){ .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 };
+	*s = (struct spm_slice){ .mount_fd = -1, .data_fd = -1, .orphans_fd = -1, .map = UINT32_MAX,
+				  .cold_s = UINT32_MAX };
 }
 
 /* What the filesystem was mounted with, for a slice that this process did not make. */

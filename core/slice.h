@@ -47,6 +47,7 @@ struct spm_slice {
 	struct spm_nodes own_nodes;
 	uint64_t place, top;  /* inodes: of the directory that holds its place, and of its data */
 	uint64_t grant;       /* its size; guarded by the lock of struct spm_slices */
+	_Atomic uint32_t map, cold_s; /* as its limits have them; UINT32_MAX: as the mount */
 	_Atomic bool leaving; /* it is being removed */
 	struct spm_slice *next_dead;
 };

@@ -18,6 +18,12 @@ static int slice_path(uint16_t id, char *path, size_t len)
 	return snprintf(path, len, SPM_REGION_SLICE_DIR "/%u", id);
 }
 
+static void fault(const struct spm_slices *t, const char *at)
+{
+	if (t->fault)
+		t->fault(t->ctx, at);
+}
+
 /* Where the directory that holds a slice's place is made, among the root slice's orphans: it gets its name when it is known. */
 static void place_name(uint16_t id, char name[static 64])
 {
@@ -136,6 +142,8 @@ static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 		rc = spm_nodes_parse(r->limits.nodes, &s->own_nodes);
 		s->bind = &s->own_nodes;
 	}
+	atomic_store(&s->map, r->limits.map);
+	atomic_store(&s->cold_s, r->limits.cold_s);
 	s->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
 	t->granted += s->grant;
 	t->count++;
@@ -314,7 +322,7 @@ struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place)
 	for (uint16_t id = 1; id <= used; id++) {
 		struct spm_slice *s = spm_slices_get(t, id);
 
-		if (s && s->place == place && !atomic_load(&s->leaving))
+		if (s && s->place == place)
 			return s;
 	}
 	return NULL;
@@ -386,6 +394,8 @@ static uint16_t free_id(struct spm_slices *t)
 		/* (a damaged one may have files) */
 		if (!id || spm_slices_get(t, id) || (r->check && (r->check != check_of(r) || r->state != SPM_SLICE_FREE)))
 			continue;
+		if (r->check && t->is_known && t->is_known(t->ctx, id))
+			continue;
 		atomic_store(&t->file->next, (id + 1u) % SPM_SLICES_MAX);
 		if (id > atomic_load(&t->file->used))
 			atomic_store(&t->file->used, id);
@@ -427,12 +437,23 @@ static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
 	spm_slice_close(&made);
 	if (rc)
 		return rc;
+	fault(t, "slice:mounted");
 	place_name(r->id, path);
 	if ((mkdirat(root->orphans_fd, path, 0) && errno != EEXIST) || fstatat(root->orphans_fd, path, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
 	r->place = st.st_ino;
 	commit(t, r);
-	return renameat2(root->orphans_fd, path, root->data_fd, r->name, RENAME_NOREPLACE) ? -errno : 0;
+	fault(t, "slice:placed");
+	return 0;
+}
+
+static int show_place(struct spm_slices *t, const struct spm_slice_record *r)
+{
+	const struct spm_slice *root = spm_slices_get(t, 0);
+	char name[64];
+
+	place_name(r->id, name);
+	return renameat2(root->orphans_fd, name, root->data_fd, r->name, RENAME_NOREPLACE) ? -errno : 0;
 }
 
 static int create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, uint16_t *id)
@@ -450,19 +471,26 @@ static int create(struct spm_slices *t, const char *name, const struct spm_slice
 	r.limits.min = 0;
 	strcpy(r.name, name);
 	commit(t, &r);
+	fault(t, "slice:making");
 	rc = mount_slice(t, &r);
-	if (!rc) {
-		r.state = SPM_SLICE_LIVE;
+	if (!rc)
 		rc = open_slice(t, &r);
-	}
+	/* last, since from now on it can be seen */
+	if (!rc)
+		rc = show_place(t, &r);
+	fault(t, "slice:shown");
 	if (rc) {
-		/* (with its place, if that is made) */
-		r.state = SPM_SLICE_MAKING;
-		commit(t, &r);
+		struct spm_slice *s = spm_slices_get(t, r.id);
+
+		atomic_store(&t->by_id[r.id], NULL);
+		if (s)
+			bury(t, s);
 		(void)free_entry(t, r.id);
 		return rc;
 	}
+	r.state = SPM_SLICE_LIVE;
 	commit(t, &r);
+	fault(t, "slice:live");
 	*id = r.id;
 	return 0;
 }
@@ -511,8 +539,11 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 		rc = spm_grants_set(t, id, want);
 	}
 	if (!rc) {
+		fault(t, "slice:granted");
 		r.limits = *l;
 		commit(t, &r);
+		atomic_store(&spm_slices_get(t, id)->map, l->map);
+		atomic_store(&spm_slices_get(t, id)->cold_s, l->cold_s);
 	}
 	pthread_mutex_unlock(&t->lock);
 	return rc;
@@ -572,6 +603,7 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id)
 	pthread_mutex_lock(&t->lock);
 	r = *record_of(t, id);
 	commit_state(t, id, SPM_SLICE_REMOVING);
+	fault(t, "slice:removing");
 	/* ours would keep it busy */
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(held); i++)
 		(void)dup3(nowhere, held[i], O_CLOEXEC);
@@ -590,9 +622,10 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id)
 		commit_state(t, id, SPM_SLICE_LIVE);
 		atomic_store(&s->leaving, false);
 	} else {
+		fault(t, "slice:unmounted");
+		(void)free_entry(t, id);
 		atomic_store(&t->by_id[id], NULL);
 		bury(t, s);
-		(void)free_entry(t, id);
 	}
 	pthread_mutex_unlock(&t->lock);
 	return rc;

@@ -96,6 +96,10 @@ struct spm_slices {
 	unsigned int dead_count;
 	struct spm_slice_opts defaults; /* of the mount: what a slice gets for what was not said */
 	const struct spm_nodes *nodes;  /* the device's; NULL: any */
+	/* Whether a free number must not be given yet, since somebody still refers to inodes by it; NULL: never */
+	bool (*is_known)(void *ctx, uint16_t id);
+	void (*fault)(void *ctx, const char *at); /* a fault point of tests, "slice:mounted"; NULL: none */
+	void *ctx;
 };
 
 /* Whether a slice may have this name: letters, digits, '_', '.', '-', the first none of the last two. */
@@ -114,7 +118,8 @@ static inline struct spm_slice *spm_slices_get(struct spm_slices *t, uint16_t id
 	return id < SPM_SLICES_MAX ? atomic_load_explicit(&t->by_id[id], memory_order_acquire) : NULL;
 }
 
-/* The slice whose place is inode @place of the root slice's data; NULL: that is an ordinary directory. */
+/* The slice whose place is inode @place of the root slice's data, also if it is leaving; NULL: that is an ordinary
+ * directory. */
 struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place);
 /* By name. NULL: none is LIVE. */
 struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name);
@@ -161,10 +166,12 @@ struct spm_slice_use {
 };
 int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out) SPM_MUST_CHECK;
 
+/* What users are shown: the size is the max; of the root slice what others do not use and are not guaranteed. */
+int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out) SPM_MUST_CHECK;
+
 /*
- * Gives slice @id at least @bytes more than it uses, out of what is free. -ENOSPC: there is not so much (what there was it has
- * got; something else has to leave first: spm_slices_spare); -EDQUOT: it would be more than its max (as much as it may have it
- * has got).
+ * Gives slice @id @bytes more than it uses, out of what is free, or as much of that as there is. 0: it has so much, or at
+ * least more than before. -ENOSPC: nothing is free (something else has to leave first: spm_slices_spare); -EDQUOT: it has its max.
  */
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
 /* How many bytes of slice @victim may leave for the sake of @id: all, if it is the same; what it uses beyond its min, if @id is

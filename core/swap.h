@@ -181,6 +181,13 @@ bool spm_swap_is_direct(struct spm_swap *s, uint32_t file);
 /* A direct open or close of it: how old its content looks. */
 void spm_swap_used(struct spm_swap *s, uint32_t file);
 
+/* -- slices -- */
+
+/* Bytes of all files of a slice in slots. */
+uint64_t spm_swap_slice_bytes(struct spm_swap *s, uint16_t slice);
+/* A slice was removed, with all its files: their slots are free. May be repeated. */
+void spm_swap_slice_gone(struct spm_swap *s, uint16_t slice);
+
 /* -- by hand, and for limits -- */
 
 /* Moves [from, to) of a file out: bytes that left, or -EBUSY: pinned; -ENOSPC: swap is full; -EIO: it cannot be written. */

@@ -9,23 +9,15 @@
 
 #define PIECE (UINT64_C(32) << 20) /* between two looks whether the client still waits */
 
-int spm_control_swap_max(struct spm_fs *fs, fuse_req_t req, const char *value)
+int spm_control_swap_max(struct spm_fs *fs, uint64_t limit)
 {
-	uint64_t limit = UINT64_MAX;
-	int rc = fs->swap ? 0 : -EOPNOTSUPP;
-
-	(void)req;
-	if (!rc && strcmp(value, "max"))
-		rc = spm_size_parse(value, &limit);
-	if (rc)
-		return rc;
 	/* the next worker finds it there */
 	atomic_store(&fs->desks.state->swap_max_less, UINT64_MAX - limit);
 	spm_swap_set_max(fs->swap, limit);
 	return 0;
 }
 
-int spm_control_reclaim(struct spm_fs *fs, fuse_req_t req, const char *value)
+int spm_control_reclaim(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value)
 {
 	uint64_t bytes = 0, done = 0;
 	int rc = fs->swap ? spm_size_parse(value, &bytes) : -EOPNOTSUPP;
@@ -35,7 +27,7 @@ int spm_control_reclaim(struct spm_fs *fs, fuse_req_t req, const char *value)
 	spm_session_blocking();
 	while (done < bytes) {
 		uint64_t piece = bytes - done < PIECE ? bytes - done : PIECE;
-		uint64_t n = spm_swap_reclaim(fs->swap, fs->root.id, piece);
+		uint64_t n = spm_swap_reclaim(fs->swap, slice, piece);
 
 		done += n;
 		if (n < piece)
@@ -107,12 +99,13 @@ static int find_part(struct spm_fs *fs, const char *value, struct part *p)
 	return p->file ? 0 : -ENOMEM;
 }
 
-int spm_control_evict(struct spm_fs *fs, fuse_req_t req, const char *value)
+int spm_control_evict(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value)
 {
 	struct part p;
 	int rc = fs->swap ? find_part(fs, value, &p) : -EOPNOTSUPP;
 	int64_t n;
 
+	(void)slice; /* (only at the top) */
 	while (!rc && p.from < p.to) {
 		uint64_t to = p.to - p.from > PIECE ? p.from + PIECE : p.to;
 
@@ -132,11 +125,12 @@ static int load_piece(struct spm_fs *fs, const struct part *p, uint64_t to)
 	return rc ? rc : spm_swap_load(&pin, p->from, to);
 }
 
-int spm_control_load(struct spm_fs *fs, fuse_req_t req, const char *value)
+int spm_control_load(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value)
 {
 	struct part p;
 	int rc = fs->swap ? find_part(fs, value, &p) : -EOPNOTSUPP;
 
+	(void)slice;
 	while (!rc && p.from < p.to) {
 		uint64_t to = p.to - p.from > PIECE ? p.from + PIECE : p.to;
 
@@ -157,10 +151,11 @@ static void cancel_compaction(fuse_req_t req, void *arg)
 	spm_swap_compact_cancel(fs->swap);
 }
 
-int spm_control_compact(struct spm_fs *fs, fuse_req_t req, const char *value)
+int spm_control_compact(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value)
 {
 	int rc;
 
+	(void)slice;
 	if (!fs->swap)
 		return -EOPNOTSUPP;
 	if (strcmp(value, "1"))

@@ -16,7 +16,7 @@
 /* A directory in which a request wants to make a name. */
 static int parent_dir(struct spm_fs *fs, uint64_t nodeid, const char *name, struct spm_inode **dir, struct spm_fd *fd)
 {
-	if (spm_control_names(nodeid, name))
+	if (spm_control_names(fs, nodeid, name))
 		return -EPERM;
 	*dir = spm_itable_get(&fs->itable, nodeid);
 	if (!*dir)
@@ -230,11 +230,11 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 }
 
 /* ENOSPC may mean that no inode is left: then no room helps. */
-static bool needs_page(struct spm_fs *fs, int rc)
+static bool needs_page(struct spm_fs *fs, const struct spm_inode *dir, int rc)
 {
 	struct statvfs sv;
 
-	return rc == -ENOSPC && fs->swap && !spm_slice_statfs(&fs->root, &sv) && !sv.f_bavail;
+	return rc == -ENOSPC && !spm_slice_statfs(spm_slice_of(fs, dir), &sv) && !sv.f_bavail;
 }
 
 void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
@@ -252,7 +252,7 @@ void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const
 		spm_begin(0, 0, 0);
 		do { /* a long target takes a page */
 			rc = symlinkat(target, fd.fd, name) ? -errno : 0;
-		} while (needs_page(fs, rc) && spm_content_room(fs, rc, PAGE, &tries));
+		} while (needs_page(fs, dir, rc) && spm_content_room(fs, dir->slice, rc, PAGE, &tries));
 		errno = -rc;
 		rc = made(rc, again, fd.fd, name, S_IFLNK);
 	}
@@ -310,6 +310,8 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
 	int rc = spm_control_is(ino) ? -EPERM : rec ? parent_dir(fs, newparent, newname, &dir, &fd) : SPM_STALE;
 
+	if (!rc && rec->slice != dir->slice)
+		rc = -EXDEV;
 	if (!rc) {
 		bool again = spm_again(NULL, NULL);
 

@@ -5,6 +5,7 @@
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/session.h"
+#include "fs/slices.h"
 #include "fs/swap.h"
 
 #include <errno.h>
@@ -56,9 +57,21 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 	return 0;
 }
 
+static int enter_slice(struct spm_fs *fs, struct spm_slice *s, struct fuse_entry_param *e)
+{
+	struct stat st;
+
+	if (atomic_load(&s->leaving))
+		return -ENOENT;
+	if (fstat(s->data_fd, &st))
+		return -errno;
+	return spm_entry_make(fs, s->id, s->data_fd, "", false, &st, e, NULL);
+}
+
 int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *name, bool fresh, struct fuse_entry_param *e)
 {
 	const struct spm_inode *dir = spm_itable_get(&fs->itable, parent);
+	struct spm_slice *s;
 	struct stat st;
 	int rc;
 
@@ -66,6 +79,9 @@ int spm_entry_lookup(struct spm_fs *fs, uint64_t parent, int dirfd, const char *
 		return SPM_STALE;
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
+	s = spm_slices_place(fs, parent, &st);
+	if (s)
+		return enter_slice(fs, s, e);
 	rc = spm_entry_make(fs, dir->slice, dirfd, name, fresh, &st, e, NULL);
 	if (rc || S_ISDIR(st.st_mode))
 		return rc;

@@ -134,17 +134,19 @@ int spm_fault_set(struct spm_state *s, const char *text)
 	return -ENOSPC;
 }
 
-int spm_fault_show(struct spm_fs *fs, FILE *out)
+int spm_fault_show(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	const struct spm_state *s = fs->desks.state;
 
+	(void)slice;
 	for (size_t i = 0; i < SPM_FAULTS; i++)
 		if (s->fault[i].left)
 			fprintf(out, "%s %s %u\n", s->fault[i].at, actions[s->fault[i].action], s->fault[i].left);
 	return 0;
 }
 
-int spm_fault_store(struct spm_fs *fs, const char *value)
+int spm_fault_store(struct spm_fs *fs, uint16_t slice, const char *value)
 {
+	(void)slice;
 	return spm_fault_set(fs->desks.state, value);
 }

@@ -42,7 +42,7 @@ int spm_fault_at(struct spm_state *s, const char *at);
  * the next request of whatever kind. "clear" disarms all. -EINVAL; -ENOSPC: SPM_FAULTS are armed.
  */
 int spm_fault_set(struct spm_state *s, const char *text);
-int spm_fault_show(struct spm_fs *fs, FILE *out);
-int spm_fault_store(struct spm_fs *fs, const char *value);
+int spm_fault_show(struct spm_fs *fs, uint16_t slice, FILE *out);
+int spm_fault_store(struct spm_fs *fs, uint16_t slice, const char *value);
 
 #endif

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "core/itable.h"
-#include "core/slice.h"
+#include "core/slices.h"
 #include "core/swap.h"
 #include "fs/budget.h"
 #include "fs/desk.h"
@@ -46,6 +46,8 @@ struct spm_feature {
 struct spm_fs {
 	const struct spm_options *opts;
 	struct spm_slice root;
+	struct spm_slice gone;            /* stands for slices that were removed: its descriptors lead nowhere */
+	struct spm_slices slices;
 	struct spm_desks desks;
 	struct spm_takeover takeover;
 	struct spm_itable itable;
@@ -118,8 +120,9 @@ static inline pthread_mutex_t *spm_inode_lock(struct spm_fs *fs, uint64_t nodeid
 /* The slice that a record lives in. */
 static inline struct spm_slice *spm_slice_of(struct spm_fs *fs, const struct spm_inode *rec)
 {
-	(void)rec;
-	return &fs->root;
+	struct spm_slice *s = rec->slice ? spm_slices_get(&fs->slices, rec->slice) : &fs->root;
+
+	return s ? s : &fs->gone;
 }
 
 #define spm_locked __attribute__((cleanup(spm_cleanup_unlock)))

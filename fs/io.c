@@ -208,13 +208,13 @@ static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_
 }
 
 /* More than device and swap together hold is refused at once, before anything has to leave for it. */
-static bool is_hopeless(struct spm_fs *fs, uint64_t len)
+static bool is_hopeless(struct spm_fs *fs, uint16_t slice, uint64_t len)
 {
 	struct spm_swap_stats st;
 	struct statvfs sv;
 
 	spm_swap_stats(fs->swap, &st);
-	return !spm_slice_statfs(&fs->root, &sv) &&
+	return !spm_slices_statfs(&fs->slices, slice, &sv) &&
 	       len + st.reserve_bytes > (uint64_t)sv.f_blocks * sv.f_frsize + st.space_bytes;
 }
 
@@ -230,11 +230,11 @@ static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, 
 	int rc = 0;
 
 	if (!fs->swap) {
-		if (spm_slice_of(fs, rec)->bind)
-			rc = spm_content_commit(spm_slice_of(fs, rec), fd, from, to);
+		if (spm_slice_of(fs, rec)->bind || fs->slices.file)
+			rc = spm_content_commit(fs, spm_slice_of(fs, rec), fd, from, to);
 		return rc ? rc : fallocate(fd, mode, off, len) ? -errno : 0;
 	}
-	if (is_hopeless(fs, (uint64_t)len))
+	if (is_hopeless(fs, rec->slice, (uint64_t)len))
 		return -ENOSPC;
 	if (fstat(fd, &st))
 		return -errno;
@@ -340,8 +340,12 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 	ssize_t n;
 
 	if (!fs->swap) {
-		n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len, 0);
-		return n < 0 ? -errno : n;
+		do {
+			n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len - done, 0);
+			n = n < 0 ? -errno : n;
+			done += n > 0 ? (size_t)n : 0;
+		} while (done < len && n && spm_content_go_on(fs, rec[1]->slice, n, len - done, &tries));
+		return done ? (ssize_t)done : n;
 	}
 	for (int i = 0; i < 2; i++) {
 		int rc = spm_content_head(fs, rec[i], &file[i]);
@@ -353,7 +357,7 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 		n = copy_some(fs, file, fd, off, done, len - done < COPY_MAX ? len - done : COPY_MAX);
 		if (n > 0)
 			done += (size_t)n;
-	} while (done < len && spm_content_go_on(fs, n, len - done, &tries));
+	} while (done < len && spm_content_go_on(fs, rec[1]->slice, n, len - done, &tries));
 	return done ? (ssize_t)done : n;
 }
 

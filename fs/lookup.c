@@ -16,7 +16,7 @@ void spm_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct fuse_entry_param e;
 	int rc;
 
-	if (spm_control_names(parent, name)) {
+	if (spm_control_names(fs, parent, name)) {
 		spm_control_lookup(req, parent, name);
 		return;
 	}
@@ -88,12 +88,32 @@ static void add_swap(struct spm_fs *fs, struct statvfs *sv)
 	sv->f_bavail += space - st.swapped_bytes / sv->f_frsize;
 }
 
+/* A slice's share: what it has there, and what it may have. */
+static void add_slice_swap(struct spm_fs *fs, uint16_t slice, struct statvfs *sv)
+{
+	uint64_t has = spm_swap_slice_bytes(fs->swap, slice), max = has;
+	struct spm_slice_record r;
+	struct spm_swap_stats st;
+
+	spm_swap_stats(fs->swap, &st);
+	if (spm_slices_record(&fs->slices, slice, &r))
+		max = spm_slice_swap_max_of(&r.limits);
+	if (max > st.space_bytes - st.reserve_bytes)
+		max = st.space_bytes - st.reserve_bytes;
+	if (max < has)
+		max = has;
+	sv->f_blocks += max / sv->f_frsize;
+	sv->f_bfree += (max - has) / sv->f_frsize;
+	sv->f_bavail += (max - has) / sv->f_frsize;
+}
+
 void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec = spm_itable_get(&fs->itable, ino);
 	struct statvfs sv;
-	int rc = spm_slice_statfs(rec ? spm_slice_of(fs, rec) : &fs->root, &sv);
+	uint16_t slice = spm_control_is(ino) ? spm_control_slice(ino) : rec ? rec->slice : 0;
+	int rc = spm_slices_statfs(&fs->slices, slice, &sv);
 
 	if (rc) {
 		spm_reply_rc(req, rc);
@@ -102,7 +122,9 @@ void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)
 	if (sv.f_files >= HIDDEN_INODES)
 		sv.f_files -= HIDDEN_INODES;
 	sv.f_namemax = SPM_NAME_MAX;
-	if (fs->swap)
+	if (fs->swap && !slice)
 		add_swap(fs, &sv);
+	else if (fs->swap)
+		add_slice_swap(fs, slice, &sv);
 	fuse_reply_statfs(req, &sv);
 }

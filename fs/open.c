@@ -8,6 +8,7 @@
 #include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/session.h"
+#include "fs/slices.h"
 #include "fs/swap.h"
 #include "fs/thread.h"
 
@@ -35,33 +36,46 @@ static bool wish_at(const char *path, enum spm_map *out)
 	return n > 0 && spm_map_parse(value, (size_t)n, out);
 }
 
+/* What was said for the slice, or for the mount. */
+static enum spm_map map_of(struct spm_fs *fs, const struct spm_inode *rec)
+{
+	uint32_t own = atomic_load_explicit(&spm_slice_of(fs, rec)->map, memory_order_relaxed);
+	enum spm_map m;
+
+	if (own <= SPM_MAP_MIRROR && rec->slice)
+		return (enum spm_map)own;
+	/* the top directory of the mount is above all slices */
+	return rec->slice && wish_at(SPM_REGION_DIR "/" SPM_SLICE_DATA, &m) ? m : fs->opts->map;
+}
+
 enum spm_map spm_open_preference(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
 {
-	static const char top[] = SPM_REGION_DIR "/" SPM_SLICE_DATA;
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
-	char link[64], path[PATH_MAX];
+	char link[64], path[PATH_MAX], top[64];
+	size_t top_len;
 	enum spm_map m;
 	ssize_t n;
 
 	if (!atomic_load_explicit(&fs->map_xattrs, memory_order_relaxed) ||
 	    spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &fd))
-		return fs->opts->map;
+		return map_of(fs, rec);
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd.fd);
 	if (wish_at(link, &m))
 		return m;
 	/* the region's dentries are always connected, so the kernel knows a path of every inode */
 	n = readlink(link, path, sizeof(path) - 1);
 	if (n <= 0)
-		return fs->opts->map;
+		return map_of(fs, rec);
 	path[n] = '\0';
-	for (char *slash; !strncmp(path, top, sizeof(top) - 1) && (slash = strrchr(path, '/'));) {
+	top_len = spm_slices_top(rec->slice, top, sizeof(top));
+	for (char *slash; !strncmp(path, top, top_len) && (slash = strrchr(path, '/'));) {
 		*slash = '\0';
-		if (strlen(path) < sizeof(top) - 1)
+		if (strlen(path) < top_len)
 			break;
 		if (wish_at(path, &m))
 			return m;
 	}
-	return fs->opts->map;
+	return map_of(fs, rec);
 }
 
 int spm_open_backing(struct spm_fs *fs, uint64_t nodeid, struct spm_inode *rec, int fd)
@@ -274,7 +288,7 @@ static int commit_file(const struct opening *o)
 	if (fgetxattr(fd, SPM_XATTR_CAPABILITY, NULL, 0) > 0)
 		return 0;
 	spm_session_blocking();
-	return spm_content_commit(spm_slice_of(fs, o->rec), fd, 0, (uint64_t)st.st_size);
+	return spm_content_commit(fs, spm_slice_of(fs, o->rec), fd, 0, (uint64_t)st.st_size);
 }
 
 /* What the client's kernel does not know of a FUSE inode: chattr +i and +a. */
@@ -552,7 +566,7 @@ static int bring_here(struct opening *o, uint64_t takes)
 		if (rc != -ENOSPC || needs(o, &has, &takes))
 			break;
 		/* (it may have blocks behind its end) */
-		if (!spm_content_room(fs, rc, takes > has ? takes - has : fs->opts->extent_bytes, &tries))
+		if (!spm_content_room(fs, o->rec->slice, rc, takes > has ? takes - has : fs->opts->extent_bytes, &tries))
 			break;
 		rc = 0;
 	}

@@ -62,6 +62,6 @@ void spm_op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg, s
 
 /* Inode @ino of the root slice (0: none) may have been moved among the orphans, or from there, by a worker that died
  * before it could mark it so. */
-void spm_orphan_finish(struct spm_fs *fs, uint64_t ino);
+void spm_orphan_finish(struct spm_fs *fs, uint16_t slice, uint64_t ino);
 
 #endif

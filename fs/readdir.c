@@ -7,6 +7,7 @@
 #include "fs/control.h"
 #include "fs/entry.h"
 #include "fs/ops.h"
+#include "fs/slices.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -35,8 +36,12 @@ void spm_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static size_t add_plain(struct listing *l, const struct dirent64 *d)
 {
-	struct stat st = { .st_ino = spm_slice_ino(l->dir->slice, d->d_ino), .st_mode = (mode_t)d->d_type << 12 };
+	struct stat st = { .st_ino = d->d_ino, .st_mode = (mode_t)d->d_type << 12 };
+	const struct spm_slice *s = spm_slices_place(spm_fs_of(l->req), l->nodeid, &st);
 
+	if (s && atomic_load(&s->leaving))
+		return 0;
+	st.st_ino = s ? spm_slice_ino(s->id, s->top) : spm_slice_ino(l->dir->slice, d->d_ino);
 	return fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used, d->d_name, &st, d->d_off);
 }
 
@@ -127,7 +132,7 @@ void spm_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 {
 	(void)fi;
 	if (spm_control_is(ino))
-		spm_control_readdir(req, size, off, false);
+		spm_control_readdir(req, ino, size, off, false);
 	else
 		list(req, ino, size, off, false);
 }
@@ -136,7 +141,7 @@ void spm_op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, 
 {
 	(void)fi;
 	if (spm_control_is(ino))
-		spm_control_readdir(req, size, off, true);
+		spm_control_readdir(req, ino, size, off, true);
 	else
 		list(req, ino, size, off, true);
 }

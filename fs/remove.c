@@ -10,6 +10,7 @@
 #include "fs/control.h"
 #include "fs/fault.h"
 #include "fs/ops.h"
+#include "fs/slices.h"
 #include "fs/swap.h"
 #include "fs/thread.h"
 
@@ -34,7 +35,7 @@ static void place_put(struct place *p)
 static int place_get(struct spm_fs *fs, uint64_t parent, const char *name, struct place *out)
 {
 	*out = (struct place){ .fd = SPM_FD_NONE, .name = name };
-	if (spm_control_names(parent, name))
+	if (spm_control_names(fs, parent, name))
 		return -EPERM;
 	out->dir = spm_itable_get(&fs->itable, parent);
 	if (!out->dir)
@@ -50,27 +51,28 @@ static void mark_orphan(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodei
 	pthread_mutex_unlock(lock);
 }
 
-void spm_orphan_finish(struct spm_fs *fs, uint64_t ino)
+void spm_orphan_finish(struct spm_fs *fs, uint16_t slice, uint64_t ino)
 {
+	struct spm_slice *s = slice ? spm_slices_get(&fs->slices, slice) : &fs->root;
 	char orphan[SPM_ORPHAN_NAME_LEN];
 	struct spm_inode *rec;
 	uint64_t nodeid;
 	struct stat st;
 
-	if (!ino)
+	if (!ino || !s)
 		return;
-	rec = spm_itable_find(&fs->itable, fs->root.id, ino, &nodeid);
+	rec = spm_itable_find(&fs->itable, slice, ino, &nodeid);
 	spm_slice_orphan_name(ino, orphan);
 	/*
 	 * It may have kept other names (a rename that died before it replaced the victim): the mark is right then as
 	 * well, since the orphan name is shown as none. An inode that the kernel does not know keeps only those.
 	 */
 	if (!rec) {
-		if (!fstatat(fs->root.orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
-			(void)spm_content_remove(fs, &fs->root, ino);
+		if (!fstatat(s->orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode))
+			(void)spm_content_remove(fs, s, ino);
 		return;
 	}
-	if (fstatat(fs->root.orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW))
+	if (fstatat(s->orphans_fd, orphan, &st, AT_SYMLINK_NOFOLLOW))
 		spm_inode_clear(rec, SPM_INODE_ORPHAN);
 	else
 		mark_orphan(fs, rec, nodeid);
@@ -186,6 +188,8 @@ void spm_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		rc = find_victim(&p, &st);
 	if (!rc && !S_ISDIR(st.st_mode))
 		rc = -ENOTDIR;
+	if (!rc && spm_slices_place(fs, parent, &st))
+		rc = -EBUSY;
 	if (!rc)
 		rc = check_empty(p.fd.fd, name);
 	if (!rc)
@@ -362,6 +366,10 @@ void spm_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino
 		rc = stat_at(&m.from, &m.moved);
 	if (!rc)
 		rc = stat_at(&m.to, &m.victim);
+	if (!rc && (spm_slices_place(fs, parent, &m.moved) || spm_slices_place(fs, newparent, &m.victim)))
+		rc = -EBUSY;
+	if (!rc && m.from.dir->slice != m.to.dir->slice)
+		rc = -EXDEV;
 	if (!rc) {
 		if (flags & RENAME_WHITEOUT) /* it makes an inode, which is the caller's */
 			spm_as_client(fuse_req_ctx(req)->uid, fuse_req_ctx(req)->gid, 0);

@@ -15,6 +15,7 @@
 
 struct walk {
 	struct spm_fs *fs;
+	const struct spm_slice *slice;
 	uint64_t foreign;
 };
 
@@ -44,20 +45,20 @@ static int check_step(struct walk *w, int dirfd, const struct dirent *d, uint64_
 	pthread_mutex_t *lock = NULL;
 	uint64_t nodeid;
 	struct stat st;
-	uint32_t file = fs->swap ? spm_swap_find(fs->swap, fs->root.id, d->d_ino) : 0;
+	uint32_t file = fs->swap ? spm_swap_find(fs->swap, w->slice->id, d->d_ino) : 0;
 	int rc;
 
 	/* looking at a page that has just left would make another one there */
 	if (file && spm_swap_pin(fs->swap, file, 0, UINT64_MAX, SPM_PIN_FILE, &pin))
 		return -EAGAIN;
-	if (spm_itable_find(&fs->itable, fs->root.id, d->d_ino, &nodeid))
+	if (spm_itable_find(&fs->itable, w->slice->id, d->d_ino, &nodeid))
 		lock = spm_lock_inode(fs, nodeid);
 	fd = openat(dirfd, d->d_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOATIME | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode)) {
 		rc = -ENOENT;
 	} else {
 		*size = (uint64_t)st.st_size;
-		rc = spm_placement_check(fd, *size, fs->root.bind, at, &w->foreign);
+		rc = spm_placement_check(fd, *size, w->slice->bind, at, &w->foreign);
 	}
 	spm_cleanup_close(&fd);
 	fd = -1;
@@ -104,6 +105,19 @@ static bool walk_dir(struct walk *w, int fd, int depth)
 	return go_on;
 }
 
+static bool walk_all(struct walk *w)
+{
+	for (uint32_t id = 0; id < SPM_SLICES_MAX; id++) {
+		int top;
+
+		w->slice = spm_slices_get(&w->fs->slices, (uint16_t)id);
+		top = w->slice ? openat(w->slice->mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+		if (top >= 0 && !walk_dir(w, top, 0))
+			return false;
+	}
+	return true;
+}
+
 static void *sample(void *arg)
 {
 	struct spm_fs *fs = arg;
@@ -115,9 +129,8 @@ static void *sample(void *arg)
 	}
 	do {
 		struct walk w = { .fs = fs };
-		int top = openat(fs->root.mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-		if (top >= 0 && walk_dir(&w, top, 0))
+		if (walk_all(&w))
 			atomic_store(&fs->foreign_pages, (unsigned int)w.foreign);
 	} while (nap(fs, 0, ROUND_SECONDS));
 	return NULL;

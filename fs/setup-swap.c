@@ -293,11 +293,17 @@ int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root
 	return rc;
 }
 
+struct forgetting {
+	struct spm_extmap *map; /* NULL: there is none */
+	uint16_t slice;
+};
+
 /* The inode goes, so its slots are free. Without its head no worker will ever look for it. */
 static void forget_orphan(void *arg, uint64_t ino)
 {
-	struct spm_extmap *m = arg;
-	uint32_t file = spm_extmap_find(m, 0, ino);
+	const struct forgetting *g = arg;
+	struct spm_extmap *m = g->map;
+	uint32_t file = m ? spm_extmap_find(m, g->slice, ino) : 0;
 	struct spm_extent *x;
 
 	if (!file)
@@ -307,21 +313,36 @@ static void forget_orphan(void *arg, uint64_t ino)
 	spm_extmap_forget(m, file);
 }
 
-int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slice *root)
+static int clear_all(struct spm_slices *slices, struct spm_extmap *m)
+{
+	struct forgetting g = { .map = m };
+	int rc = 0;
+
+	for (uint32_t id = 0; id < SPM_SLICES_MAX && !rc; id++) {
+		struct spm_slice *s = spm_slices_get(slices, (uint16_t)id);
+
+		g.slice = (uint16_t)id;
+		if (s)
+			rc = spm_slice_orphans_clear(s, forget_orphan, &g);
+	}
+	return rc;
+}
+
+int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slices *slices)
 {
 	spm_auto_close int fd = s->files.count && !s->map_made ? open(SPM_REGION_EXTENTS, O_RDWR | O_CLOEXEC) : -1;
 	struct spm_extmap m;
 	int rc;
 
 	if (fd < 0) {
-		rc = spm_slice_orphans_clear(root, NULL, NULL);
+		rc = clear_all(slices, NULL);
 	} else {
 		rc = spm_extmap_attach(&m, fd);
 		if (rc)
 			return spm_fail(s->err, rc, "cannot map the extent map: %s", strerror(-rc));
 		rc = spm_extmap_scan(&m);
 		if (!rc)
-			rc = spm_slice_orphans_clear(root, forget_orphan, &m);
+			rc = clear_all(slices, &m);
 		spm_extmap_detach(&m);
 	}
 	return !rc ? 0 : spm_fail(s->err, rc, "cannot clear the orphans of the region '%s': %s", s->o->name,

@@ -2,7 +2,7 @@
 #ifndef SPM_FS_SETUP_SWAP_H
 #define SPM_FS_SETUP_SWAP_H
 
-#include "core/slice.h"
+#include "core/slices.h"
 #include "core/swapfile.h"
 #include "fs/handover.h"
 #include "fs/options.h"
@@ -30,8 +30,8 @@ int spm_setup_swap_map(struct spm_setup_swap *s, const struct spm_slice *root) S
 /* In the namespace of a region that is there already, and back in it in the end: finds what it has, or makes it. */
 int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root, int host_ns, int region_ns)
 	SPM_MUST_CHECK;
-/* Removes the region's orphans, and what the map knows of them. */
-int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slice *root) SPM_MUST_CHECK;
+/* Removes the orphans of all slices, and what the map knows of them. */
+int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slices *slices) SPM_MUST_CHECK;
 
 /* In the region's namespace: " PATH PATH...", the swap files that it has; cut off if it does not fit. */
 void spm_setup_swap_names(char *buf, size_t len);

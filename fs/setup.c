@@ -7,6 +7,7 @@
 #include "fs/mounts.h"
 #include "fs/setup-swap.h"
 #include "fs/shared.h"
+#include "fs/slices.h"
 #include "fs/standby-run.h"
 #include "fs/state.h"
 
@@ -50,6 +51,7 @@ struct setup {
 	struct spm_nohalt nohalt;
 	struct spm_setup_swap swap;
 	struct spm_slice root;
+	struct spm_slices slices; /* open during set-up alone: what is open in a slice keeps it from being removed */
 	struct spm_mount mount; /* goes into the state */
 	struct spm_state *state;
 	bool mounted;
@@ -146,6 +148,17 @@ static int refuse_left_over(struct setup *s, const struct spm_region *r)
 			path, path, swap);
 }
 
+/* As spm_slices_setup() does in each worker. */
+static int open_slices(struct setup *s)
+{
+	const struct spm_options *o = s->o;
+	const struct spm_slice_opts defaults = spm_slices_defaults(o);
+	int rc = spm_slices_open(&s->slices, &s->root, o->source.bytes, &defaults,
+				 o->source.kind == SPM_SOURCE_NODE ? &o->source.nodes : NULL);
+
+	return rc ? spm_fail(s->err, rc, "cannot open the slices of the region '%s': %s", o->name, strerror(-rc)) : 0;
+}
+
 static int reopen_region(struct setup *s)
 {
 	struct spm_region r;
@@ -165,11 +178,13 @@ static int reopen_region(struct setup *s)
 		return rc;
 	rc = spm_setup_swap_reopen(&s->swap, &s->root, s->host_ns, s->fd[SPM_FD_REGION]);
 	if (!rc)
-		rc = spm_setup_swap_orphans(&s->swap, &s->root);
+		rc = open_slices(s);
+	if (!rc)
+		rc = spm_setup_swap_orphans(&s->swap, &s->slices);
 	if (rc)
 		return rc;
 	if (s->o->size_bytes)
-		rc = spm_slice_resize(&s->root, s->o->size_bytes);
+		rc = spm_slices_set_root_max(&s->slices, s->o->size_bytes);
 	if (rc)
 		return spm_fail(s->err, rc, "option size=: the kept region '%s' holds more than that",
 				s->o->name);
@@ -425,6 +440,7 @@ static int mount_on_host(struct setup *s)
 	close_fd(&s->where_fd);
 	close_fd(&s->mount_fd);
 	close_fd(&s->bdi_fd);
+	spm_slices_close(&s->slices);
 	spm_slice_close(&s->root);
 	return rc;
 }

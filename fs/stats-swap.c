@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/stats.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -16,10 +17,8 @@ uint64_t spm_stats_swap_limit(struct spm_fs *fs)
 	return UINT64_MAX - atomic_load(&fs->desks.state->swap_max_less);
 }
 
-int spm_stats_swap_max(struct spm_fs *fs, FILE *out)
+static int put_limit(FILE *out, uint64_t limit)
 {
-	uint64_t limit = spm_stats_swap_limit(fs);
-
 	if (limit == UINT64_MAX)
 		fputs("max\n", out);
 	else
@@ -27,20 +26,42 @@ int spm_stats_swap_max(struct spm_fs *fs, FILE *out)
 	return 0;
 }
 
-int spm_stats_swap_current(struct spm_fs *fs, FILE *out)
+int spm_stats_swap_max(struct spm_fs *fs, uint16_t slice, FILE *out)
+{
+	struct spm_slice_record r;
+
+	if (!slice)
+		return put_limit(out, spm_stats_swap_limit(fs));
+	return spm_slices_record(&fs->slices, slice, &r) ? put_limit(out, spm_slice_swap_max_of(&r.limits)) : -ENODEV;
+}
+
+int spm_stats_pin_max(struct spm_fs *fs, uint16_t slice, FILE *out)
+{
+	struct spm_slice_record r;
+
+	return spm_slices_record(&fs->slices, slice, &r) ? put_limit(out, r.limits.pin_max) : -ENODEV;
+}
+
+int spm_stats_swap_current(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct spm_swap_stats st;
 
 	spm_stats_swap(fs, &st);
+	if (slice)
+		st.swap_used_bytes = fs->swap ? spm_swap_slice_bytes(fs->swap, slice) : 0;
 	fprintf(out, "%llu\n", (unsigned long long)st.swap_used_bytes);
 	return 0;
 }
 
-int spm_stats_events(struct spm_fs *fs, FILE *out)
+int spm_stats_events(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct spm_swap_stats st;
 
-	spm_stats_swap(fs, &st);
+	/* what happens to others is not a slice's business */
+	if (slice)
+		memset(&st, 0, sizeof(st));
+	else
+		spm_stats_swap(fs, &st);
 	fprintf(out, "low %llu\nmax %llu\noom %llu\nswap_fail %llu\nswap_errors %llu\n",
 		(unsigned long long)st.reclaim_runs, (unsigned long long)st.direct_waits, (unsigned long long)st.refused,
 		(unsigned long long)st.write_errors, (unsigned long long)st.swap_errors);

@@ -59,17 +59,23 @@ static int count_pinned(struct spm_fs *fs, uint64_t *bytes)
 	return l.rc;
 }
 
+/* Of all slices together. */
 static int gather(struct spm_fs *fs, struct numbers *n)
 {
-	struct statvfs sv;
-	int rc = spm_slice_statfs(&fs->root, &sv);
+	uint32_t ids = fs->slices.file ? atomic_load(&fs->slices.file->used) : 0;
+	struct spm_slice_record root;
+	struct spm_slice_use u;
 
-	if (rc)
-		return rc;
 	n->device = fs->opts->source.bytes;
-	n->limit = (uint64_t)sv.f_blocks * sv.f_frsize;
-	n->free = (uint64_t)sv.f_bavail * sv.f_frsize;
-	n->used = n->limit - n->free;
+	for (uint16_t id = 0; id <= ids; id++)
+		if (spm_slices_get(&fs->slices, id) && !spm_slices_use(&fs->slices, id, &u))
+			n->used += u.used;
+	(void)spm_slices_record(&fs->slices, 0, &root);
+	n->limit = root.limits.max < n->device ? root.limits.max : n->device;
+	/* without slices the files' limit is the mount's; slices have limits of their own */
+	if (atomic_load(&fs->slices.count))
+		n->limit = n->device;
+	n->free = n->limit > n->used ? n->limit - n->used : 0;
 	n->inodes = fs->itable.live;
 	return count_pinned(fs, &n->pinned);
 }
@@ -144,11 +150,37 @@ static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_
 	return 0;
 }
 
-int spm_stats_stat(struct spm_fs *fs, FILE *out)
+/* What an owner is told: nothing that depends on others. */
+static int slice_stat(struct spm_fs *fs, uint16_t slice, FILE *out)
+{
+	struct spm_slice_use u;
+	struct spm_slice *s = spm_slices_get(&fs->slices, slice);
+	struct statvfs sv;
+	int rc = s ? spm_slices_use(&fs->slices, slice, &u) : -ENODEV;
+
+	if (!rc)
+		rc = spm_slice_statfs(s, &sv);
+	if (rc)
+		return rc;
+	fprintf(out, "limit_bytes %llu\nmin_bytes %llu\nresident_bytes %llu\nfree_bytes %llu\nswapped_bytes %llu\n",
+		(unsigned long long)u.max, (unsigned long long)u.min, (unsigned long long)u.used,
+		(unsigned long long)(u.max > u.used ? u.max - u.used : 0),
+		(unsigned long long)(fs->swap ? spm_swap_slice_bytes(fs->swap, slice) : 0));
+	/* without the two directories and the probe file that hold the slice up */
+	if (sv.f_files)
+		fprintf(out, "inodes %llu\n", (unsigned long long)(sv.f_files - sv.f_ffree > 3 ? sv.f_files - sv.f_ffree - 3 : 0));
+	return 0;
+}
+
+int spm_stats_stat(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct metric m[METRICS_MAX];
 	size_t n;
-	int rc = metrics(fs, m, &n);
+	int rc;
+
+	if (slice)
+		return slice_stat(fs, slice, out);
+	rc = metrics(fs, m, &n);
 
 	for (size_t i = 0; !rc && i < n; i++)
 		fprintf(out, "%s %llu\n", m[i].name, (unsigned long long)m[i].value);
@@ -156,12 +188,13 @@ int spm_stats_stat(struct spm_fs *fs, FILE *out)
 }
 
 /* https://github.com/prometheus/OpenMetrics, text format 1.0 */
-int spm_stats_metrics(struct spm_fs *fs, FILE *out)
+int spm_stats_metrics(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct metric m[METRICS_MAX];
 	size_t n;
 	int rc = metrics(fs, m, &n);
 
+	(void)slice;
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < n; i++) {
@@ -182,12 +215,13 @@ static void put_feature(FILE *out, const char *key, const struct spm_feature *f)
 		fprintf(out, "%s off: %s\n", key, f->why);
 }
 
-int spm_stats_features(struct spm_fs *fs, FILE *out)
+int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	const struct spm_options *o = fs->opts;
 	const struct spm_state *st = fs->desks.state;
 	struct utsname u;
 
+	(void)slice;
 	uname(&u);
 	fprintf(out, "source %s\nname %s\nversion %s\n", o->source_text, o->name, PACKAGE_VERSION);
 	fprintf(out, "keeper_pid %d\nstandby_pid %d\nworker_pid %d\nworker_restarts %u\n", st->keeper_pid, st->standby_pid, getpid(),
@@ -229,26 +263,35 @@ int spm_stats_features(struct spm_fs *fs, FILE *out)
 	return 0;
 }
 
-int spm_stats_current(struct spm_fs *fs, FILE *out)
+int spm_stats_current(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
-	struct statvfs sv;
-	int rc = spm_slice_statfs(&fs->root, &sv);
+	struct spm_slice_use u;
+	int rc = spm_slices_use(&fs->slices, slice, &u);
 
 	if (!rc)
-		fprintf(out, "%llu\n", (unsigned long long)(sv.f_blocks - sv.f_bavail) * sv.f_frsize);
+		fprintf(out, "%llu\n", (unsigned long long)u.used);
 	return rc;
 }
 
-int spm_stats_max(struct spm_fs *fs, FILE *out)
+int spm_stats_min(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
-	struct statvfs sv;
-	int rc = spm_slice_statfs(&fs->root, &sv);
-	uint64_t limit = rc ? 0 : (uint64_t)sv.f_blocks * sv.f_frsize;
+	struct spm_slice_use u;
+	int rc = spm_slices_use(&fs->slices, slice, &u);
 
-	if (!rc && limit >= fs->opts->source.bytes)
+	if (!rc)
+		fprintf(out, "%llu\n", (unsigned long long)u.min);
+	return rc;
+}
+
+int spm_stats_max(struct spm_fs *fs, uint16_t slice, FILE *out)
+{
+	struct spm_slice_use u;
+	int rc = spm_slices_use(&fs->slices, slice, &u);
+
+	if (!rc && u.max >= fs->opts->source.bytes)
 		fputs("max\n", out);
 	else if (!rc)
-		fprintf(out, "%llu\n", (unsigned long long)limit);
+		fprintf(out, "%llu\n", (unsigned long long)u.max);
 	return rc;
 }
 

@@ -5,14 +5,16 @@
 #include "fs/fs.h"
 
 /* The texts of the control files. Each writes to @out; -errno of gathering. */
-int spm_stats_stat(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
-int spm_stats_metrics(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
-int spm_stats_features(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
-int spm_stats_current(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
-int spm_stats_max(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
-int spm_stats_swap_max(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
-int spm_stats_swap_current(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
-int spm_stats_events(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
+int spm_stats_stat(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_metrics(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_min(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_pin_max(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_current(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_max(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_swap_max(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_swap_current(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
+int spm_stats_events(struct spm_fs *fs, uint16_t slice, FILE *out) SPM_MUST_CHECK;
 
 /* Swap's figures, 0 without; its lines in features; swap.max, UINT64_MAX: no limit. */
 void spm_stats_swap(struct spm_fs *fs, struct spm_swap_stats *st);

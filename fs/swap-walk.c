@@ -13,6 +13,7 @@ struct spm_swap_walk {
 	/* directories to look at: handles, so that it costs no descriptors however deep they lie */
 	struct spm_handle *dirs;
 	size_t count, room;
+	const struct spm_slice *slice; /* in which it is */
 };
 
 static int push(struct spm_swap_walk *w, const struct spm_handle *h)
@@ -30,9 +31,8 @@ static int push(struct spm_swap_walk *w, const struct spm_handle *h)
 	return 0;
 }
 
-static int give_head(struct spm_fs *fs, const struct stat *st, const struct spm_handle *h)
+static int give_head(struct spm_fs *fs, const struct spm_slice *s, const struct stat *st, const struct spm_handle *h)
 {
-	const struct spm_slice *s = &fs->root;
 	int fd;
 
 	if (!st->st_blocks || spm_swap_find(fs->swap, s->id, st->st_ino))
@@ -56,12 +56,12 @@ static int look_at(struct spm_swap_walk *w, int dirfd, const struct dirent *d)
 	if ((d->d_type != DT_REG && d->d_type != DT_DIR) || !strcmp(d->d_name, ".") || !strcmp(d->d_name, "..") ||
 	    fstatat(dirfd, d->d_name, &st, AT_SYMLINK_NOFOLLOW) || spm_handle_at(dirfd, d->d_name, &h))
 		return 0; /* gone meanwhile */
-	return S_ISDIR(st.st_mode) ? push(w, &h) : S_ISREG(st.st_mode) ? give_head(w->fs, &st, &h) : 0;
+	return S_ISDIR(st.st_mode) ? push(w, &h) : S_ISREG(st.st_mode) ? give_head(w->fs, w->slice, &st, &h) : 0;
 }
 
 static int walk_dir(struct spm_swap_walk *w, const struct spm_handle *h)
 {
-	int fd = spm_handle_open(w->fs->root.mount_fd, h, O_RDONLY | O_DIRECTORY | O_NOATIME), rc = 0;
+	int fd = spm_handle_open(w->slice->mount_fd, h, O_RDONLY | O_DIRECTORY | O_NOATIME), rc = 0;
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *d;
 
@@ -75,17 +75,29 @@ static int walk_dir(struct spm_swap_walk *w, const struct spm_handle *h)
 	return rc;
 }
 
-static void *walk(void *arg)
+static int walk_slice(struct spm_swap_walk *w)
 {
-	struct spm_swap_walk *w = arg;
 	struct spm_handle h;
-	int rc = spm_handle_at(w->fs->root.data_fd, "", &h);
+	int rc = spm_handle_at(w->slice->data_fd, "", &h);
 
 	if (!rc)
 		rc = push(w, &h);
 	while (!rc && w->count && !atomic_load(&w->stop)) {
 		h = w->dirs[--w->count];
 		rc = walk_dir(w, &h);
+	}
+	return rc;
+}
+
+static void *walk(void *arg)
+{
+	struct spm_swap_walk *w = arg;
+	int rc = 0;
+
+	for (uint32_t id = 0; id < SPM_SLICES_MAX && !rc && !atomic_load(&w->stop); id++) {
+		w->slice = spm_slices_get(&w->fs->slices, (uint16_t)id);
+		if (w->slice)
+			rc = walk_slice(w);
 	}
 	if (rc)
 		spm_log(SPM_LOG_WARNING, "%s: not all files of the kept region can be moved to swap before they are used: %s",

@@ -5,6 +5,7 @@
 #include "core/region.h"
 #include "fs/fault.h"
 #include "fs/open.h"
+#include "fs/slices.h"
 #include "fs/swap-walk.h"
 #include "fs/thread.h"
 #include "fs/worker.h"
@@ -26,7 +27,7 @@
 
 static struct spm_slice *slice_of(struct spm_fs *fs, uint16_t slice)
 {
-	return slice == fs->root.id ? &fs->root : NULL;
+	return spm_slices_get(&fs->slices, slice);
 }
 
 static int op_open(void *ctx, uint16_t slice, const struct spm_handle *h)
@@ -44,7 +45,7 @@ static int op_commit(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t 
 {
 	struct spm_slice *s = slice_of(ctx, slice);
 
-	return s ? spm_content_commit(s, fd, from, to) : -ESTALE;
+	return s ? spm_content_commit(ctx, s, fd, from, to) : -ESTALE;
 }
 
 static int op_bind(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to)
@@ -66,9 +67,9 @@ static int op_punch(void *ctx, int fd, uint64_t from, uint64_t to)
 
 static int op_statfs(void *ctx, uint16_t slice, struct statvfs *sv)
 {
-	struct spm_slice *s = slice_of(ctx, slice);
+	struct spm_fs *fs = ctx;
 
-	return s ? spm_slice_statfs(s, sv) : -ESTALE;
+	return spm_slices_statfs(&fs->slices, slice, sv);
 }
 
 /* An inode that the kernel does not know is not open; but a mapping from before this mount may have outlived that one. */
@@ -127,7 +128,6 @@ static int op_io_fault(void *ctx, bool write)
 
 static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm_handle *h, uint64_t offset, const char *why)
 {
-	static const char top[] = SPM_REGION_DIR "/" SPM_SLICE_DATA "/";
 	static const char then[] = "each read tries again; to give it up, punch a hole there (fallocate -p), or remove the file";
 	struct spm_fs *fs = ctx;
 	struct spm_slice *s = slice_of(fs, slice);
@@ -140,9 +140,9 @@ static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm
 		n = readlink(link, path, sizeof(path) - 1);
 	}
 	path[n > 0 ? n : 0] = '\0';
-	if (!strncmp(path, top, sizeof(top) - 1))
-		spm_log(SPM_LOG_ERR, "%s: swap error: %s/%s cannot be read at offset %llu: %s; %s", fs->opts->mountpoint,
-			fs->opts->mountpoint, path + sizeof(top) - 1, (unsigned long long)offset, why, then);
+	if (n > 0 && spm_slices_user_path(fs, slice, path, sizeof(path)))
+		spm_log(SPM_LOG_ERR, "%s: swap error: %s%s cannot be read at offset %llu: %s; %s", fs->opts->mountpoint,
+			fs->opts->mountpoint, path, (unsigned long long)offset, why, then);
 	else
 		spm_log(SPM_LOG_ERR, "%s: swap error: inode %llu (which has no name any more) cannot be read at offset %llu: %s",
 			fs->opts->mountpoint, (unsigned long long)spm_slice_ino(slice, ino), (unsigned long long)offset, why);
@@ -228,12 +228,18 @@ void spm_content_close(struct spm_fs *fs)
 
 /* -- for requests -- */
 
-bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *tries)
+#define GROWS 256u /* where memory is there, but not what it is asked for with: no inode is left, for example */
+
+bool spm_content_room(struct spm_fs *fs, uint16_t slice, int rc, uint64_t bytes, unsigned int *tries)
 {
-	if (rc != -ENOSPC || !fs->swap)
+	if (rc != -ENOSPC)
+		return false;
+	if (!spm_slices_grow(&fs->slices, slice, bytes))
+		return ++*tries < GROWS;
+	if (!fs->swap)
 		return false;
 	spm_session_blocking();
-	return !spm_swap_room(fs->swap, fs->root.id, bytes, tries);
+	return !spm_swap_room(fs->swap, slice, bytes, tries);
 }
 
 int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t from, uint64_t to, enum spm_pin_how how,
@@ -246,11 +252,11 @@ int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t fro
 	return rc || !file ? rc : spm_swap_pin(fs->swap, file, from, to, how, pin);
 }
 
-bool spm_content_go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries)
+bool spm_content_go_on(struct spm_fs *fs, uint16_t slice, ssize_t n, uint64_t left, unsigned int *tries)
 {
 	if (n > 0)
 		*tries = 0; /* something came of the last wait */
-	return n > 0 || (n < 0 && spm_content_room(fs, (int)n, left, tries));
+	return n > 0 || (n < 0 && spm_content_room(fs, slice, (int)n, left, tries));
 }
 
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
@@ -259,10 +265,6 @@ ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd
 	size_t done = 0;
 	ssize_t n;
 
-	if (!fs->swap) {
-		n = pwrite(fd, buf, size, off);
-		return n < 0 ? -errno : n;
-	}
 	/* done in part, it is done again as a whole after a crash: the same bytes at the same place */
 	do {
 		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
@@ -275,18 +277,24 @@ ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd
 		if (n > 0)
 			done += (size_t)n;
 		spm_swap_unpin(&pin);
-	} while (done < size && spm_content_go_on(fs, n, size - done, &tries));
+	} while (done < size && spm_content_go_on(fs, rec->slice, n, size - done, &tries));
 	return done ? (ssize_t)done : n;
 }
 
-int spm_content_commit(struct spm_slice *s, int fd, uint64_t from, uint64_t to)
+#define COMMITS 8u /* others take what it was given meanwhile */
+
+int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 {
 	struct stat st;
+	int rc;
 	/* fallocate(2) takes them away like a write, and nobody has asked for one */
 	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
 
 	(void)keep;
-	return spm_commit_range(s, fd, from, to);
+	rc = spm_commit_range(s, fd, from, to);
+	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && !spm_slices_grow(&fs->slices, s->id, to - from); i++)
+		rc = spm_commit_range(s, fd, from, to);
+	return rc;
 }
 
 int spm_content_allocate(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to, uint64_t *reached)
@@ -297,7 +305,7 @@ int spm_content_allocate(struct spm_fs *fs, const struct spm_inode *rec, int fd,
 
 	*reached = from;
 	if (!fs->swap) {
-		rc = spm_content_commit(s, fd, from, to);
+		rc = spm_content_commit(fs, s, fd, from, to);
 		*reached = rc ? from : to;
 		return rc;
 	}
@@ -311,11 +319,11 @@ int spm_content_allocate(struct spm_fs *fs, const struct spm_inode *rec, int fd,
 		rc = spm_content_pin(fs, rec, at, end, SPM_PIN_WRITE, &pin);
 		if (rc)
 			break;
-		rc = spm_content_commit(s, fd, at, end);
+		rc = spm_content_commit(fs, s, fd, at, end);
 		spm_swap_unpin(&pin);
 		if (!rc)
 			*reached = end;
-		if (!spm_content_go_on(fs, rc ? rc : 1, end - at, &tries))
+		if (!spm_content_go_on(fs, rec->slice, rc ? rc : 1, end - at, &tries))
 			break;
 	}
 	return rc;

@@ -50,11 +50,12 @@ static inline int spm_content_head(struct spm_fs *fs, const struct spm_inode *re
 int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t from, uint64_t to, enum spm_pin_how how,
 		    struct spm_pin *pin) SPM_MUST_CHECK;
 
-/* Whether a request that came to @rc for want of @bytes shall begin again; without inode locks, and pins but FILE. */
-bool spm_content_room(struct spm_fs *fs, int rc, uint64_t bytes, unsigned int *tries);
+/* Whether a request that came to @rc for want of @bytes shall begin again: its slice was given more, or with swap something has
+ * left. With swap without inode locks, and pins but FILE. */
+bool spm_content_room(struct spm_fs *fs, uint16_t slice, int rc, uint64_t bytes, unsigned int *tries);
 
 /* The same for one that works in parts, of which one came to @n bytes, or an error, and @left are to be done. */
-bool spm_content_go_on(struct spm_fs *fs, ssize_t n, uint64_t left, unsigned int *tries);
+bool spm_content_go_on(struct spm_fs *fs, uint16_t slice, ssize_t n, uint64_t left, unsigned int *tries);
 
 /* pwrite(2), but for room; all of it, or what there was room for. */
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);
@@ -64,8 +65,8 @@ ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd
 int spm_content_allocate(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to, uint64_t *reached)
 	SPM_MUST_CHECK;
 
-/* spm_commit_range(), by which suid and sgid stay. */
-int spm_content_commit(struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
+/* spm_commit_range(), by which suid and sgid stay, and for which the slice is given more memory if there is some. */
+int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 
 /* A request has changed ctime of an inode by itself. */
 static inline void spm_content_touched(struct spm_fs *fs, uint16_t slice, uint64_t ino)

@@ -484,11 +484,17 @@ static void mark_orphans(struct spm_fs *fs)
 	for (uint32_t i = 0; i < SPM_SLOTS; i++) {
 		const struct spm_repeat_row *row = spm_repeat_row(fs->desks.state->hold[i].opcode);
 		const struct spm_desk *desk = &fs->desks.desk[i];
+		const struct fuse_in_header *h = spm_desk_buffer(&fs->desks, i);
+		const struct spm_inode *dir;
 
 		if (!is_left(&fs->desks, i) || !desk->begun || !row || !(row->how & SPM_REPEAT_ORPHANS))
 			continue;
-		spm_orphan_finish(fs, desk->a);
-		spm_orphan_finish(fs, desk->b);
+		/* all that a request moves among the orphans is of the slice of its directory */
+		dir = spm_itable_get(&fs->itable, h->nodeid);
+		if (!dir)
+			continue;
+		spm_orphan_finish(fs, dir->slice, desk->a);
+		spm_orphan_finish(fs, dir->slice, desk->b);
 	}
 }
 

@@ -8,6 +8,7 @@
 #include "fs/ops.h"
 #include "fs/sampler.h"
 #include "fs/session.h"
+#include "fs/slices.h"
 #include "fs/standby.h"
 #include "fs/swap.h"
 #include "fs/thread.h"
@@ -379,7 +380,9 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->signal_fd = open_signals();
 	if (fs->signal_fd < 0)
 		return -errno;
-	rc = spm_names_init(fs);
+	rc = spm_slices_setup(fs);
+	if (!rc)
+		rc = spm_names_init(fs);
 	if (!rc)
 		rc = attach(fs, a);
 	/* what the last worker left half way is finished here, before anything is served */
@@ -441,6 +444,7 @@ static void tear_down(struct spm_fs *fs)
 	spm_content_close(fs);
 	spm_itable_destroy(&fs->itable);
 	spm_desks_detach(&fs->desks);
+	spm_slices_teardown(fs);
 	spm_slice_close(&fs->root);
 	spm_cleanup_close(&fs->signal_fd);
 	free(fs);

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/slices.h"
+#include "core/region.h"
+#include "core/size.h"
+#include "fs/fault.h"
+#include "fs/open.h"
+#include "fs/swap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+#define TURNS 16 /* others write, or take what was freed, meanwhile */
+
+/* -- the worker's side -- */
+
+/* A number is not given again while the kernel knows an inode by it. */
+static bool is_known(void *ctx, uint16_t id)
+{
+	struct spm_fs *fs = ctx;
+
+	return spm_itable_count_slice(&fs->itable, id) > 0;
+}
+
+struct spm_slice_opts spm_slices_defaults(const struct spm_options *o)
+{
+	return (struct spm_slice_opts){ .huge = o->huge, .mpol = o->mpol, .mount_flags = o->mount_flags,
+					.small_pages = o->swap && o->extent_bytes < SPM_EXTENT_MAX };
+}
+
+static void fault(void *ctx, const char *at)
+{
+	struct spm_fs *fs = ctx;
+
+	if (fs->desks.state && fs->desks.state->faults_on)
+		(void)spm_fault_at(fs->desks.state, at);
+}
+
+int spm_slices_setup(struct spm_fs *fs)
+{
+	const struct spm_options *o = fs->opts;
+	const struct spm_slice_opts defaults = spm_slices_defaults(o);
+	int rc, nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (nowhere < 0)
+		return -errno;
+	fs->gone = (struct spm_slice){ .id = UINT16_MAX, .mount_fd = nowhere, .data_fd = nowhere, .orphans_fd = nowhere,
+				       .map = UINT32_MAX, .cold_s = UINT32_MAX };
+	rc = spm_slices_open(&fs->slices, &fs->root, o->source.bytes, &defaults, fs->root.bind);
+	fs->slices.is_known = is_known;
+	fs->slices.fault = fault;
+	fs->slices.ctx = fs;
+	if (fs->slices.file)
+		fs->served_writes = true;
+	return rc;
+}
+
+void spm_slices_teardown(struct spm_fs *fs)
+{
+	spm_slices_close(&fs->slices);
+	if (fs->gone.mount_fd > 0)
+		close(fs->gone.mount_fd);
+}
+
+size_t spm_slices_top(uint16_t slice, char *path, size_t size)
+{
+	int n = slice ? snprintf(path, size, SPM_REGION_SLICE_DIR "/%u/" SPM_SLICE_DATA, slice) :
+			snprintf(path, size, SPM_REGION_DIR "/" SPM_SLICE_DATA);
+
+	return (size_t)n;
+}
+
+bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t size)
+{
+	struct spm_slice_record r;
+	char top[64], below[PATH_MAX];
+	size_t n = spm_slices_top(slice, top, sizeof(top));
+
+	if (strncmp(path, top, n) || (path[n] && path[n] != '/') || !spm_slices_record(&fs->slices, slice, &r))
+		return false;
+	snprintf(below, sizeof(below), "%s", path + n);
+	snprintf(path, size, "%s%s%s", slice ? "/" : "", r.name, below);
+	return true;
+}
+
+/* -- limits -- */
+
+static int parse_size(const char *value, uint64_t *out)
+{
+	if (!strcmp(value, "max")) {
+		*out = SPM_SLICE_NONE;
+		return 0;
+	}
+	return spm_size_parse(value, out);
+}
+
+static int parse_number(const char *value, int base, uint64_t max, uint32_t none, uint32_t *out)
+{
+	uint64_t n;
+	int rc;
+
+	if (!*value) {
+		*out = none;
+		return 0;
+	}
+	rc = spm_number_parse(value, base, max, &n);
+	if (!rc)
+		*out = (uint32_t)n;
+	return rc;
+}
+
+static int parse_text(const char *value, char *out, size_t size)
+{
+	if (strlen(value) >= size)
+		return -EINVAL;
+	snprintf(out, size, "%s", value);
+	return 0;
+}
+
+static int parse_inodes(const char *value, uint64_t *out)
+{
+	if (strcmp(value, "max"))
+		return spm_number_parse(value, 10, INT64_MAX, out);
+	*out = 0;
+	return 0;
+}
+
+static int parse_map(const char *value, uint32_t *out)
+{
+	enum spm_map m;
+
+	*out = UINT32_MAX;
+	if (!*value)
+		return 0;
+	if (!spm_map_parse(value, strlen(value), &m))
+		return -EINVAL;
+	*out = m;
+	return 0;
+}
+
+int spm_slices_parse(struct spm_slice_limits *l, const char *key, const char *value)
+{
+	uint32_t on = 0;
+	int rc = -EINVAL;
+
+	if (!strcmp(key, "min"))
+		return spm_size_parse(value, &l->min);
+	if (!strcmp(key, "max"))
+		return parse_size(value, &l->max);
+	if (!strcmp(key, "swap.max"))
+		return parse_size(value, &l->swap_max);
+	if (!strcmp(key, "pin.max"))
+		return parse_size(value, &l->pin_max);
+	if (!strcmp(key, "inodes"))
+		return parse_inodes(value, &l->inodes);
+	if (!strcmp(key, "uid"))
+		return parse_number(value, 10, UINT32_MAX - 1, 0, &l->uid);
+	if (!strcmp(key, "gid"))
+		return parse_number(value, 10, UINT32_MAX - 1, 0, &l->gid);
+	if (!strcmp(key, "mode"))
+		return parse_number(value, 8, 07777, 0755, &l->mode);
+	if (!strcmp(key, "cold"))
+		return parse_number(value, 10, 1u << 30, UINT32_MAX, &l->cold_s);
+	if (!strcmp(key, "nodes"))
+		return parse_text(value, l->nodes, sizeof(l->nodes));
+	if (!strcmp(key, "huge"))
+		return parse_text(value, l->huge, sizeof(l->huge));
+	if (!strcmp(key, "map"))
+		return parse_map(value, &l->map);
+	if (!strcmp(key, "delegate")) {
+		rc = parse_number(value, 10, 1, 0, &on);
+		if (!rc)
+			l->flags = (l->flags & ~(uint32_t)SPM_SLICE_DELEGATED) | (on ? SPM_SLICE_DELEGATED : 0);
+	}
+	return rc;
+}
+
+/* "key=value key=value" */
+static int parse_all(struct spm_slice_limits *l, char *text)
+{
+	char *save = NULL;
+	int rc = 0;
+
+	for (char *word = strtok_r(text, " ", &save); word && !rc; word = strtok_r(NULL, " ", &save)) {
+		char *value = strchr(word, '=');
+
+		if (!value)
+			return -EINVAL;
+		*value++ = '\0';
+		rc = spm_slices_parse(l, word, value);
+	}
+	return rc;
+}
+
+/* Something has to leave first: the slice's own above its new max, or anybody's for its new min. */
+static int make_way(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l, int rc, unsigned int *tries)
+{
+	struct spm_slice_use u;
+
+	if (!fs->swap || spm_slices_use(&fs->slices, id, &u))
+		return rc;
+	spm_session_blocking();
+	if (rc == -EBUSY && u.used > spm_slice_max_of(l))
+		return spm_swap_reclaim(fs->swap, id, u.used - spm_slice_max_of(l)) ? 0 : rc;
+	if (rc == -ENOSPC && l->min > u.grant)
+		return spm_swap_room(fs->swap, id, l->min - u.grant, tries);
+	return rc;
+}
+
+int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l)
+{
+	unsigned int tries = 0;
+	int rc = spm_slices_set(&fs->slices, id, l);
+
+	for (int i = 0; (rc == -EBUSY || rc == -ENOSPC) && i < TURNS; i++) {
+		int failed = rc;
+
+		rc = make_way(fs, id, l, rc, &tries);
+		if (rc)
+			return failed;
+		rc = spm_slices_set(&fs->slices, id, l);
+	}
+	return rc;
+}
+
+/* -- removal -- */
+
+struct inodes_of {
+	struct spm_fs *fs;
+	uint16_t slice;
+	uint64_t *ids;
+	size_t count, room;
+	int rc;
+};
+
+static void collect(struct spm_inode *rec, void *arg)
+{
+	struct inodes_of *l = arg;
+
+	if (rec->slice != l->slice || l->rc)
+		return;
+	if (l->count == l->room) {
+		size_t room = l->room ? l->room * 2 : 64;
+		uint64_t *ids = realloc(l->ids, room * sizeof(*ids));
+
+		if (!ids) {
+			l->rc = -ENOMEM;
+			return;
+		}
+		l->ids = ids;
+		l->room = room;
+	}
+	l->ids[l->count++] = (uint64_t)rec->seq << 32 | (uint64_t)(rec - l->fs->itable.records);
+}
+
+/* Lets go of all that the server itself has open of an inode. -EBUSY: a client has it open, or maps it. */
+static int leave(struct spm_fs *fs, uint64_t nodeid)
+{
+	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+	pthread_mutex_t *lock;
+	bool busy;
+
+	if (!rec)
+		return 0;
+	spm_open_recheck_mapped(fs, nodeid);
+	lock = spm_lock_inode(fs, nodeid);
+	busy = rec->open_plain || rec->open_served || rec->open_mirror || spm_inode_is(rec, SPM_INODE_MAPPED);
+	if (!busy) {
+		spm_open_close_backing(fs, rec);
+		spm_fd_drop(&fs->fds, nodeid);
+		spm_budget_drop(fs, nodeid);
+	}
+	pthread_mutex_unlock(lock);
+	return busy ? -EBUSY : 0;
+}
+
+static int leave_all(struct spm_fs *fs, uint16_t slice)
+{
+	struct inodes_of l = { .fs = fs, .slice = slice };
+	int rc;
+
+	spm_itable_each(&fs->itable, collect, &l);
+	rc = l.rc;
+	for (size_t i = 0; i < l.count && !rc; i++)
+		rc = leave(fs, l.ids[i]);
+	free(l.ids);
+	return rc;
+}
+
+/* -- commands -- */
+
+static void tell_kernel(struct spm_fs *fs, const char *name)
+{
+	(void)fuse_lowlevel_notify_inval_entry(fs->se, FUSE_ROOT_ID, name, strlen(name));
+	spm_fresh_changed(fs, FUSE_ROOT_ID);
+}
+
+static int remove_now(struct spm_fs *fs, const char *name, bool force, bool again)
+{
+	uint16_t id;
+	int rc = spm_slices_remove_begin(&fs->slices, name, force, &id);
+
+	if (rc)
+		return rc == -ENOENT && again ? 0 : rc;
+	tell_kernel(fs, name);
+	rc = leave_all(fs, id);
+	if (rc)
+		spm_slices_remove_not(&fs->slices, id);
+	else
+		rc = spm_slices_remove_end(&fs->slices, id);
+	if (!rc && fs->swap)
+		spm_swap_slice_gone(fs->swap, id);
+	tell_kernel(fs, name);
+	return rc;
+}
+
+static int create_now(struct spm_fs *fs, const char *name, const struct spm_slice_limits *l, bool again)
+{
+	uint16_t id;
+	int rc = spm_slices_create(&fs->slices, name, l, again, &id);
+
+	if (rc)
+		return rc;
+	/* what is written behind the server's back cannot ask for more */
+	fs->served_writes = true;
+	rc = spm_slices_limit(fs, id, l);
+	if (rc) /* nobody has seen it yet */
+		(void)remove_now(fs, name, true, false);
+	else
+		tell_kernel(fs, name);
+	return rc;
+}
+
+int spm_slices_command(struct spm_fs *fs, char *text, bool again)
+{
+	struct spm_slice_record r = { .limits = { .max = SPM_SLICE_NONE, .swap_max = SPM_SLICE_NONE, .pin_max = SPM_SLICE_NONE,
+						  .own_max = SPM_SLICE_NONE, .own_swap_max = SPM_SLICE_NONE,
+						  .cold_s = UINT32_MAX, .map = UINT32_MAX, .mode = 0755 } };
+	char *save = NULL, *verb = strtok_r(text, " ", &save), *name = verb ? strtok_r(NULL, " ", &save) : NULL;
+	const struct spm_slice *s;
+	int rc;
+
+	if (!name || !spm_slice_name_ok(name))
+		return -EINVAL;
+	spm_session_blocking();
+	if (!strcmp(verb, "remove")) {
+		if (*save && strcmp(save, "force"))
+			return -EINVAL;
+		return remove_now(fs, name, *save, again);
+	}
+	if (!strcmp(verb, "create")) {
+		rc = parse_all(&r.limits, save);
+		return rc ? rc : create_now(fs, name, &r.limits, again);
+	}
+	if (strcmp(verb, "set"))
+		return -EINVAL;
+	s = spm_slices_find(&fs->slices, name);
+	if (!s || !spm_slices_record(&fs->slices, s->id, &r))
+		return -ENOENT;
+	rc = parse_all(&r.limits, save);
+	return rc ? rc : spm_slices_limit(fs, s->id, &r.limits);
+}
+
+/* -- the list -- */
+
+static void put_size(FILE *out, const char *key, uint64_t bytes)
+{
+	if (bytes == SPM_SLICE_NONE)
+		fprintf(out, " %s=max", key);
+	else
+		fprintf(out, " %s=%llu", key, (unsigned long long)bytes);
+}
+
+static void put_slice(struct spm_fs *fs, const struct spm_slice_record *r, const struct spm_slice_use *u, FILE *out)
+{
+	const struct spm_slice_limits *l = &r->limits;
+
+	fprintf(out, "%s id=%u", r->name, r->id);
+	put_size(out, "min", l->min);
+	put_size(out, "max", l->max);
+	put_size(out, "own.max", l->own_max);
+	fprintf(out, " current=%llu grant=%llu", (unsigned long long)u->used, (unsigned long long)u->grant);
+	put_size(out, "swap.max", l->swap_max);
+	put_size(out, "own.swap.max", l->own_swap_max);
+	fprintf(out, " swap.current=%llu", (unsigned long long)(fs->swap ? spm_swap_slice_bytes(fs->swap, r->id) : 0));
+	put_size(out, "pin.max", l->pin_max);
+	put_size(out, "inodes", l->inodes ? l->inodes : SPM_SLICE_NONE);
+	fprintf(out, " uid=%u gid=%u mode=%04o nodes=%s huge=%s map=%s", l->uid, l->gid, l->mode, l->nodes, l->huge,
+		l->map == UINT32_MAX ? "" : spm_map_name((enum spm_map)l->map));
+	if (l->cold_s == UINT32_MAX)
+		fputs(" cold=", out);
+	else
+		fprintf(out, " cold=%u", l->cold_s);
+	fprintf(out, " delegate=%d\n", !!(l->flags & SPM_SLICE_DELEGATED));
+}
+
+int spm_slices_list(struct spm_fs *fs, FILE *out)
+{
+	uint32_t used = fs->slices.file ? atomic_load(&fs->slices.file->used) : 0;
+
+	for (uint16_t id = 1; id <= used; id++) {
+		struct spm_slice_record r;
+		struct spm_slice_use u;
+
+		if (spm_slices_get(&fs->slices, id) && spm_slices_record(&fs->slices, id, &r) && !spm_slices_use(&fs->slices, id, &u))
+			put_slice(fs, &r, &u, out);
+	}
+	return 0;
+}
