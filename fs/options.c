@@ -13,29 +13,9 @@
 #define MS_LAZYTIME (1 << 25)
 #endif
 
-#define COLD_MAX_S   14400 /* the clock of last uses wraps after 4.5 hours (core/extmap.h) */
 #define COMPACT_MIN  65536
 #define LOW_PCT      5
 #define HIGH_OVER_LOW 5
-
-static const char *const map_names[] = { [SPM_MAP_AUTO] = "auto", [SPM_MAP_DIRECT] = "direct",
-					 [SPM_MAP_MIRROR] = "mirror" };
-
-bool spm_map_parse(const char *s, size_t len, enum spm_map *out)
-{
-	for (size_t i = 0; i < SPM_ARRAY_SIZE(map_names); i++) {
-		if (strlen(map_names[i]) == len && !memcmp(s, map_names[i], len)) {
-			*out = (enum spm_map)i;
-			return true;
-		}
-	}
-	return false;
-}
-
-const char *spm_map_name(enum spm_map m)
-{
-	return map_names[m];
-}
 
 typedef int (*set_fn)(struct spm_options *o, const char *value, struct spm_error *e);
 
@@ -120,11 +100,8 @@ static int set_nr_inodes(struct spm_options *o, const char *v, struct spm_error 
 
 static int set_huge(struct spm_options *o, const char *v, struct spm_error *e)
 {
-	static const char *const legal[] = { "never", "always", "within_size", "advise" };
-
-	for (size_t i = 0; i < SPM_ARRAY_SIZE(legal); i++)
-		if (!strcmp(v, legal[i]))
-			return replace(&o->huge, v);
+	if (spm_huge_ok(v))
+		return replace(&o->huge, v);
 	return bad(e, "huge", v, "never, always, within_size or advise");
 }
 
@@ -270,7 +247,7 @@ static int set_high(struct spm_options *o, const char *v, struct spm_error *e)
 static int set_cold(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	uint64_t n;
-	int rc = set_number(&n, "cold", v, 10, COLD_MAX_S, "seconds, at most 14400, or 0 to switch it off", e);
+	int rc = set_number(&n, "cold", v, 10, SPM_COLD_MAX_S, "seconds, at most 14400, or 0 to switch it off", e);
 
 	o->needs_swap = "cold";
 	o->given |= SPM_GIVEN_COLD;

@@ -2,15 +2,11 @@
 #ifndef SPM_FS_OPTIONS_H
 #define SPM_FS_OPTIONS_H
 
+#include "core/limits.h"
 #include "core/log.h"
 #include "core/source.h"
 
 enum spm_nohalt_when { SPM_NOHALT_AUTO, SPM_NOHALT_ON, SPM_NOHALT_OFF };
-enum spm_map { SPM_MAP_AUTO, SPM_MAP_DIRECT, SPM_MAP_MIRROR };
-
-/* The names that map= and the xattr user.spm.map take; false: not one of them (@len bytes of @s). */
-bool spm_map_parse(const char *s, size_t len, enum spm_map *out);
-const char *spm_map_name(enum spm_map m);
 
 /* Options that were given, where that is not the same as their default. */
 enum spm_given {
