@@ -2,7 +2,6 @@
 #include "core/limits.h"
 #include "core/size.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -36,15 +35,6 @@ bool spm_huge_ok(const char *value)
 		if (!strcmp(value, legal[i]))
 			return true;
 	return false;
-}
-
-bool spm_slice_name_ok(const char *name)
-{
-	/* ASCII, whatever the locale says */
-	static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
-	size_t n = strspn(name, legal);
-
-	return n && n <= SPM_SLICE_NAME_MAX && !name[n] && name[0] != '.' && name[0] != '-';
 }
 
 static bool set_bytes(uint64_t *out, const char *v)
