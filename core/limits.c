@@ -37,6 +37,15 @@ bool spm_huge_ok(const char *value)
 	return false;
 }
 
+bool spm_slice_name_ok(const char *name)
+{
+	/* ASCII, whatever the locale says */
+	static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+	size_t n = strspn(name, legal);
+
+	return n && n <= SPM_SLICE_NAME_MAX && !name[n] && name[0] != '.' && name[0] != '-';
+}
+
 static bool set_bytes(uint64_t *out, const char *v)
 {
 	if (!strcmp(v, "max"))

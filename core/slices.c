@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/slices.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,18 +27,6 @@ static void fault(const struct spm_slices *t, const char *at)
 static void place_name(uint16_t id, char name[static 64])
 {
 	snprintf(name, 64, "slice.%u", id);
-}
-
-bool spm_slice_name_ok(const char *name)
-{
-	size_t n = strlen(name);
-
-	if (!n || n > SPM_SLICE_NAME_MAX || (!isalnum((unsigned char)name[0]) && name[0] != '_'))
-		return false;
-	for (size_t i = 1; i < n; i++)
-		if (!isalnum((unsigned char)name[i]) && !strchr("._-", name[i]))
-			return false;
-	return true;
 }
 
 /* -- the table -- */
