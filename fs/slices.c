@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/slices.h"
+#include "core/limits.h"
 #include "core/region.h"
-#include "core/size.h"
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/swap.h"
@@ -85,113 +85,6 @@ bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t 
 }
 
 /* -- limits -- */
-
-static int parse_size(const char *value, uint64_t *out)
-{
-	if (!strcmp(value, "max")) {
-		*out = SPM_SLICE_NONE;
-		return 0;
-	}
-	return spm_size_parse(value, out);
-}
-
-static int parse_number(const char *value, int base, uint64_t max, uint32_t none, uint32_t *out)
-{
-	uint64_t n;
-	int rc;
-
-	if (!*value) {
-		*out = none;
-		return 0;
-	}
-	rc = spm_number_parse(value, base, max, &n);
-	if (!rc)
-		*out = (uint32_t)n;
-	return rc;
-}
-
-static int parse_text(const char *value, char *out, size_t size)
-{
-	if (strlen(value) >= size)
-		return -EINVAL;
-	snprintf(out, size, "%s", value);
-	return 0;
-}
-
-static int parse_inodes(const char *value, uint64_t *out)
-{
-	if (strcmp(value, "max"))
-		return spm_number_parse(value, 10, INT64_MAX, out);
-	*out = 0;
-	return 0;
-}
-
-static int parse_map(const char *value, uint32_t *out)
-{
-	enum spm_map m;
-
-	*out = UINT32_MAX;
-	if (!*value)
-		return 0;
-	if (!spm_map_parse(value, strlen(value), &m))
-		return -EINVAL;
-	*out = m;
-	return 0;
-}
-
-int spm_slices_parse(struct spm_slice_limits *l, const char *key, const char *value)
-{
-	uint32_t on = 0;
-	int rc = -EINVAL;
-
-	if (!strcmp(key, "min"))
-		return spm_size_parse(value, &l->min);
-	if (!strcmp(key, "max"))
-		return parse_size(value, &l->max);
-	if (!strcmp(key, "swap.max"))
-		return parse_size(value, &l->swap_max);
-	if (!strcmp(key, "pin.max"))
-		return parse_size(value, &l->pin_max);
-	if (!strcmp(key, "inodes"))
-		return parse_inodes(value, &l->inodes);
-	if (!strcmp(key, "uid"))
-		return parse_number(value, 10, UINT32_MAX - 1, 0, &l->uid);
-	if (!strcmp(key, "gid"))
-		return parse_number(value, 10, UINT32_MAX - 1, 0, &l->gid);
-	if (!strcmp(key, "mode"))
-		return parse_number(value, 8, 07777, 0755, &l->mode);
-	if (!strcmp(key, "cold"))
-		return parse_number(value, 10, 1u << 30, UINT32_MAX, &l->cold_s);
-	if (!strcmp(key, "nodes"))
-		return parse_text(value, l->nodes, sizeof(l->nodes));
-	if (!strcmp(key, "huge"))
-		return parse_text(value, l->huge, sizeof(l->huge));
-	if (!strcmp(key, "map"))
-		return parse_map(value, &l->map);
-	if (!strcmp(key, "delegate")) {
-		rc = parse_number(value, 10, 1, 0, &on);
-		if (!rc)
-			l->flags = (l->flags & ~(uint32_t)SPM_SLICE_DELEGATED) | (on ? SPM_SLICE_DELEGATED : 0);
-	}
-	return rc;
-}
-
-/* "key=value key=value" */
-static int parse_all(struct spm_slice_limits *l, char *text)
-{
-	char *save = NULL;
-	int rc = 0;
-
-	for (char *word = strtok_r(text, " ", &save); word && !rc; word = strtok_r(NULL, " ", &save)) {
-		char *value = strchr(word, '=');
-
-		if (!value)
-			return -EINVAL;
-		*value++ = '\0';
-		rc = spm_slices_parse(l, word, value);
-	}
-	return rc;
-}
 
 /* Something has to leave first: the slice's own above its new max, or anybody's for its new min. */
 static int make_way(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l, int rc, unsigned int *tries)
@@ -334,9 +227,8 @@ static int create_now(struct spm_fs *fs, const char *name, const struct spm_slic
 
 int spm_slices_command(struct spm_fs *fs, char *text, bool again)
 {
-	struct spm_slice_record r = { .limits = { .max = SPM_SLICE_NONE, .swap_max = SPM_SLICE_NONE, .pin_max = SPM_SLICE_NONE,
-						  .own_max = SPM_SLICE_NONE, .own_swap_max = SPM_SLICE_NONE,
-						  .cold_s = UINT32_MAX, .map = UINT32_MAX, .mode = 0755 } };
+	struct spm_slice_record r = { .id = 0 };
+	struct spm_error e = { "" };
 	char *save = NULL, *verb = strtok_r(text, " ", &save), *name = verb ? strtok_r(NULL, " ", &save) : NULL;
 	const struct spm_slice *s;
 	int rc;
@@ -350,7 +242,8 @@ int spm_slices_command(struct spm_fs *fs, char *text, bool again)
 		return remove_now(fs, name, *save, again);
 	}
 	if (!strcmp(verb, "create")) {
-		rc = parse_all(&r.limits, save);
+		spm_limits_init(&r.limits);
+		rc = spm_limits_words(&r.limits, save, NULL, &e);
 		return rc ? rc : create_now(fs, name, &r.limits, again);
 	}
 	if (strcmp(verb, "set"))
@@ -358,7 +251,7 @@ int spm_slices_command(struct spm_fs *fs, char *text, bool again)
 	s = spm_slices_find(&fs->slices, name);
 	if (!s || !spm_slices_record(&fs->slices, s->id, &r))
 		return -ENOENT;
-	rc = parse_all(&r.limits, save);
+	rc = spm_limits_words(&r.limits, save, NULL, &e);
 	return rc ? rc : spm_slices_limit(fs, s->id, &r.limits);
 }
 
@@ -374,25 +267,15 @@ static void put_size(FILE *out, const char *key, uint64_t bytes)
 
 static void put_slice(struct spm_fs *fs, const struct spm_slice_record *r, const struct spm_slice_use *u, FILE *out)
 {
-	const struct spm_slice_limits *l = &r->limits;
+	char text[SPM_LIMIT_TEXT];
 
-	fprintf(out, "%s id=%u", r->name, r->id);
-	put_size(out, "min", l->min);
-	put_size(out, "max", l->max);
-	put_size(out, "own.max", l->own_max);
-	fprintf(out, " current=%llu grant=%llu", (unsigned long long)u->used, (unsigned long long)u->grant);
-	put_size(out, "swap.max", l->swap_max);
-	put_size(out, "own.swap.max", l->own_swap_max);
-	fprintf(out, " swap.current=%llu", (unsigned long long)(fs->swap ? spm_swap_slice_bytes(fs->swap, r->id) : 0));
-	put_size(out, "pin.max", l->pin_max);
-	put_size(out, "inodes", l->inodes ? l->inodes : SPM_SLICE_NONE);
-	fprintf(out, " uid=%u gid=%u mode=%04o nodes=%s huge=%s map=%s", l->uid, l->gid, l->mode, l->nodes, l->huge,
-		l->map == UINT32_MAX ? "" : spm_map_name((enum spm_map)l->map));
-	if (l->cold_s == UINT32_MAX)
-		fputs(" cold=", out);
-	else
-		fprintf(out, " cold=%u", l->cold_s);
-	fprintf(out, " delegate=%d\n", !!(l->flags & SPM_SLICE_DELEGATED));
+	fprintf(out, "%s id=%u current=%llu grant=%llu swap.current=%llu", r->name, r->id, (unsigned long long)u->used,
+		(unsigned long long)u->grant, (unsigned long long)(fs->swap ? spm_swap_slice_bytes(fs->swap, r->id) : 0));
+	put_size(out, "own.max", r->limits.own_max);
+	put_size(out, "own.swap.max", r->limits.own_swap_max);
+	for (int k = 0; k < SPM_LIMITS; k++)
+		fprintf(out, " %s=%s", spm_limit_key((enum spm_limit)k), spm_limit_text(&r->limits, (enum spm_limit)k, text));
+	fputc('\n', out);
 }
 
 int spm_slices_list(struct spm_fs *fs, FILE *out)

@@ -38,8 +38,6 @@ bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t 
  * @again: a dead worker may have come to the effect. -errno as core/slices.h has it; -EINVAL: not such a command.
  */
 int spm_slices_command(struct spm_fs *fs, char *text, bool again) SPM_MUST_CHECK;
-/* One key of a slice's limits, as users write it. -EINVAL, -ERANGE. */
-int spm_slices_parse(struct spm_slice_limits *l, const char *key, const char *value) SPM_MUST_CHECK;
 /* Puts new limits in force: moves what has to leave, if there is swap. */
 int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
 /* The list of all, a line each. */
