@@ -12,7 +12,7 @@
 
 /* Whether the caller has a capability (CAP_*) in the first user namespace. */
 bool spm_caller_has_cap(uint32_t pid, int cap);
-/* Whether @gid is among its groups. */
+/* Whether @gid is among its groups. Of an idmapped mount, where the caller may see another one, the answer may be wrong. */
 bool spm_caller_in_group(uint32_t pid, uint32_t gid);
 
 #endif

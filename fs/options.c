@@ -276,6 +276,14 @@ static int set_nopassthrough(struct spm_options *o, const char *v, struct spm_er
 	return 0;
 }
 
+static int set_noidmap(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	(void)v;
+	(void)e;
+	o->no_idmap = true;
+	return 0;
+}
+
 static int set_noresend(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	(void)v;
@@ -320,6 +328,7 @@ static const struct option_row {
 	{ "cold", true, set_cold, "seconds after which unused data is swapped out anyway (default: 0, never)" },
 	{ "compact", true, set_compact, "bytes a second that compaction may move, or off (default: 64M)" },
 	{ "nopassthrough", false, set_nopassthrough, "act as on a kernel without passthrough" },
+	{ "noidmap", false, set_noidmap, "act as on a kernel that cannot map owners of FUSE mounts (before 6.12)" },
 	{ "noresend", false, set_noresend, "act as on a kernel that cannot send requests again (before 6.9)" },
 	{ "remount", false, set_remount, "with size=: change the size of a live mount" },
 };

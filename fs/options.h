@@ -49,6 +49,7 @@ struct spm_options {
 	const char *needs_swap; /* an option that was given and means nothing without swap= */
 	bool no_passthrough;
 	bool no_resend;
+	bool no_idmap;
 	bool remount;
 	bool remount_seen; /* somewhere in the list at hand: options of the live mount are in it too */
 	bool foreground;

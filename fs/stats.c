@@ -231,6 +231,12 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 	fputs("isolation soft\n", out);
 	put_feature(out, "passthrough", &fs->passthrough);
 	put_feature(out, "leases", &fs->leases);
+	if (fs->init.agreed & SPM_FUSE_ALLOW_IDMAP)
+		fputs("idmap on\n", out);
+	else
+		fprintf(out, "idmap off: %s\n", o->no_idmap ? "option noidmap" : fs->init.offered & SPM_FUSE_ALLOW_IDMAP ?
+			"the program that made this mount did not know it; unmount and mount again" :
+			"the kernel cannot map owners of FUSE mounts (Linux 6.12 and later)");
 	if (fs->nohalt.fd >= 0)
 		fputs("nohalt on\n", out);
 	else

@@ -74,7 +74,8 @@ struct backing_map {
 	((uint64_t)(FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_DONT_MASK |           \
 		    FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | \
 		    FUSE_POSIX_ACL | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_HAS_IOCTL_DIR) |         \
-	 SPM_FUSE_HANDLE_KILLPRIV_V2 | SPM_FUSE_SETXATTR_EXT | SPM_FUSE_INIT_EXT | SPM_FUSE_HAS_RESEND)
+	 SPM_FUSE_HANDLE_KILLPRIV_V2 | SPM_FUSE_SETXATTR_EXT | SPM_FUSE_INIT_EXT | SPM_FUSE_PASSTHROUGH |     \
+	 SPM_FUSE_HAS_RESEND | SPM_FUSE_ALLOW_IDMAP)
 
 /* What libfuse may see of the kernel's offer: the rest would make one version act unlike another. */
 #define SHOW_FLAGS                                                                                       \
@@ -175,17 +176,24 @@ size_t spm_wire_request(void *buf, size_t len, struct spm_wire_init *init, struc
 	return len;
 }
 
-void spm_wire_reply(struct iovec *iov, int count, struct spm_wire_init *init, bool want_passthrough)
+uint64_t spm_wire_agreed(const void *reply, size_t len)
 {
-	uint64_t want = WANT_FLAGS;
+	struct init_out o;
+
+	if (len < sizeof(struct fuse_out_header) + sizeof(o))
+		return 0;
+	memcpy(&o, (const char *)reply + sizeof(struct fuse_out_header), sizeof(o));
+	return o.flags | (uint64_t)o.flags2 << 32;
+}
+
+void spm_wire_reply(struct iovec *iov, int count, struct spm_wire_init *init, uint64_t without)
+{
 	struct init_out *o;
 
 	if (init->done || count < 2 || iov[1].iov_len < sizeof(*o))
 		return;
 	o = iov[1].iov_base;
-	if (want_passthrough)
-		want |= SPM_FUSE_PASSTHROUGH;
-	init->agreed = want & init->offered;
+	init->agreed = WANT_FLAGS & init->offered & ~without;
 	*o = (struct init_out){
 		.major = FUSE_KERNEL_VERSION,
 		/* what this file was written for, whatever the headers at hand say */

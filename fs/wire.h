@@ -41,6 +41,7 @@ struct spm_wire_init {
 #define SPM_FUSE_INIT_EXT           (UINT64_C(1) << 30)
 #define SPM_FUSE_PASSTHROUGH        (UINT64_C(1) << 37)
 #define SPM_FUSE_HAS_RESEND         (UINT64_C(1) << 39)
+#define SPM_FUSE_ALLOW_IDMAP        (UINT64_C(1) << 40)
 
 #define SPM_FOPEN_PARALLEL_DIRECT_WRITES (1 << 6)
 #define SPM_FOPEN_PASSTHROUGH            (1 << 7)
@@ -85,12 +86,15 @@ struct spm_wire_statx_out {
 
 /*
  * Looks at a request of @len bytes in @buf before libfuse does, and rewrites it in place if need be (it may
- * become shorter: the new length is returned). @passthrough: whether to ask for it in INIT.
+ * become shorter: the new length is returned).
  */
 size_t spm_wire_request(void *buf, size_t len, struct spm_wire_init *init, struct spm_wire_request *out);
 
-/* Edits the reply to INIT in @iov (header, fuse_init_out); others pass. */
-void spm_wire_reply(struct iovec *iov, int count, struct spm_wire_init *init, bool want_passthrough);
+/* Edits the reply to INIT in @iov (header, fuse_init_out); others pass. @without: flags that are not asked for though the kernel
+ * offers them. */
+void spm_wire_reply(struct iovec *iov, int count, struct spm_wire_init *init, uint64_t without);
+/* The flags that such a reply (header and all, @len bytes) has agreed on. */
+uint64_t spm_wire_agreed(const void *reply, size_t len);
 
 /* A libfuse entry as it stands on the wire, for replies that libfuse cannot build whole. */
 struct fuse_entry_param;

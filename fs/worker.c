@@ -79,6 +79,17 @@ static ssize_t send(int fd, const struct iovec *iov, int count)
 	return n;
 }
 
+/* What the user does not want; and what the first worker of this mount, an older program, did not know. */
+static uint64_t left_out(const struct spm_fs *fs)
+{
+	const struct spm_state *s = fs->desks.state;
+	bool idmap = !fs->opts->no_idmap;
+
+	if (s->init_reply_len)
+		idmap = idmap && spm_wire_agreed(s->init_reply, s->init_reply_len) & SPM_FUSE_ALLOW_IDMAP;
+	return (fs->opts->no_passthrough ? SPM_FUSE_PASSTHROUGH : 0) | (idmap ? 0 : SPM_FUSE_ALLOW_IDMAP);
+}
+
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct spm_fs *fs = userdata;
@@ -87,7 +98,7 @@ static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 	if (fs->init.done)
 		return send(fd, iov, count);
-	spm_wire_reply(iov, count, &fs->init, !fs->opts->no_passthrough);
+	spm_wire_reply(iov, count, &fs->init, left_out(fs));
 	rc = fs->init.done ? keep_or_compare(fs, iov, count) : 0;
 	if (!rc)
 		return writev(fd, iov, count);

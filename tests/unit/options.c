@@ -20,7 +20,7 @@ START_TEST(all_options)
 	struct spm_error e;
 
 	ck_assert_int_eq(parse(&o, "size=64M,mode=0750,uid=7,gid=8,nr_inodes=1k,huge=never,mpol=bind:0,1,map=mirror,"
-			       "commit=lazy,name=a-b_c.9,keep,nopassthrough,nodev,noexec,x-systemd.automount,_netdev", &e), 0);
+			       "commit=lazy,name=a-b_c.9,keep,nopassthrough,noidmap,nodev,noexec,x-systemd.automount,_netdev", &e), 0);
 	ck_assert_uint_eq(o.size_bytes, 64u << 20);
 	ck_assert_uint_eq(o.mode, 0750);
 	ck_assert_uint_eq(o.uid, 7);
@@ -29,7 +29,7 @@ START_TEST(all_options)
 	ck_assert_str_eq(o.huge, "never");
 	ck_assert_str_eq(o.mpol, "bind:0,1");
 	ck_assert_int_eq(o.map, SPM_MAP_MIRROR);
-	ck_assert(o.commit_lazy && o.keep && o.no_passthrough);
+	ck_assert(o.commit_lazy && o.keep && o.no_passthrough && o.no_idmap);
 	ck_assert_str_eq(o.name, "a-b_c.9");
 	ck_assert_uint_eq(o.mount_flags, MS_NODEV | MS_NOEXEC);
 	spm_options_free(&o);

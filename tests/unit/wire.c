@@ -32,13 +32,24 @@ static void offer(struct spm_wire_init *i, uint64_t flags)
 	ck_assert(!(in[3] & FUSE_WRITEBACK_CACHE) && !(in[3] & SPM_FUSE_SETXATTR_EXT));
 }
 
-static void answer(struct spm_wire_init *i, unsigned char fill, bool passthrough, unsigned char out[64])
+static uint64_t agreed_of(const unsigned char out[64])
+{
+	unsigned char reply[sizeof(struct fuse_out_header) + 64] = { 0 };
+
+	memcpy(reply + sizeof(struct fuse_out_header), out, 64);
+	ck_assert_uint_eq(spm_wire_agreed(reply, sizeof(reply) - 1), 0);
+	return spm_wire_agreed(reply, sizeof(reply));
+}
+
+static void answer(struct spm_wire_init *i, unsigned char fill, uint64_t without, unsigned char out[64])
 {
 	struct fuse_out_header h = { .len = sizeof(h) + 64 };
 	struct iovec iov[2] = { { &h, sizeof(h) }, { out, 64 } };
 
 	memset(out, fill, 64); /* whatever the library's version put there */
-	spm_wire_reply(iov, 2, i, passthrough);
+	spm_wire_reply(iov, 2, i, without);
+	if (i->done)
+		ck_assert_uint_eq(agreed_of(out), i->agreed);
 }
 
 START_TEST(init_is_ours)
@@ -48,10 +59,11 @@ START_TEST(init_is_ours)
 
 	offer(&x, UINT64_MAX);
 	offer(&y, UINT64_MAX);
-	answer(&x, 0x55, true, a);
-	answer(&y, 0x22, true, b);
+	answer(&x, 0x55, 0, a);
+	answer(&y, 0x22, 0, b);
 	ck_assert_mem_eq(a, b, 64);
 	ck_assert(x.done && x.agreed & SPM_FUSE_PASSTHROUGH && x.agreed & SPM_FUSE_HANDLE_KILLPRIV_V2);
+	ck_assert(x.agreed & SPM_FUSE_ALLOW_IDMAP);
 	ck_assert(!(x.agreed & FUSE_WRITEBACK_CACHE));
 }
 END_TEST
@@ -63,13 +75,15 @@ START_TEST(init_takes_what_is_offered)
 	uint32_t depth;
 
 	offer(&old, FUSE_ASYNC_READ | FUSE_WRITEBACK_CACHE);
-	answer(&old, 0, true, out);
+	answer(&old, 0, 0, out);
 	ck_assert_uint_eq(old.agreed, FUSE_ASYNC_READ | SPM_FUSE_INIT_EXT);
 	memcpy(&depth, out + 40, sizeof(depth));
 	ck_assert_uint_eq(depth, 0);
 	offer(&off, UINT64_MAX);
-	answer(&off, 0, false, out);
-	ck_assert(!(off.agreed & SPM_FUSE_PASSTHROUGH));
+	answer(&off, 0, SPM_FUSE_PASSTHROUGH, out);
+	ck_assert(!(off.agreed & SPM_FUSE_PASSTHROUGH) && off.agreed & SPM_FUSE_ALLOW_IDMAP);
+	memcpy(&depth, out + 40, sizeof(depth));
+	ck_assert_uint_eq(depth, 0);
 }
 END_TEST
 
