@@ -92,6 +92,7 @@ static const struct {
 	  "actor                        commands on stdin, one answer a line on stdout" },
 	{ "run", spmt_run,
 	  "run COMMAND...               the same commands as arguments, stops at the first error" },
+	{ "handle", spmt_handle, "handle DIR NODEID            opens a FUSE node by its handle" },
 	{ "idmap", spmt_idmap, "idmap SOURCE TARGET MAP       bind mount; MAP is 'INSIDE OUTSIDE COUNT' as in uid_map" },
 	{ "noring", spmt_noring, "noring EPERM|ENOSYS COMMAND... without io_uring" },
 	{ "getxattr", spmt_getxattr, "getxattr PATH NAME           prints the value" },

@@ -46,6 +46,7 @@ ssize_t spmt_pattern_check(const void *buf, uint64_t off, size_t len, uint64_t s
 
 int spmt_actor(int argc, char **argv);
 int spmt_run(int argc, char **argv);
+int spmt_handle(int argc, char **argv);
 int spmt_idmap(int argc, char **argv);
 int spmt_noring(int argc, char **argv);
 int spmt_getxattr(int argc, char **argv);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmt idmap: a bind mount with other owners, as container runtimes make them. mount(8) of util-linux 2.38 cannot. */
+/* What container runtimes and those in containers do: idmap, a bind mount with other owners (mount(8) of util-linux 2.38 cannot
+ * make one); handle, an attempt to get out of a bind mount. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -86,4 +87,27 @@ int spmt_idmap(int argc, char **argv)
 	if (syscall(SYS_move_mount, tree, "", AT_FDCWD, argv[2], MOVE_MOUNT_F_EMPTY_PATH))
 		return failed(argv[2]);
 	return 0;
+}
+
+/* What FUSE's file handles look like: the node id, and a generation that is 0 for the root. */
+int spmt_handle(int argc, char **argv)
+{
+	struct {
+		struct file_handle h;
+		uint32_t fid[3];
+	} handle = { .h = { .handle_bytes = sizeof(handle.fid), .handle_type = 0x81 } };
+	int dir, fd;
+
+	if (argc != 3) {
+		fprintf(stderr, "spmt: handle DIRECTORY NODEID\n");
+		return 2;
+	}
+	handle.fid[1] = (uint32_t)spmt_num(argv[2]);
+	dir = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = dir < 0 ? -1 : open_by_handle_at(dir, &handle.h, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		printf("err %s\n", strerrorname_np(errno));
+	else
+		printf("ok\n");
+	return fd < 0;
 }
