@@ -269,7 +269,8 @@ static int commit_file(const struct opening *o)
 	int fd = o->fd, rc;
 	struct stat st;
 
-	if (fs->opts->commit_lazy || !fs->passthrough.on || __atomic_load_n(&o->rec->open_mirror, __ATOMIC_RELAXED))
+	if ((fs->opts->commit_lazy && !o->rec->slice) || !fs->passthrough.on ||
+	    __atomic_load_n(&o->rec->open_mirror, __ATOMIC_RELAXED))
 		return 0;
 	if (fd < 0) {
 		rc = spm_fd_get(fs, o->rec, o->nodeid, SPM_FD_IO, &cached);
@@ -287,6 +288,10 @@ static int commit_file(const struct opening *o)
 	/* fallocate(2) takes capabilities away, and nothing has been written */
 	if (fgetxattr(fd, SPM_XATTR_CAPABILITY, NULL, 0) > 0)
 		return 0;
+	if (fs->opts->commit_lazy) { /* a fault cannot ask for more than the slice has; there may be so much */
+		(void)spm_slices_grow(&fs->slices, o->rec->slice, spm_commit_missing(&st));
+		return 0;
+	}
 	spm_session_blocking();
 	return spm_content_commit(fs, spm_slice_of(fs, o->rec), fd, 0, (uint64_t)st.st_size);
 }
