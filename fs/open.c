@@ -289,8 +289,9 @@ static int commit_file(const struct opening *o)
 	if (fgetxattr(fd, SPM_XATTR_CAPABILITY, NULL, 0) > 0)
 		return 0;
 	if (fs->opts->commit_lazy) { /* a fault cannot ask for more than the slice has; there may be so much */
-		(void)spm_slices_grow(&fs->slices, o->rec->slice, spm_commit_missing(&st));
-		return 0;
+		rc = spm_slices_grow(&fs->slices, o->rec->slice, spm_commit_missing(&st));
+
+		return rc == -ENOENT ? SPM_STALE : 0;
 	}
 	spm_session_blocking();
 	return spm_content_commit(fs, spm_slice_of(fs, o->rec), fd, 0, (uint64_t)st.st_size);
