@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Who has a file open or mapped, from /proc. The inode decides, not a path: a process in another mount namespace,
- * or one that reaches the file by another name, holds it as well.
+ * Who has a file open or mapped, or uses a slice in any way, from /proc. The inode decides, not a path: a process in another
+ * mount namespace, or one that reaches the file by another name, holds it as well.
  */
 #include "config.h"
 
-#include "mount-helpers/spmctl.h"
+#include "core/slice.h"
+#include "mount-helpers/spmctl-slice.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -16,10 +17,20 @@
 
 struct search {
 	dev_t dev;
-	ino_t ino;
+	ino_t ino;         /* of one file; 0: anything of a slice */
+	uint16_t id;       /* of the slice */
+	const char *name;  /* of it, and so of its directory */
+	const char *where; /* the mount's device as in mountinfo */
+	uint64_t *seen;    /* mount namespaces that were looked at */
+	size_t n_seen;
 	unsigned int found;
 	FILE *out;
 };
+
+static bool is_it(const struct search *s, uint64_t ino)
+{
+	return s->ino ? ino == s->ino : ino == spm_slice_ino(s->id, ino);
+}
 
 /* "START-END PERMS OFFSET MAJ:MIN INO PATH", the device in hex; direct mappings show the mount's file, too. */
 static bool maps_it(const struct search *s, const char *pid)
@@ -35,7 +46,7 @@ static bool maps_it(const struct search *s, const char *pid)
 	snprintf(path, sizeof(path), "/proc/%s/maps", pid);
 	f = fopen(path, "re");
 	while (!found && f && getline(&line, &size, f) > 0)
-		found = sscanf(line, "%*s %*s %*s %x:%x %llu", &major_nr, &minor_nr, &ino) == 3 && ino == s->ino &&
+		found = sscanf(line, "%*s %*s %*s %x:%x %llu", &major_nr, &minor_nr, &ino) == 3 && is_it(s, ino) &&
 			makedev(major_nr, minor_nr) == s->dev;
 	return found;
 }
@@ -57,7 +68,16 @@ static bool may_be_it(const struct search *s, const char *pid, const char *fd)
 		sscanf(line, "ino: %llu", &ino);
 	}
 	/* an O_PATH descriptor holds nothing; before Linux 5.14 there is no ino there */
-	return !(flags & O_PATH) && (!ino || ino == s->ino);
+	return !(flags & O_PATH) && (!ino || is_it(s, ino));
+}
+
+/* What the kernel knows of it: a server that does not answer is not asked. */
+static bool leads_to_it(const struct search *s, int dir, const char *path)
+{
+	struct statx sx;
+
+	return !statx(dir, path, AT_STATX_DONT_SYNC, STATX_INO, &sx) && is_it(s, sx.stx_ino) &&
+	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == s->dev;
 }
 
 static bool has_it_open(const struct search *s, const char *pid)
@@ -65,20 +85,23 @@ static bool has_it_open(const struct search *s, const char *pid)
 	char path[PATH_MAX];
 	const struct dirent *e;
 	bool found = false;
-	struct statx sx;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
 	dir = opendir(path);
-	while (!found && dir && (e = readdir(dir))) {
-		if (e->d_name[0] == '.' || !may_be_it(s, pid, e->d_name))
-			continue;
-		found = !statx(dirfd(dir), e->d_name, AT_STATX_DONT_SYNC, STATX_INO, &sx) && sx.stx_ino == s->ino &&
-			makedev(sx.stx_dev_major, sx.stx_dev_minor) == s->dev;
-	}
+	while (!found && dir && (e = readdir(dir)))
+		found = e->d_name[0] != '.' && may_be_it(s, pid, e->d_name) && leads_to_it(s, dirfd(dir), e->d_name);
 	if (dir)
 		closedir(dir);
 	return found;
+}
+
+static bool stands_in_it(const struct search *s, const char *pid, const char *link)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/proc/%s/%s", pid, link);
+	return leads_to_it(s, AT_FDCWD, path);
 }
 
 static void add(struct search *s, const char *pid, const char *how)
@@ -100,27 +123,86 @@ static void add(struct search *s, const char *pid, const char *how)
 	fprintf(s->out, "%s%s (pid %s, %s)", s->found > 1 ? ", " : "", name, pid, how);
 }
 
-char *ctl_holders(dev_t dev, ino_t ino)
+/* Whether a process is the first one that is seen in its mount namespace. */
+static bool is_new_namespace(struct search *s, const char *pid)
 {
-	struct search s = { .dev = dev, .ino = ino };
+	char path[PATH_MAX];
+	uint64_t *seen;
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%s/ns/mnt", pid);
+	if (stat(path, &st))
+		return false;
+	for (size_t i = 0; i < s->n_seen; i++)
+		if (s->seen[i] == st.st_ino)
+			return false;
+	seen = realloc(s->seen, (s->n_seen + 1) * sizeof(*seen));
+	if (!seen)
+		return false;
+	s->seen = seen;
+	seen[s->n_seen++] = st.st_ino;
+	return true;
+}
+
+/* "ID PARENT MAJ:MIN ROOT POINT ...": bind mounts of the slice's directory, or of one below. */
+static void find_mounts(struct search *s, const char *pid)
+{
+	spm_auto_fclose FILE *f = NULL;
+	spm_auto_free char *line = NULL;
+	char path[PATH_MAX];
+	size_t size = 0, n = strlen(s->name);
+
+	snprintf(path, sizeof(path), "/proc/%s/mountinfo", pid);
+	f = fopen(path, "re");
+	while (f && getline(&line, &size, f) > 0) {
+		char *save = NULL, *field[5] = { NULL }, how[PATH_MAX + 32];
+
+		for (size_t i = 0; i < 5; i++)
+			field[i] = strtok_r(i ? NULL : line, " ", &save);
+		if (!field[4] || strcmp(field[2], s->where) || strncmp(field[3] + 1, s->name, n) ||
+		    (field[3][n + 1] && field[3][n + 1] != '/'))
+			continue;
+		snprintf(how, sizeof(how), "mounted at %s", field[4]);
+		add(s, pid, how);
+	}
+}
+
+static void look_at(struct search *s, const char *pid)
+{
+	const struct {
+		const char *how;
+		bool is;
+	} ways[] = {
+		{ "open", has_it_open(s, pid) },
+		{ "mapped", maps_it(s, pid) },
+		{ "its working directory", !s->ino && stands_in_it(s, pid, "cwd") },
+		{ "its root directory", !s->ino && stands_in_it(s, pid, "root") },
+	};
+	char how[80] = "";
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(ways); i++)
+		if (ways[i].is)
+			snprintf(how + strlen(how), sizeof(how) - strlen(how), "%s%s", how[0] ? " and " : "", ways[i].how);
+	if (how[0])
+		add(s, pid, how);
+	if (!s->ino && is_new_namespace(s, pid))
+		find_mounts(s, pid);
+}
+
+static char *search(struct search s)
+{
 	const struct dirent *e;
 	char *text = NULL;
 	size_t len = 0;
 	DIR *proc = opendir("/proc");
 
 	s.out = proc ? open_memstream(&text, &len) : NULL;
-	while (s.out && (e = readdir(proc))) {
-		bool open, mapped;
-
-		if (e->d_name[0] < '1' || e->d_name[0] > '9')
-			continue;
-		open = has_it_open(&s, e->d_name);
-		mapped = maps_it(&s, e->d_name);
-		if (open || mapped)
-			add(&s, e->d_name, open && mapped ? "open and mapped" : open ? "open" : "mapped");
-	}
+	while (s.out && (e = readdir(proc)))
+		if (e->d_name[0] >= '1' && e->d_name[0] <= '9')
+			look_at(&s, e->d_name);
 	if (proc)
 		closedir(proc);
+	free(s.seen);
 	if (s.out && s.found > CTL_HOLDERS_SHOWN)
 		fprintf(s.out, " and %u more", s.found - CTL_HOLDERS_SHOWN);
 	if (!s.out || fclose(s.out) || !s.found) {
@@ -128,4 +210,22 @@ char *ctl_holders(dev_t dev, ino_t ino)
 		return NULL;
 	}
 	return text;
+}
+
+char *ctl_holders(dev_t dev, ino_t ino)
+{
+	struct search s = { .dev = dev, .ino = ino };
+
+	return search(s);
+}
+
+char *ctl_slice_holders(const struct ctl_mount *m, const struct ctl_slice *slice)
+{
+	struct search s = { .id = (uint16_t)ctl_slice_number(slice, "id"), .name = slice->name, .where = m->dev };
+	unsigned int major_nr, minor_nr;
+
+	if (!s.id || sscanf(m->dev, "%u:%u", &major_nr, &minor_nr) != 2)
+		return NULL;
+	s.dev = makedev(major_nr, minor_nr);
+	return search(s);
 }

@@ -171,6 +171,16 @@ const struct ctl_mount *ctl_mount_of(const struct ctl_mounts *mounts, dev_t dev,
 	return NULL;
 }
 
+bool ctl_mount_first(const struct ctl_mounts *mounts, size_t i)
+{
+	const struct ctl_mount *m = &mounts->list[i];
+
+	for (size_t j = 0; j < i; j++)
+		if (!strcmp(m->dev, mounts->list[j].dev) && !strcmp(mounts->list[j].root, "/"))
+			return false;
+	return !strcmp(m->root, "/");
+}
+
 static char *read_all(int fd)
 {
 	size_t size = 4096, len = 0;

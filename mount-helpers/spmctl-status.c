@@ -164,14 +164,6 @@ static int show(const struct ctl_mount *m, const struct ctl_opts *opts, struct c
 	return CTL_DONE;
 }
 
-static bool shown_before(const struct ctl_mounts *mounts, size_t i)
-{
-	for (size_t j = 0; j < i; j++)
-		if (!strcmp(mounts->list[i].dev, mounts->list[j].dev) && !strcmp(mounts->list[j].root, "/"))
-			return true;
-	return false;
-}
-
 static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 {
 	const struct ctl_mount *m;
@@ -192,10 +184,9 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 		if (!m || show(m, &opts, list))
 			rc = CTL_FAILED;
 	}
-	/* A bind mount shows the same filesystem once more, or a part of it without the control files. */
 	for (size_t i = 0; first == argc && i < mounts.n; i++) {
 		m = &mounts.list[i];
-		if (!strcmp(m->root, "/") && !shown_before(&mounts, i) && show(m, &opts, list))
+		if (ctl_mount_first(&mounts, i) && show(m, &opts, list))
 			rc = CTL_FAILED;
 	}
 	if (list)

@@ -11,7 +11,7 @@
 #include <string.h>
 
 static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_evict, &ctl_load, &ctl_compact,
-						  &ctl_devices, &ctl_metrics, &ctl_upgrade };
+						  &ctl_slice, &ctl_cdi, &ctl_devices, &ctl_metrics, &ctl_upgrade };
 #define N_COMMANDS SPM_ARRAY_SIZE(commands)
 
 void ctl_error(const char *fmt, ...)
@@ -26,6 +26,9 @@ void ctl_error(const char *fmt, ...)
 	fputc('\n', stderr);
 }
 
+#define FIRST_LIMIT 256 /* behind all letters */
+#define LIMIT(name, k) { name, required_argument, NULL, FIRST_LIMIT + (k) }, CTL_OPT_LIMITS
+
 static const struct {
 	struct option o;
 	enum ctl_option bit;
@@ -39,6 +42,30 @@ static const struct {
 	  "  -r, --recursive  take directories, too: all files below them" },
 	{ { "binary", required_argument, NULL, 'b' }, CTL_OPT_BINARY,
 	  "  --binary PATH    the program (default: " SPM_SBINDIR "/spmfs)" },
+	{ { "force", no_argument, NULL, 'f' }, CTL_OPT_FORCE,
+	  "  --force          also with files in it, which are lost" },
+	{ LIMIT("min", SPM_LIMIT_MIN), "  --min SIZE       memory that is its own, whatever others need (0)" },
+	{ LIMIT("max", SPM_LIMIT_MAX), "  --max SIZE       most memory, or max (max: the device)" },
+	{ LIMIT("swap-max", SPM_LIMIT_SWAP_MAX), "  --swap-max SIZE  most in swap files, or max (max)" },
+	{ LIMIT("pin-max", SPM_LIMIT_PIN_MAX),
+	  "  --pin-max SIZE   most memory of files that are open or mapped directly, or max (max)" },
+	{ LIMIT("inodes", SPM_LIMIT_INODES), "  --inodes N       most files and directories, or max (max)" },
+	{ LIMIT("uid", SPM_LIMIT_UID), "  --uid USER       its owner, a name or a number (0)" },
+	{ LIMIT("gid", SPM_LIMIT_GID), "  --gid GROUP      its group (0)" },
+	{ LIMIT("mode", SPM_LIMIT_MODE), "  --mode OCTAL     mode of its directory (0755)" },
+	{ LIMIT("nodes", SPM_LIMIT_NODES), "  --nodes LIST     NUMA nodes that its memory comes from (as the mount)" },
+	{ LIMIT("huge", SPM_LIMIT_HUGE), "  --huge HOW       never, always, within_size or advise (as the mount)" },
+	{ LIMIT("map", SPM_LIMIT_MAP), "  --map HOW        auto, direct or mirror (as the mount)" },
+	{ LIMIT("cold", SPM_LIMIT_COLD), "  --cold SECONDS   what was not used for so long leaves, 0: never (as the mount)" },
+	{ { "delegate", optional_argument, NULL, FIRST_LIMIT + SPM_LIMIT_DELEGATE }, CTL_OPT_LIMITS,
+	  "  --delegate[=no]  its owner may lower max and swap-max (no)" },
+	{ { "save", no_argument, NULL, 's' }, CTL_OPT_SAVE,
+	  "  --save           in the mount's configuration file, too: for later mounts" },
+	{ { "cdi", no_argument, NULL, 'c' }, CTL_OPT_CDI,
+	  "  --cdi            make the mount's CDI file if there is none, as spmctl cdi does" },
+	{ { "output", required_argument, NULL, 'o' }, CTL_OPT_OUTPUT, "  --output WHAT    slice list: k8s-pv, in place of a table; cdi: a file, or - for standard output" },
+	{ { "node", required_argument, NULL, 'n' }, CTL_OPT_NODE,
+	  "  --node NAME      with --output k8s-pv: this machine in the cluster (its host name)" },
 };
 
 static void command_help(const struct ctl_cmd *cmd)
@@ -64,6 +91,41 @@ static void help(void)
 	     "\nExit status: 0 done, 1 failed, 2 wrong usage. See spmctl(1).");
 }
 
+static void take(struct ctl_opts *opts, int c)
+{
+	switch (c) {
+	case 'j':
+		opts->json = true;
+		break;
+	case 'u':
+		opts->human = true;
+		break;
+	case 'r':
+		opts->recursive = true;
+		break;
+	case 'f':
+		opts->force = true;
+		break;
+	case 's':
+		opts->save = true;
+		break;
+	case 'c':
+		opts->cdi = true;
+		break;
+	case 'b':
+		opts->binary = optarg;
+		break;
+	case 'o':
+		opts->output = optarg;
+		break;
+	case 'n':
+		opts->node = optarg;
+		break;
+	default:
+		opts->limit[c - FIRST_LIMIT] = optarg ? optarg : "yes";
+	}
+}
+
 int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opts *opts)
 {
 	struct option known[SPM_ARRAY_SIZE(options) + 2] = { { "help", no_argument, NULL, 'h' } };
@@ -83,26 +145,16 @@ int ctl_options(const struct ctl_cmd *cmd, int argc, char **argv, struct ctl_opt
 		case 'h':
 			command_help(cmd);
 			return -2;
-		case 'j':
-			opts->json = true;
-			break;
-		case 'u':
-			opts->human = true;
-			break;
-		case 'r':
-			opts->recursive = true;
-			break;
-		case 'b':
-			opts->binary = optarg;
-			break;
 		case ':':
 			ctl_error("%s: option '%s' needs a value; usage: spmctl %s %s", cmd->name,
 				  argv[optind - 1], cmd->name, cmd->args);
 			return -1;
-		default:
+		case '?':
 			ctl_error("%s: unknown option '%s'; usage: spmctl %s %s", cmd->name, argv[optind - 1],
 				  cmd->name, cmd->args);
 			return -1;
+		default:
+			take(opts, c);
 		}
 	}
 	return optind;

@@ -8,6 +8,7 @@
 #ifndef SPMCTL_H
 #define SPMCTL_H
 
+#include "core/limits.h"
 #include "core/util.h"
 
 #include <fts.h>
@@ -22,13 +23,26 @@ enum ctl_option {
 	CTL_OPT_HUMAN = 1 << 1,
 	CTL_OPT_BINARY = 1 << 2,
 	CTL_OPT_RECURSIVE = 1 << 3,
+	CTL_OPT_FORCE = 1 << 4,
+	CTL_OPT_SAVE = 1 << 5,
+	CTL_OPT_CDI = 1 << 6,
+	CTL_OPT_OUTPUT = 1 << 7,
+	CTL_OPT_NODE = 1 << 8,
+	CTL_OPT_LIMITS = 1 << 9, /* one for each enum spm_limit */
 };
 
 struct ctl_opts {
 	bool json;
 	bool human;
 	bool recursive;
-	const char *binary; /* NULL: not given */
+	bool force;
+	bool save;
+	bool cdi;
+	/* NULL: not given */
+	const char *binary;
+	const char *output;
+	const char *node;
+	const char *limit[SPM_LIMITS];
 };
 
 struct ctl_cmd {
@@ -40,7 +54,7 @@ struct ctl_cmd {
 };
 
 extern const struct ctl_cmd ctl_status, ctl_files, ctl_evict, ctl_load, ctl_compact, ctl_devices, ctl_metrics,
-	ctl_upgrade;
+	ctl_upgrade, ctl_slice, ctl_cdi;
 
 /* One line on stderr, "spmctl: " in front. */
 void ctl_error(const char *fmt, ...) SPM_PRINTF(1, 2);
@@ -80,6 +94,9 @@ bool ctl_is_dead(int err);
 
 /* A mount of that filesystem, all of it (@whole) or any part; NULL: there is none here, which is not told. */
 const struct ctl_mount *ctl_mount_of(const struct ctl_mounts *mounts, dev_t dev, bool whole);
+
+/* Whether it is all of a filesystem, for the first time: a bind mount shows it once more, or a part without the control files. */
+bool ctl_mount_first(const struct ctl_mounts *mounts, size_t i);
 
 /* Why what was named on the command line (not what is below it) has no data to look at; NULL: it has, or was not named. */
 const char *ctl_refusal(const struct ctl_mounts *mounts, const FTSENT *e);
