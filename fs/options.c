@@ -144,6 +144,13 @@ static int set_name(struct spm_options *o, const char *v, struct spm_error *e)
 	return replace(&o->name, v);
 }
 
+static int set_conf(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	if (!*v || strlen(v) >= PATH_MAX / 2 || strchr(v, '\n'))
+		return bad(e, "conf", v, "a file, or none");
+	return replace(&o->conf, v);
+}
+
 static int set_nohalt(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	static const char *const values[] = { [SPM_NOHALT_AUTO] = "auto", [SPM_NOHALT_ON] = "on", [SPM_NOHALT_OFF] = "off" };
@@ -316,6 +323,7 @@ static const struct option_row {
 	{ "map", true, set_map, "auto, direct or mirror (default: auto)" },
 	{ "commit", true, set_commit, "eager or lazy (default: eager)" },
 	{ "name", true, set_name, "name of the mount (default: from the mount point)" },
+	{ "conf", true, set_conf, "file that declares slices, or none (default: /etc/spmfs/NAME.conf, if it is there)" },
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
 	{ "recover", false, set_recover, "take over the region of a server that died" },
 	{ "watchdog", true, set_watchdog, "seconds after which a server that answers nothing is replaced (default: 30, 0: never)" },
@@ -497,6 +505,7 @@ void spm_options_free(struct spm_options *o)
 	free(o->name);
 	free(o->huge);
 	free(o->mpol);
+	free(o->conf);
 	free(o->swap);
 	free(o->list);
 	spm_options_init(o);
@@ -576,13 +585,36 @@ static char *resolved(const char *swap, const char *cwd, bool escaped)
 	return out;
 }
 
+static int resolve_conf(struct spm_options *o, const char *cwd)
+{
+	spm_auto_free char *list = NULL, *path = NULL;
+	char *to;
+	size_t n;
+	int rc;
+
+	if (!o->conf || *o->conf == '/' || !strcmp(o->conf, "none"))
+		return 0;
+	if (asprintf(&path, "%s/%s", strcmp(cwd, "/") ? cwd : "", o->conf) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	n = strlen(path);
+	list = malloc(2 * n + sizeof("conf="));
+	if (!list)
+		return -ENOMEM;
+	to = emit(stpcpy(list, "conf="), path, n, true);
+	*to = '\0';
+	rc = remember(o, list);
+	return rc ? rc : replace(&o->conf, path);
+}
+
 int spm_options_resolve(struct spm_options *o, const char *cwd, struct spm_error *e)
 {
 	spm_auto_free char *list = NULL, *text = NULL, *paths = NULL;
-	int rc;
+	int rc = resolve_conf(o, cwd);
 
-	if (!o->swap)
-		return 0;
+	if (rc || !o->swap)
+		return rc;
 	if (strchr(cwd, ':') && !all_absolute(o->swap))
 		return spm_fail(e, -EINVAL, "option swap=%s: the working directory %s has a ':' in its name; "
 				"give absolute paths", o->swap, cwd);

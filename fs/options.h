@@ -25,6 +25,7 @@ struct spm_options {
 	char *name;
 	char *huge;
 	char *mpol;
+	char *conf;           /* of declared slices, a path or "none"; NULL: by the mount's name */
 	char *list;           /* all -o lists as they were given, with commas between */
 	uint64_t size_bytes;  /* size=; 0: the whole device */
 	uint64_t size_pct;    /* size=N%, of the device */
@@ -62,7 +63,7 @@ void spm_options_free(struct spm_options *o);
 
 /* Takes one -o list. -EINVAL with the reason (option, value, what is legal) in @e; -ENOMEM. */
 int spm_options_parse(struct spm_options *o, const char *list, struct spm_error *e) SPM_MUST_CHECK;
-/* Makes the paths of swap= absolute, by @cwd; in the list too, which others will parse elsewhere. -EINVAL, -ENOMEM. */
+/* Makes the paths of swap= and conf= absolute, by @cwd; in the list too, which others will parse elsewhere. -EINVAL, -ENOMEM. */
 int spm_options_resolve(struct spm_options *o, const char *cwd, struct spm_error *e) SPM_MUST_CHECK;
 /* After the last list: fills in what depends on other options, and checks them together. */
 int spm_options_finish(struct spm_options *o, struct spm_error *e) SPM_MUST_CHECK;

@@ -5,6 +5,7 @@
 #include "core/size.h"
 #include "fs/handover.h"
 #include "fs/mounts.h"
+#include "fs/setup-slices.h"
 #include "fs/setup-swap.h"
 #include "fs/shared.h"
 #include "fs/slices.h"
@@ -51,6 +52,7 @@ struct setup {
 	struct spm_nohalt nohalt;
 	struct spm_setup_swap swap;
 	struct spm_slice root;
+	struct spm_slices_conf conf;
 	struct spm_slices slices; /* open during set-up alone: what is open in a slice keeps it from being removed */
 	struct spm_mount mount; /* goes into the state */
 	struct spm_state *state;
@@ -374,6 +376,16 @@ static int build_region(struct setup *s)
 	return rc ? rc : enter_new(s);
 }
 
+/* The slices that are declared; the region is there, and entered. */
+static int make_slices(struct setup *s)
+{
+	int rc = spm_setup_slices_fit(s->o, &s->conf, s->err);
+
+	if (!rc && s->conf.n && !(s->mount.flags & SPM_MOUNT_REOPENED))
+		rc = open_slices(s);
+	return rc ? rc : spm_setup_slices_make(s->o, &s->conf, &s->slices, s->err);
+}
+
 static void tune(const struct setup *s, const char *what, const char *value)
 {
 	char path[64];
@@ -555,9 +567,14 @@ int spm_setup_run(struct spm_options *o, const struct spm_report_fds *report, st
 	own_process();
 	rc = spm_setup_swap_possible(o, e);
 	if (!rc)
+		rc = spm_setup_slices_read(o, &s.conf, e);
+	if (!rc)
 		rc = open_host(&s);
 	if (!rc)
 		rc = build_region(&s);
+	if (!rc)
+		rc = make_slices(&s);
+	spm_slices_conf_free(&s.conf);
 	if (!rc)
 		rc = mount_on_host(&s);
 	if (!rc)

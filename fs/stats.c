@@ -4,6 +4,7 @@
 #include "core/extents.h"
 #include "fs/attr.h"
 #include "fs/open.h"
+#include "fs/setup-slices.h"
 
 #include <errno.h>
 #include <string.h>
@@ -219,7 +220,9 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	const struct spm_options *o = fs->opts;
 	const struct spm_state *st = fs->desks.state;
+	const char *conf, *why = "";
 	struct utsname u;
+	char path[128];
 
 	(void)slice;
 	uname(&u);
@@ -256,6 +259,8 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 	fprintf(out, "standby %s\n", st->mount.flags & SPM_MOUNT_NO_EXEC ?
 		"off: spmfs cannot be run in the mount namespace of process 1: once standby and spare were both killed, "
 		"a worker that dies is not followed by another" : "on");
+	conf = spm_setup_slices_path(o, path, sizeof(path), &why);
+	fprintf(out, "conf %s%s\n", conf ? "" : "off: ", conf ? conf : why);
 	fprintf(out, "keep %s\n", o->keep ? "on" : "off: umount gives the memory back");
 	if (st->mount.no_recover[0])
 		fprintf(out, "recover off: %.*s\n", (int)sizeof(st->mount.no_recover), st->mount.no_recover);

@@ -121,14 +121,50 @@ static int check_conf(const char *path)
 	return CTL_FAILED;
 }
 
+/* Whether the file has it. */
+static bool is_declared(const char *conf, const char *name)
+{
+	struct spm_slices_conf list;
+	struct spm_error e = { "" };
+	bool found;
+
+	if (!conf || spm_slices_conf_read(conf, &list, &e))
+		return false;
+	found = spm_slices_conf_find(&list, name) != NULL;
+	spm_slices_conf_free(&list);
+	return found;
+}
+
+/* A slice that the file does not have gets there with all that was ever said of it, not only what was said now. */
+static void add_the_rest(struct spm_slice_edit *edit, const struct ctl_slice *s)
+{
+	struct spm_slice_limits l;
+	char buf[SPM_LIMIT_TEXT];
+
+	spm_limits_init(&l);
+	for (int k = 0; s && k < SPM_LIMITS; k++) {
+		const char *value = ctl_slice_get(s, spm_limit_key((enum spm_limit)k));
+
+		if (!edit->value[k] && value && strcmp(value, spm_limit_text(&l, (enum spm_limit)k, buf)))
+			edit->value[k] = value;
+	}
+}
+
 static int save(const struct ctl_slice_call *c, const char *path, struct spm_slice_edit *edit)
 {
+	struct ctl_slices slices = { .n = 0 };
 	struct spm_error e = { "" };
-	int rc;
+	int rc = 0;
 
 	edit->name = c->name;
 	memcpy(edit->value, c->opts.limit, sizeof(edit->value));
-	rc = spm_slices_conf_save(path, edit, &e);
+	if (edit->how == SPM_EDIT_SET && !is_declared(path, c->name)) {
+		rc = ctl_slices_read(c->mount->point, &slices) ? -EIO : 0;
+		add_the_rest(edit, ctl_slices_find(&slices, c->name));
+	}
+	if (!rc)
+		rc = spm_slices_conf_save(path, edit, &e);
+	ctl_slices_free(&slices);
 	if (!rc)
 		return CTL_DONE;
 	ctl_error("%s: done, but not saved: %s", c->name, e.text[0] ? e.text : strerror(-rc));
@@ -192,20 +228,6 @@ static int run_set(const struct ctl_cmd *cmd, int argc, char **argv)
 	return rc;
 }
 
-/* Whether it is only written down: then only that is to be removed. */
-static bool is_declared(const char *conf, const char *name)
-{
-	struct spm_slices_conf list;
-	struct spm_error e = { "" };
-	bool found;
-
-	if (!conf || spm_slices_conf_read(conf, &list, &e))
-		return false;
-	found = spm_slices_conf_find(&list, name) != NULL;
-	spm_slices_conf_free(&list);
-	return found;
-}
-
 /* Who uses it is asked first: those that only stand in it, or have it mounted elsewhere, are not known to the server. */
 static int remove_live(struct ctl_slice_call *c, const struct ctl_slice *s)
 {
@@ -247,7 +269,7 @@ static int remove_slice(struct ctl_slice_call *c)
 	s = ctl_slices_find(&slices, c->name);
 	if (s)
 		rc = remove_live(c, s);
-	else
+	else /* only written down: then only that goes */
 		rc = is_declared(conf, c->name) ? CTL_DONE : ctl_slice_why(c, NULL, ENOENT);
 	ctl_slices_free(&slices);
 	return rc || !conf ? rc : save(c, conf, &edit);

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "core/caps.h"
 #include "fs/setup.h"
+#include "fs/setup-slices.h"
 #include "fs/setup-swap.h"
 #include "fs/standby-run.h"
 #include "mount-helpers/remount.h"
@@ -216,6 +217,18 @@ static int run(struct spm_options *o)
 	return serve(o, &rep);
 }
 
+/* Before the launcher becomes a daemon, and for mount -f: the set-up reads it again. */
+static int check_slices(struct spm_options *o, bool fit, struct spm_error *e)
+{
+	struct spm_slices_conf conf;
+	int rc = spm_setup_slices_read(o, &conf, e);
+
+	if (!rc && fit)
+		rc = spm_setup_slices_fit(o, &conf, e);
+	spm_slices_conf_free(&conf);
+	return rc;
+}
+
 /* Everything that can be told before anything is made. */
 static int check_options(struct spm_options *o, struct spm_error *e, int *status)
 {
@@ -228,9 +241,12 @@ static int check_options(struct spm_options *o, struct spm_error *e, int *status
 		strcpy(cwd, "/");
 	if (!rc)
 		rc = spm_options_resolve(o, cwd, e);
-	if (rc || spm_setup_left_over(o->name))
+	if (rc)
 		return rc;
 	*status = SPM_EXIT_FAILED;
+	rc = check_slices(o, false, e);
+	if (rc || spm_setup_left_over(o->name))
+		return rc;
 	rc = spm_source_check(&o->source, o->source_text, e);
 	if (rc)
 		return rc;
@@ -239,7 +255,8 @@ static int check_options(struct spm_options *o, struct spm_error *e, int *status
 	if (rc || !o->fake)
 		return rc;
 	*status = SPM_EXIT_FAILED;
-	return spm_setup_swap_dry(o, e);
+	rc = check_slices(o, true, e);
+	return rc ? rc : spm_setup_swap_dry(o, e);
 }
 
 int main(int argc, char **argv)

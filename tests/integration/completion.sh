@@ -53,6 +53,15 @@ for command in $commands; do
 done
 is "spmctl: one that is begun" "$(complete_line spmctl "spmctl sta")" status
 offers "spmctl status: --json" spmctl "spmctl status --" --json
+for command in create set show list remove; do
+	offers "spmctl slice: offers $command" spmctl "spmctl slice " "$command"
+	for option in $("$SPMCTL" slice "$command" --help | grep -oE '^  (-u, )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
+		offers "spmctl slice $command: offers $option" spmctl "spmctl slice $command --" "$option"
+	done
+done
+offers "spmctl slice create --map: its values" spmctl "spmctl slice create a --map m" mirror
+offers "spmctl slice list --output: its value" spmctl "spmctl slice list --output " k8s-pv
+offers "spmctl cdi: --output" spmctl "spmctl cdi --" --output
 offers "spmctl files: files" spmctl "spmctl files $top_srcdir/conf" "$top_srcdir/configure.ac"
 
 if [ -x "$SPMFS" ]; then

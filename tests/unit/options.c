@@ -44,7 +44,7 @@ static const struct {
 	{ "uid=root", "root" }, { "uid=-1", "-1" }, { "uid=4294967295", "4294967295" }, { "gid=x", "gid=x" },
 	{ "nr_inodes=many", "many" }, { "huge=yes", "yes" }, { "mpol=bind:x", "bind:x" }, { "mpol=weird", "weird" },
 	{ "map=both", "both" }, { "commit=now", "now" }, { "name=a/b", "a/b" }, { "name=", "name=" },
-	{ "name=..", ".." }, { "keep=1", "keep=1" },
+	{ "name=..", ".." }, { "conf=", "conf=" }, { "keep=1", "keep=1" },
 	{ "swap=", "swap=" }, { "swap=/x:", "/x:" }, { "swap=:/x", ":/x" }, { "swap=/a::/b", "/a::/b" },
 	{ "swap=1:2:3:4:5:6:7:8:9", "1 to 8" }, { "swapsize=4095K", "4M or more" }, { "swapsize=50%", "50%" },
 	{ "extent=4M", "4M" }, { "extent=32K", "32K" }, { "extent=96K", "96K" }, { "low=100", "low=100" },
@@ -242,6 +242,29 @@ START_TEST(swap_paths)
 }
 END_TEST
 
+static const struct {
+	const char *list, *cwd, *conf;
+} confs[] = {
+	{ "conf=a", "/srv", "/srv/a" }, { "conf=/a", "/srv", "/a" }, { "conf=a", "/", "/a" }, { "conf=none", "/srv", "none" },
+	{ "conf=a\\,b", "/d,e\\f", "/d,e\\f/a,b" }, { "conf=../c,ro", "/has:colon", "/has:colon/../c" },
+	{ "ro", "/srv", NULL },
+};
+
+START_TEST(conf_paths)
+{
+	struct spm_options o, later;
+	struct spm_error e;
+
+	ck_assert_int_eq(finish(&o, confs[_i].list, &e), 0);
+	ck_assert_int_eq(spm_options_resolve(&o, confs[_i].cwd, &e), 0);
+	ck_assert_pstr_eq(o.conf, confs[_i].conf);
+	ck_assert_int_eq(parse(&later, o.list, &e), 0);
+	ck_assert_pstr_eq(later.conf, confs[_i].conf);
+	spm_options_free(&later);
+	spm_options_free(&o);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("options");
@@ -255,6 +278,7 @@ int main(void)
 	tcase_add_test(t, size_against_device);
 	tcase_add_test(t, swap_options);
 	tcase_add_loop_test(t, swap_together, 0, (int)SPM_ARRAY_SIZE(marks));
+	tcase_add_loop_test(t, conf_paths, 0, (int)SPM_ARRAY_SIZE(confs));
 	tcase_add_loop_test(t, swap_paths, 0, (int)SPM_ARRAY_SIZE(paths));
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);
