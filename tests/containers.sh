@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What the tests with containers share.
 #
-#	make_slice NAME [KEY=VALUE...]	a slice of $MNT (fs/control-slices.c says which keys there are)
+#	make_slice NAME [KEY=VALUE...]	a slice of $MNT; keys as in .spm/slices
 #	$ROOTFS				a root directory that needs /usr bind-mounted, and no image from anywhere
 #	$BIN				a directory with what runs inside: it is bind-mounted at the same path
 #	containers_podman		podman, all of whose state is below $SPM_TMP; ends the test where there is none
 #	pod ARGS...			podman ARGS
 #	box [ARGS...] -- COMMAND...	runs it in a container of the image made of $ROOTFS
-#	containers_left			what a runtime has left outside of $SPM_TMP
+#	containers_own_cgroup		moves this process to a control group that goes at the end (containers_end)
+#	containers_left			what podman has left outside of $SPM_TMP
+#	containers_cases FN UID		bind mounts of the slices one and two, which are UID's as containers see it: FN SLICE rw|ro
+#					COMMAND... runs a command in a container with that slice at /spm
+#	mode_outside FILE		direct, mirror or idle, by spmctl
 
 BIN=$SPM_TMP/bin
 ROOTFS=$SPM_TMP/rootfs
@@ -27,12 +31,82 @@ make_slice()
 {
 	local name=$1
 	shift
-	if [ ! -e "$MNT/.spm/slice" ]; then
-		mkdir "$MNT/$name"
-		[[ $* != *uid=* ]] || chown 100000:100000 "$MNT/$name"
-		return
-	fi
 	printf 'create %s\n' "$name${*:+ $*}" >"$MNT/.spm/slice"
+}
+
+mode_outside()
+{
+	"$SPMCTL" files --json "$1" | sed -n 's/.*"mode": *"\([a-z]*\)".*/\1/p'
+}
+
+# ---- what every runtime must do ----
+
+# One slice. The actor a stays, with its mapping.
+containers_one()
+{
+	local run=$1 names
+	actor a "$run" one rw
+	says "a: a file is made in the container" a ok open f rw,creat /spm/f
+	says "a: and gets its size" a ok trunc f 8M
+	says "a: is mapped" a ok map m f rw shared 0 8M
+	says "a: and filled" a ok mfill m 0 8M 3
+	ok "a: the bytes are the file's outside" "$SPMT" run "open f r $MNT/one/f" "verify f 0 8M 3"
+	is "a: the mapping is direct" "$(mode_outside "$MNT/one/f")" direct
+	# shellcheck disable=SC2016 # the inner shell's
+	names='cd /spm && mkdir d && echo content >d/x && ln d/x hard && ln -s d/x soft && mv d e && cat hard e/x &&
+		rm -r e soft && stat -c "%h %u:%g" hard && rm hard && ls -A'
+	is "a: names" "$("$run" one rw bash -c "$names" 2>&1 | tr '\n' ' ')" "content content 1 $2:$2 f "
+}
+
+# Another slice is another world; two containers in one slice share a mapping.
+containers_two()
+{
+	local run=$1
+	actor other "$run" two rw
+	says "d: the other slice's container does not see the file" other "err ENOENT" open f r /spm/f
+	says "d: nor out of its slice" other "err ENOENT" open f r /spm/../one/f
+	says "d: it makes one of the same name" other ok open f rw,creat /spm/f
+	says "d: with other content" other "ok 65536" fill f 0 64K 4
+	says "d: which the first does not see" a ok mverify m 0 8M 3
+	actor b "$run" one rw
+	tell b open f rw /spm/f && tell b map m f rw shared 0 8M
+	says "d: one slice, two containers: what one wrote the other sees" b ok mverify m 0 8M 3
+	tell b mfill m 0 8M 5
+	says "d: through the mapping that was there before" a ok mverify m 0 8M 5
+}
+
+containers_server_dies()
+{
+	local worker
+	worker=$(spm_server_pid)
+	kill -KILL "$worker"
+	says "e: the mapping outlives the worker" a ok mfill m 0 8M 6
+	ok "e: another one takes over" wait_until 20 spm_another spmfs-worker "$worker"
+	says "e: open files go on" b ok verify f 0 8M 6
+	says "e: and so do names" b ok open g rw,creat /spm/g
+	is "e: new containers start" "$("$1" one rw ls /spm 2>&1 | tr '\n' ' ')" "f g "
+	actor_end a b other
+}
+
+containers_read_only()
+{
+	actor ro "$1" one ro
+	says "f: read-only: no open for writing" ro "err EROFS" open f rw /spm/f
+	says "f: no new file" ro "err EROFS" open f w,creat /spm/new
+	says "f: reading" ro ok open f r /spm/f
+	says "f: no writable mapping" ro "err EACCES" map m f rw shared 0 8M
+	says "f: a read-only one" ro ok map m f r shared 0 8M
+	says "f: shows the content" ro ok mverify m 0 8M 6
+	says "f: and does not become writable" ro "err EACCES" mprotect m rw
+	actor_end ro
+}
+
+containers_cases()
+{
+	containers_one "$@"
+	containers_two "$1"
+	containers_server_dies "$1"
+	containers_read_only "$1"
 }
 
 # ---- podman ----
@@ -107,6 +181,16 @@ containers_podman()
 		fail "podman can run a container here" "$(cat "$SPM_TMP/out")"
 		exit 1
 	fi
+}
+
+# For what makes control groups in its own one: moves this process.
+containers_own_cgroup()
+{
+	local base
+	for base in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+		[ -e "$base/cgroup.procs" ] || continue
+		mkdir -p "$base/$CGROUP/$BASHPID" && echo 0 >"$base/$CGROUP/$BASHPID/cgroup.procs"
+	done
 }
 
 containers_no_cgroup()

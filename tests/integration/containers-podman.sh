@@ -14,61 +14,13 @@ spm_need_mount mem:512M size=384M,map=direct
 make_slice one max=256M
 make_slice two max=64M
 
-mode_outside()
+in_podman()
 {
-	"$SPMCTL" files --json "$1" | sed -n 's/.*"mode": *"\([a-z]*\)".*/\1/p'
+	local slice=$1 how=$2
+	shift 2
+	box -v "$MNT/$slice:/spm:$how" -- "$@"
 }
-
-# ---- (a) one slice ----
-
-actor a box -v "$MNT/one:/spm" --
-says "a: a file is made in the container" a ok open f rw,creat /spm/f
-says "a: and gets its size" a ok trunc f 8M
-says "a: is mapped" a ok map m f rw shared 0 8M
-says "a: and filled" a ok mfill m 0 8M 3
-ok "a: the bytes are the file's outside" "$SPMT" run "open f r $MNT/one/f" "verify f 0 8M 3"
-is "a: the mapping is direct" "$(mode_outside "$MNT/one/f")" direct
-# shellcheck disable=SC2016 # the inner shell's
-names='cd /spm && mkdir d && echo content >d/x && ln d/x hard && ln -s d/x soft && mv d e && cat hard e/x && rm -r e soft &&
-	stat -c "%h %u:%g" hard && rm hard && ls -A'
-is "a: names" "$(box -v "$MNT/one:/spm" -- bash -c "$names" 2>&1 | tr '\n' ' ')" "content content 1 0:0 f "
-
-# ---- (d) two slices, and one by two containers ----
-
-actor other box -v "$MNT/two:/spm" --
-says "d: the other slice's container does not see the file" other "err ENOENT" open f r /spm/f
-says "d: nor out of its slice" other "err ENOENT" open f r /spm/../one/f
-says "d: it makes one of the same name" other ok open f rw,creat /spm/f
-says "d: with other content" other "ok 65536" fill f 0 64K 4
-says "d: which the first does not see" a ok mverify m 0 8M 3
-actor b box -v "$MNT/one:/spm" --
-tell b open f rw /spm/f && tell b map m f rw shared 0 8M
-says "d: one slice, two containers: what one wrote the other sees" b ok mverify m 0 8M 3
-tell b mfill m 0 8M 5
-says "d: through the mapping that was there before" a ok mverify m 0 8M 5
-
-# ---- (e) the server dies ----
-
-worker=$(spm_server_pid)
-kill -KILL "$worker"
-says "e: the mapping outlives the worker" a ok mfill m 0 8M 6
-ok "e: another one takes over" wait_until 20 spm_another spmfs-worker "$worker"
-says "e: open files go on" b ok verify f 0 8M 6
-says "e: and so do names" b ok open g rw,creat /spm/g
-is "e: new containers start" "$(box -v "$MNT/one:/spm" -- ls /spm 2>&1 | tr '\n' ' ')" "f g "
-actor_end a b other
-
-# ---- (f) a read-only bind mount ----
-
-actor ro box -v "$MNT/one:/spm:ro" --
-says "f: no open for writing" ro "err EROFS" open f rw /spm/f
-says "f: no new file" ro "err EROFS" open f w,creat /spm/new
-says "f: reading" ro ok open f r /spm/f
-says "f: no writable mapping" ro "err EACCES" map m f rw shared 0 8M
-says "f: a read-only one" ro ok map m f r shared 0 8M
-says "f: shows the content" ro ok mverify m 0 8M 6
-says "f: and does not become writable" ro "err EACCES" mprotect m rw
-actor_end ro
+containers_cases in_podman 0
 
 # ---- (c) less memory than the mapping ----
 
@@ -96,7 +48,7 @@ rm "$MNT/one/big"
 # ---- (b) user namespaces ----
 
 USERNS=(--uidmap 0:100000:65536 --gidmap 0:100000:65536)
-make_slice mine uid=100000 gid=100000
+make_slice mine uid=100000 gid=100000 max=64M delegate=1
 is "b: a slice of the container's root: it is its owner" \
 	"$(box "${USERNS[@]}" -v "$MNT/mine:/spm" -- bash -c 'cd /spm && touch f && stat -c %u . f' 2>&1 | tr '\n' ' ')" "0 0 "
 is "b: and outside the mapped user is" "$(stat -c %u:%g "$MNT/mine/f")" 100000:100000
@@ -137,6 +89,17 @@ try='exec 2>&1
 	echo "end"'
 is "g: root without privileges finds nothing but its slice" "$(box -v "$MNT/one:/spm" -- bash -c "$try" "$SPMT" |
 	grep -v -e ': .*failed' -e 'mount: ' -e 'dmesg(1)' | tr '\n' ' ')" "1 3 err EPERM end "
+is "g: a limit can be asked for, but not above that of the machine's root" "$(box -v "$MNT/one:/spm" -- \
+	bash -c 'echo 16M >/spm/.spm/max; echo max >/spm/.spm/max; cat /spm/.spm/max' 2>&1)" $((256 * MIB))
+is "g: and the size of the slice is what df shows" "$(box -v "$MNT/one:/spm" -- df -B1 --output=size /spm | tail -n 1 | tr -d ' ')" \
+	$((256 * MIB))
+like "g: more than that does not fit" "$(box -v "$MNT/one:/spm" -- truncate -s 300M /spm/more 2>&1)" "No space left"
+rm -f "$MNT/one/more"
+like "g: in a user namespace limits that were not delegated cannot be written" \
+	"$(box "${USERNS[@]}" -v "$MNT/one:/spm" -- bash -c 'echo 16M >/spm/.spm/max' 2>&1)" "Permission denied"
+is "g: delegated ones can, and no further than the machine's root allows" "$(box "${USERNS[@]}" -v "$MNT/mine:/spm" -- \
+	bash -c 'cd /spm/.spm && echo 16M >max && cat max && echo 1G >max && cat max' 2>&1 | tr '\n' ' ')" "$((16 * MIB)) $((64 * MIB)) "
+is "g: what is in use elsewhere is not told" "$(box -v "$MNT/two:/spm" -- cat /spm/.spm/current 2>&1)" 65536
 ok "g: all are gone" test -z "$(pod ps -aq)"
 
 spm_umount || fail "umount"
