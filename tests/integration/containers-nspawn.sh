@@ -13,6 +13,7 @@ command -v systemd-nspawn >/dev/null || skip_all "no systemd-nspawn here: apt-ge
 nspawn()
 {
 	local -a args=()
+	local root
 	while [ "$1" != -- ]; do
 		args+=("$1")
 		shift
@@ -20,7 +21,6 @@ nspawn()
 	shift
 	# a directory can be the root of one container at a time
 	mkdir -p "$SPM_TMP/roots"
-	local root
 	root=$(mktemp -d "$SPM_TMP/roots/XXXXXX") && cp -a "$ROOTFS/." "$root/"
 	containers_own_cgroup || exit 1
 	exec systemd-nspawn -q -D "$root" --bind-ro=/usr --bind-ro="$BIN" --register=no --keep-unit --as-pid2 --pipe \
