@@ -102,6 +102,25 @@ is "g: delegated ones can, and no further than the machine's root allows" "$(box
 is "g: what is in use elsewhere is not told" "$(box -v "$MNT/two:/spm" -- cat /spm/.spm/current 2>&1)" 65536
 ok "g: all are gone" test -z "$(pod ps -aq)"
 
+# ---- CDI: a slice by its name ----
+
+# /run is this test's own, /etc is not.
+cdi=/var/run/cdi/spmfs-$(spm_feature name).json
+mkdir /run/cdi
+ok "cdi: spmctl describes the slices" "$SPMCTL" cdi --output "$cdi" "$MNT"
+# shellcheck disable=SC2016 # the inner shell's
+by_name='echo "$SPM_PATH" && cat "$SPM_PATH/told" && grep -c " - fuse.spmfs " /proc/self/mountinfo'
+echo content >"$MNT/one/told"
+is "cdi: a container asks for one by name" "$(box --device spmfs.io/slice=one -- bash -c "$by_name" 2>&1 | tr '\n' ' ')" \
+	"/spm/one content 1 "
+is "cdi: or for two" "$(box --device spmfs.io/slice=one --device spmfs.io/slice=two -- bash -c 'echo /spm/*' 2>&1)" \
+	"/spm/one /spm/two"
+ok "cdi: a new slice" "$SPMCTL" slice create new --max 16M "$MNT"
+is "cdi: can be asked for at once" "$(box --device spmfs.io/slice=new -- bash -c 'touch /spm/new/f && ls /spm/new' 2>&1)" f
+ok "cdi: one that goes" wait_until 10 "$SPMCTL" slice remove --force new "$MNT"
+box --device spmfs.io/slice=new -- true >"$SPM_TMP/out" 2>&1
+like "cdi: cannot be" "$? $(cat "$SPM_TMP/out")" "^12[0-9] .*spmfs.io/slice=new"
+
 spm_umount || fail "umount"
 spm_need_mount mem:64M noidmap
 make_slice old
