@@ -98,6 +98,17 @@ static int begin_section(struct reading *r, const char *name)
 	return 0;
 }
 
+/* Settings of spmfs@NAME.service, for which the same file is a list of variables (EnvironmentFile). */
+static bool is_the_units(const char *p, size_t n)
+{
+	static const char *const keys[] = { "SOURCE=", "MOUNTPOINT=", "OPTIONS=" };
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(keys); i++)
+		if (n >= strlen(keys[i]) && !memcmp(p, keys[i], strlen(keys[i])))
+			return true;
+	return false;
+}
+
 /* Copies one line; what libinih would misread ends it here. */
 static int check_line(struct reading *r, const char *p, size_t n, char *buf, size_t room)
 {
@@ -112,7 +123,7 @@ static int check_line(struct reading *r, const char *p, size_t n, char *buf, siz
 		p++;
 		n--;
 	}
-	if (!n || *p == '#' || *p == ';') {
+	if (!n || *p == '#' || *p == ';' || (!r->conf->n && is_the_units(p, n))) {
 		strcpy(buf, "\n");
 		return 0;
 	}

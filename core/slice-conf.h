@@ -5,7 +5,8 @@
 #include "core/limits.h"
 
 /*
- * The slices of a mount as its configuration file declares them, spmfs.conf(5):
+ * The slices of a mount as its configuration file declares them, spmfs.conf(5). What systemd's unit is told stands in front, as
+ * SOURCE=, MOUNTPOINT= and OPTIONS=, and is passed over:
  *
  *	[slice NAME]
  *	min = 1G        ; keys are those of core/limits.h, owners may be names

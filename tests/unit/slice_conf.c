@@ -57,6 +57,8 @@ static const struct {
 	const char *text;
 	size_t n;
 } good[] = {
+	/* the systemd unit's part, with a long line */
+	{ "SOURCE=mem:4G\nMOUNTPOINT=/spm\n  OPTIONS=" LONG_TEXT "\n[slice a]\n", 1 },
 	{ "", 0 }, { "\n\n# only\n; comments\n", 0 }, { "[slice " LONG_NAME "]\nmin=1M\n", 1 },
 	{ "# " LONG_TEXT "\n[slice a]\n", 1 }, { "[slice a]\nmin=1M\n   max=2M\n", 1 }, { "[slice a]\n\n[slice b]", 2 },
 	{ "[slice a]\r\nmin = 1M\r\n", 1 }, { "[slice a] # here\nmin=1\t; there", 1 },
@@ -76,6 +78,8 @@ END_TEST
 static const struct {
 	const char *text, *place, *reason;
 } bad[] = {
+	{ "SOURCES=mem:4G\n", "x.conf:1: ", "'SOURCES' stands before the first [slice NAME]" },
+	{ "[slice a]\nSOURCE=mem:4G\n", "x.conf:2: ", "SOURCE" },
 	{ "min = 1G\n", "x.conf:1: ", "'min' stands before the first [slice NAME]" },
 	{ "[slice a]\nmni = 1G\n", "x.conf:2: ", "unknown key 'mni'; there are min, max, swap-max" },
 	{ "[slice a]\n\nmin = 1X\n", "x.conf:3: ", "min=1X: give a size" },
