@@ -150,9 +150,10 @@ static bool visit_memory(struct pass *p, uint32_t file, off_t *at)
 	/* a mirror's opener may be about to test the lease, which a descriptor of ours would spoil */
 	if (!known || (!direct && spm_visit_begin(s, file, false, &who)))
 		return false;
-	fd = s->ops.open(s->ops.ctx, who.slice, &who.handle);
+	fd = spm_file_open(s, who.slice, &who.handle, false);
 	more = fd >= 0 && memory_of(p, fd, at);
-	spm_cleanup_close(&fd);
+	if (fd >= 0)
+		spm_file_close(s, who.slice, &fd);
 	if (!direct)
 		spm_visit_end(s, file);
 	return more;

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #define UNFIT_MAX 64u
+#define OVER_MAX  8u  /* extents of a file that are too large for what its slice has left in swap */
 
 void spm_evictor_init(struct spm_evictor *ev, struct spm_swap *s)
 {
 	memset(ev, 0, sizeof(*ev));
 	ev->s = s;
+	ev->holder = SPM_SWAP_SLICES;
 	spm_ioq_init(&ev->q);
 }
 
@@ -23,7 +25,8 @@ static void let_go(struct spm_evictor *ev, struct spm_evict_file *f)
 {
 	if (f->in_flight || f->open)
 		return;
-	spm_cleanup_close(&f->fd);
+	if (f->fd >= 0)
+		spm_file_close(ev->s, f->who.slice, &f->fd);
 	spm_visit_end(ev->s, f->who.file);
 	f->who.file = 0;
 }
@@ -33,7 +36,7 @@ static void finish_one(struct spm_evictor *ev)
 	struct spm_io *io = spm_ioq_next(&ev->q, true);
 	struct spm_job *j = io->arg;
 	struct spm_evict_file *f = ev->of[j - ev->s->jobs.all];
-	uint64_t bytes;
+	uint64_t bytes, pages = j->pages;
 	int rc = spm_out_finish(ev->s, j, f->fd, &f->who, &bytes);
 
 	/* if somebody waited for the extent, or the disk failed, it stays */
@@ -44,9 +47,10 @@ static void finish_one(struct spm_evictor *ev)
 	spm_job_put(ev->s, j);
 	ev->in_flight--;
 	f->in_flight--;
+	ev->leaving -= pages * 4096;
 	ev->freed += bytes;
 	if (bytes && ev->progress)
-		ev->progress(ev->arg, bytes);
+		ev->progress(ev->arg, f->who.slice, bytes);
 	let_go(ev, f);
 }
 
@@ -56,28 +60,43 @@ void spm_evictor_drain(struct spm_evictor *ev)
 		finish_one(ev);
 }
 
-/* The bytes that are on their way. */
+/* The bytes that are gone or on their way. */
 static uint64_t under_way(const struct spm_evictor *ev)
 {
-	return ev->freed + (uint64_t)ev->in_flight * ev->s->extent_bytes / 2;
+	return ev->freed + ev->leaving;
+}
+
+void spm_evictor_wait(struct spm_evictor *ev, uint64_t bytes)
+{
+	while (ev->in_flight && under_way(ev) >= bytes)
+		finish_one(ev);
 }
 
 /* 0: started, or in use; -ENODATA: there is nothing to move; or why not. */
 static int start_one(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t extent)
 {
+	struct spm_out_limits limits = { .keep = ev->keep, .pages = SPM_EXTENT_PAGES, .exchange = ev->exchange };
 	struct spm_swap *s = ev->s;
 	struct spm_job *j;
 	int rc;
 
 	while (ev->in_flight >= SPM_DEPTH)
 		finish_one(ev);
+	if (ev->may_leave) {
+		uint64_t bytes = ev->may_leave(ev->arg, f->who.slice);
+
+		if (bytes < 4096)
+			return -EPERM;
+		if (bytes / 4096 < limits.pages)
+			limits.pages = (uint32_t)(bytes / 4096);
+	}
 	rc = spm_move_try(s, f->who.file, extent);
 	ev->skipped |= rc == -EBUSY;
 	if (rc)
 		return rc == -EBUSY ? 0 : rc;
-	while (!(j = spm_job_get(s, !ev->in_flight)))
+	while (!(j = spm_job_get(s, ev->holder, !ev->in_flight)))
 		finish_one(ev);
-	rc = spm_out_prepare(s, j, f->fd, f->who.file, extent, ev->keep);
+	rc = spm_out_prepare(s, j, f->fd, f->who.file, extent, &limits);
 	if (rc == -ENOSPC)
 		ev->full = ++ev->unfit >= UNFIT_MAX;
 	if (rc) {
@@ -87,6 +106,7 @@ static int start_one(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t 
 	}
 	ev->of[j - s->jobs.all] = f;
 	ev->in_flight++;
+	ev->leaving += (uint64_t)j->pages * 4096;
 	f->in_flight++;
 	spm_job_submit(s, &ev->q, j, SPM_IO_WRITE);
 	return 0;
@@ -108,6 +128,7 @@ static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from,
 	struct spm_swap *s = ev->s;
 	uint64_t extent = from >> s->shift, end;
 	uint16_t now = spm_extmap_clock();
+	unsigned int over = 0;
 	bool unfit = false;
 
 	if (to > f->size)
@@ -129,10 +150,12 @@ static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from,
 			extent = spm_out_next(s, f->fd, extent, end);
 		else if (rc == -ENOSPC && !ev->full) /* there may be a slot for a smaller one */
 			unfit = true;
-		else if (rc)
+		else if (rc == -EDQUOT && ++over < OVER_MAX)
+			continue;
+		else if (rc && rc != -E2BIG) /* so much may not leave, but a smaller one may */
 			return rc;
 	}
-	return unfit ? -ENOSPC : 0;
+	return unfit ? -ENOSPC : over ? -EDQUOT : 0;
 }
 
 static struct spm_evict_file *free_file(struct spm_evictor *ev)
@@ -155,8 +178,13 @@ int spm_evict_visit(struct spm_swap *s, uint32_t file, bool wait, struct spm_who
 	if (!known)
 		return -ESTALE;
 	/* which tests the lease: nothing of it may be open here */
-	if (__atomic_load_n(&spm_extmap_file(&s->map, file)->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT)
+	if (__atomic_load_n(&spm_extmap_file(&s->map, file)->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT) {
+		rc = spm_slice_enter(s, who->slice, false);
+		if (rc)
+			return rc;
 		rc = s->ops.release(s->ops.ctx, file, who->slice, who->ino, &who->handle);
+		spm_slice_leave(s, who->slice);
+	}
 	return rc ? rc : spm_visit_begin(s, file, wait, who);
 }
 
@@ -164,7 +192,7 @@ static int open_file(struct spm_swap *s, struct spm_evict_file *f)
 {
 	struct stat st;
 
-	f->fd = s->ops.open(s->ops.ctx, f->who.slice, &f->who.handle);
+	f->fd = spm_file_open(s, f->who.slice, &f->who.handle, false);
 	if (f->fd < 0)
 		return f->fd;
 	if (fstat(f->fd, &st))
@@ -207,6 +235,7 @@ int64_t spm_swap_evict(struct spm_swap *s, uint32_t file, uint64_t from, uint64_
 		return -ENOMEM;
 	spm_evictor_init(ev, s);
 	ev->keep = s->reserve;
+	ev->holder = spm_slice_of(s, file);
 	rc = spm_evict_file(ev, file, from, to, 0, UINT64_MAX, true);
 	spm_evictor_destroy(ev);
 	freed = (int64_t)ev->freed;

@@ -18,7 +18,7 @@
 
 static int damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, const char *why)
 {
-	atomic_fetch_add(&s->count->swap_errors, 1);
+	spm_count(s, who->slice, swap_errors, 1);
 	if (s->ops.damaged)
 		s->ops.damaged(s->ops.ctx, who->slice, who->ino, &who->handle, extent << s->shift, why);
 	return -EIO;
@@ -194,8 +194,8 @@ int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct sp
 	}
 	munmap(j->map, j->len);
 	if (spm_extmap_age(now, spm_extent_used(j->x)) < RECENT)
-		atomic_fetch_add(&s->count->evicted_hot, 1);
-	atomic_fetch_add(&s->count->swapin_bytes, (uint64_t)j->pages * 4096);
+		spm_count(s, who->slice, evicted_hot, 1);
+	spm_count(s, who->slice, swapin_bytes, (uint64_t)j->pages * 4096);
 	spm_record_clear(s, j->file, j->x);
 	spm_extent_touch(j->x, now);
 	spm_swap_fault(s, "swapin:cleared");
@@ -206,14 +206,13 @@ int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct sp
 
 int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
 {
-	spm_auto_close int fd = s->ops.open(s->ops.ctx, who->slice, &who->handle);
+	int rc, fd = spm_file_open(s, who->slice, &who->handle, true);
 	struct spm_job *j;
 	struct spm_ioq q;
-	int rc;
 
 	if (fd < 0)
 		return fd;
-	j = spm_job_get(s, true);
+	j = spm_job_get(s, who->slice, true);
 	rc = spm_in_prepare(s, j, fd, who, extent);
 	if (!rc) {
 		spm_ioq_init(&q);
@@ -223,5 +222,6 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
 		rc = spm_in_finish(s, j, fd, who);
 	}
 	spm_job_put(s, j);
+	spm_file_close(s, who->slice, &fd);
 	return rc == -EALREADY ? 0 : rc;
 }

@@ -42,7 +42,7 @@ static int start_one(struct load *l, uint64_t extent)
 
 	if (rc)
 		return rc;
-	j = spm_job_get(s, false);
+	j = spm_job_get(s, l->who.slice, false);
 	if (!j)
 		rc = -EAGAIN;
 	else if (!spm_whose(s, l->who.file, &now) || now.ino != l->who.ino)
@@ -69,9 +69,9 @@ static int make_way(struct load *l, int rc)
 	if (!l->patient)
 		return rc;
 	if (rc == -ENOSPC)
-		return spm_room_wait(l->s, SPM_ROOM_LOAD, l->s->extent_bytes, &l->tries);
+		return spm_room_wait(l->s, l->who.slice, SPM_ROOM_LOAD, l->s->extent_bytes, &l->tries);
 	if (rc == -EAGAIN) { /* all jobs are others', and theirs end */
-		spm_job_put(l->s, spm_job_get(l->s, true));
+		spm_job_put(l->s, spm_job_get(l->s, l->who.slice, true));
 		return 0;
 	}
 	return rc;
@@ -113,13 +113,13 @@ static int load(struct spm_swap *s, const struct spm_whose *who, uint64_t from, 
 
 	if (to <= from)
 		return 0;
-	l.fd = s->ops.open(s->ops.ctx, who->slice, &who->handle);
+	l.fd = spm_file_open(s, who->slice, &who->handle, patient);
 	if (l.fd < 0)
 		return l.fd;
 	spm_ioq_init(&l.q);
 	rc = load_range(&l, from, to);
 	spm_ioq_destroy(&l.q);
-	close(l.fd);
+	spm_file_close(s, who->slice, &l.fd);
 	return rc;
 }
 
@@ -166,13 +166,16 @@ void spm_loader_ahead(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t
 }
 
 /* Reading ahead must not push out what is in use. */
+static bool is_ample(struct spm_swap *s, const struct spm_memory *m)
+{
+	return m->free > m->size / 100 * s->opts.low_pct && m->free > 4 * (uint64_t)s->extent_bytes;
+}
+
 static bool has_room(struct spm_swap *s, uint16_t slice)
 {
-	struct statvfs sv;
+	struct spm_memory m;
 
-	return !s->ops.statfs(s->ops.ctx, slice, &sv) &&
-	       (uint64_t)sv.f_bavail * 100 > (uint64_t)sv.f_blocks * s->opts.low_pct &&
-	       (uint64_t)sv.f_bavail * sv.f_frsize > 4 * (uint64_t)s->extent_bytes;
+	return !spm_memory_of(s, slice, &m) && is_ample(s, &m) && !spm_memory_shared(s, &m) && is_ample(s, &m);
 }
 
 static void *serve(void *arg)

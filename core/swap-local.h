@@ -8,8 +8,9 @@
 
 /*
  * What the parts of swap share. Files: swap.c (context, take-over, numbers), swap-pins.c (who keeps whom out), swap-times.c
- * (stat), swap-in.c and swap-out.c (the moves), swap-cut.c (slots lose pages), swap-read.c (reading slots), swap-evict.c,
- * swap-reclaim.c, swap-load.c (whole files, and ahead), swap-compact.c.
+ * (stat), swap-in.c and swap-out.c (the moves), swap-jobs.c, swap-cut.c (slots lose pages), swap-read.c (reading slots),
+ * swap-slices.c, swap-evict.c, swap-reclaim.c (who leaves), swap-room.c (who waits for it), swap-load.c (whole files, and ahead),
+ * swap-compact.c.
  *
  * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and
  * no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the region, which do not wait.
@@ -65,6 +66,7 @@ struct spm_job {
 	struct spm_extent *x;
 	uint64_t extent;
 	uint32_t file, slot, pages, check;
+	uint16_t holder; /* the slice that it is counted for while it is in use */
 	uint16_t how; /* flags and pages of the record */
 	char *map;    /* the extent's pages */
 	size_t len;
@@ -79,6 +81,48 @@ struct spm_whose {
 	uint16_t slice;
 	uint64_t ino;
 	struct spm_handle handle;
+};
+
+/* What memory is waited for: when there is none, those are refused first whose going makes room. */
+enum spm_room_for {
+	SPM_ROOM_NEW,  /* more than there was */
+	SPM_ROOM_BACK, /* what comes back, and frees its slot */
+	SPM_ROOM_LOAD, /* the same, for a whole file, of which nothing can leave meanwhile */
+	SPM_ROOM_OWN,  /* nobody needs it, but the slice's own memory is to leave */
+	SPM_ROOM_KINDS
+};
+
+/* A pass over all heads: where it has come to, and what it takes. */
+struct spm_pass {
+	uint32_t cursor;
+	uint16_t age;
+};
+
+/* Those of one slice who wait for room; see core/swap-room.c. Guarded by the reclaimer's lock. */
+struct spm_room {
+	struct spm_room *next;  /* in line */
+	uint16_t slice;
+	bool in_line;
+	bool refused[SPM_ROOM_KINDS];  /* to be handed out, to one of each */
+	uint64_t need[SPM_ROOM_KINDS]; /* bytes that those who wait want together */
+	uint64_t requests, covered;    /* numbers of requests: the last, and the last that a finished round has seen */
+	uint64_t freed;                /* bytes, ever */
+	uint64_t exchanged;            /* of these, with the reserve's help: only for what comes back */
+	uint64_t own;                  /* of these, the slice's own */
+	/* the reclaimer's */
+	struct spm_pass pass[2];       /* over what may leave for it, and over its own */
+	unsigned int busy;             /* rounds in a row that freed nothing, because all was in use */
+	int64_t not_before;            /* it is tried again */
+};
+
+/* What swap knows of a slice. As long as it is not used it is zero, and takes no memory. */
+struct spm_swap_slice {
+	_Atomic uint64_t pages;   /* in slots */
+	_Atomic uint64_t leaving; /* on their way there */
+	_Atomic uint32_t users;   /* who has, or is about to have, a descriptor of a file of it */
+	atomic_bool held;         /* there shall be none */
+	uint32_t jobs;            /* that it holds; guarded by jobs.lock */
+	struct spm_room room;
 };
 
 struct spm_reclaimer;
@@ -106,12 +150,16 @@ struct spm_swap {
 	_Atomic uint64_t writes;  /* requests that wrote: whether there is something to look at */
 	struct spm_bucket bucket[SPM_BUCKETS];
 	struct {
-		pthread_mutex_t lock; /* guards first; a leaf */
-		pthread_cond_t wake;
+		pthread_mutex_t lock; /* guards first, waiting, and who holds how many; a leaf */
 		struct spm_job *first;
+		struct spm_job_waiter *waiting; /* those who came first, first */
 		struct spm_job *all;
 		char *trailers;
 	} jobs;
+	struct spm_swap_slice *slice;       /* by number */
+	struct spm_swap_slice_counters *slice_count, *own_slice_count;
+	pthread_mutex_t hold_lock;          /* for waiting until nobody uses a slice, or may again; a leaf */
+	pthread_cond_t hold_wake;
 	int map_fd;
 	pthread_mutex_t own_lock;  /* over the wait for a dead worker's I/O; taken with no other lock */
 	atomic_bool owned;
@@ -180,20 +228,57 @@ void spm_times_end(struct spm_swap *s, uint32_t file, int fd);
 /* With the lock: a request has got (1) or gives up (-1) a pin by which it changes the file. */
 void spm_times_write(struct spm_swap *s, struct spm_active *a, int pins);
 
-/* -- swap.c: jobs and slots -- */
+/* -- swap-slices.c -- */
+int spm_swap_slices_init(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_swap_slices_destroy(struct spm_swap *s);
+/* A file's; its user's number stays its own. */
+static inline uint16_t spm_slice_of(struct spm_swap *s, uint32_t file)
+{
+	return spm_extmap_file(&s->map, file)->slice % SPM_SWAP_SLICES;
+}
+static inline struct spm_swap_slice *spm_slice_of_file(struct spm_swap *s, uint32_t file)
+{
+	return &s->slice[spm_slice_of(s, file)];
+}
+/* Of all and of one slice. */
+#define spm_count(s, id, what, n) \
+	(atomic_fetch_add(&(s)->count->what, (n)), atomic_fetch_add(&(s)->slice_count[id].what, (n)))
+/* Whether so many pages more of a slice may be in slots: they are on their way from then on, until done. With @exchange as
+ * many come back soon. */
+bool spm_quota_take(struct spm_swap *s, uint16_t slice, uint32_t pages, bool exchange);
+void spm_quota_done(struct spm_swap *s, uint16_t slice, uint32_t pages);
+/* Around what needs files of a slice; -EBUSY: not now, unless one may @wait. */
+int spm_slice_enter(struct spm_swap *s, uint16_t slice, bool wait) SPM_MUST_CHECK;
+void spm_slice_leave(struct spm_swap *s, uint16_t slice);
+/* ops.open with that, and its end. */
+int spm_file_open(struct spm_swap *s, uint16_t slice, const struct spm_handle *h, bool wait) SPM_MUST_CHECK;
+void spm_file_close(struct spm_swap *s, uint16_t slice, int *fd);
+/* Bytes of memory: of a slice; of the device what is guaranteed to none. */
+struct spm_memory {
+	uint64_t size, free;
+};
+int spm_memory_of(struct spm_swap *s, uint16_t slice, struct spm_memory *m) SPM_MUST_CHECK;
+int spm_memory_shared(struct spm_swap *s, struct spm_memory *m) SPM_MUST_CHECK;
+
+/* -- swap-jobs.c -- */
+int spm_jobs_init(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_jobs_destroy(struct spm_swap *s);
+/* NULL: none is free, and one may not wait. @slice: for whom; SPM_SWAP_SLICES: for the reclaimer. */
+struct spm_job *spm_job_get(struct spm_swap *s, uint16_t slice, bool wait);
+void spm_job_put(struct spm_swap *s, struct spm_job *j);
+/* The I/O of a job: its pages, in order, and a trailer if there is one. */
+void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, enum spm_io_op op);
+
+/* -- swap.c: slots and records -- */
 /*
  * Waits until the I/O of a dead worker has ended: it goes on for a while after its process is gone, and would overwrite what is
  * put into the same slots, or pages, meanwhile. The ring holds the extent map's open file, which is locked, until then.
  */
 int spm_swap_own(struct spm_swap *s) SPM_MUST_CHECK;
-struct spm_job *spm_job_get(struct spm_swap *s, bool wait);
-void spm_job_put(struct spm_swap *s, struct spm_job *j);
 /* @keep: blocks that must be left. */
 int spm_slot_alloc(struct spm_swap *s, uint32_t blocks, uint32_t keep, uint32_t *slot) SPM_MUST_CHECK;
 /* For what takes the place of another slot: swap.max does not count, nor what is to be left. -ENOSPC. */
 int spm_slot_alloc_instead(struct spm_swap *s, uint32_t blocks, uint32_t *slot) SPM_MUST_CHECK;
-/* The I/O of a job: its pages, in order, and a trailer if there is one. */
-void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, enum spm_io_op op);
 int spm_swap_punch(struct spm_swap *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 /* One record changes to @how with what is in it; with its extent moving. Counts @pages. */
 void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uint32_t slot, uint32_t check, uint16_t how);
@@ -227,10 +312,15 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
 /* -- swap-out.c -- */
 /*
  * Moves out an extent that the caller has taken, of a file that it visits. prepare: finds its pages, takes a slot, has @j ready
- * (-ENODATA: it has no page; -ENOSPC: no slot that leaves @keep blocks free; -ENOMEM). finish: the record, and the punch; *@bytes that left. A failed
- * write leaves the extent where it was.
+ * (-ENODATA: it has no page; -E2BIG: more pages than may leave; -EDQUOT: more than its slice may have in swap; -ENOSPC: no slot;
+ * -ENOMEM). finish: the record, and the punch; *@bytes that left. A failed write leaves the extent where it was.
  */
-int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent, uint32_t keep)
+struct spm_out_limits {
+	uint32_t keep;  /* blocks of slots that must be left */
+	uint32_t pages; /* that may leave */
+	bool exchange;  /* as many come back */
+};
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent, const struct spm_out_limits *l)
 	SPM_MUST_CHECK;
 /* A write to a slot has failed: counted, and if that is the disk's fault nothing more is written to the file. */
 void spm_write_failed(struct spm_swap *s, uint32_t slot, int rc);
@@ -268,17 +358,12 @@ void spm_loader_ahead(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t
 int spm_reclaimer_init(struct spm_swap *s) SPM_MUST_CHECK;
 int spm_reclaimer_start(struct spm_swap *s) SPM_MUST_CHECK;
 void spm_reclaimer_stop(struct spm_swap *s);
-/* What memory is waited for: when there is none, those are refused first whose going makes room. */
-enum spm_room_for {
-	SPM_ROOM_NEW,  /* more than there was */
-	SPM_ROOM_BACK, /* what comes back, and frees its slot */
-	SPM_ROOM_LOAD, /* the same, for a whole file, of which nothing can leave meanwhile */
-	SPM_ROOM_KINDS
-};
+/* Something was written: a slice's free memory should be looked at, soon. Cheap; with whatever lock but the reclaimer's. */
+void spm_reclaim_nudge(struct spm_swap *s, uint16_t slice);
+
+/* -- swap-room.c -- */
 /* As spm_swap_room(). */
-int spm_room_wait(struct spm_swap *s, enum spm_room_for what, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
-/* Something was written: free memory should be looked at, soon. Cheap; with whatever lock but the reclaimer's. */
-void spm_reclaim_nudge(struct spm_swap *s);
+int spm_room_wait(struct spm_swap *s, uint16_t slice, enum spm_room_for what, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
 
 /* -- swap-compact.c -- */
 int spm_compactor_start(struct spm_swap *s) SPM_MUST_CHECK;

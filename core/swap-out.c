@@ -117,7 +117,33 @@ static uint32_t seal(struct spm_swap *s, struct spm_job *j)
 	return spm_trailer_seal(t);
 }
 
-int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent, uint32_t keep)
+static uint32_t blocks_of(const struct spm_job *j)
+{
+	return j->pages + !(j->how & SPM_HOW_SMALL);
+}
+
+static int take_slot(struct spm_swap *s, struct spm_job *j, const struct spm_out_limits *l)
+{
+	uint16_t slice = spm_slice_of(s, j->file);
+	int rc;
+
+	if (j->pages > l->pages)
+		return -E2BIG;
+	if (!spm_quota_take(s, slice, j->pages, l->exchange))
+		return -EDQUOT;
+	rc = spm_slot_alloc(s, blocks_of(j), l->keep, &j->slot);
+	if (rc)
+		spm_quota_done(s, slice, j->pages);
+	return rc;
+}
+
+static void give_slot_back(struct spm_swap *s, const struct spm_job *j)
+{
+	spm_slots_free(&s->slots, j->slot, blocks_of(j));
+	spm_quota_done(s, spm_slice_of(s, j->file), j->pages);
+}
+
+int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file, uint64_t extent, const struct spm_out_limits *l)
 {
 	uint64_t off = extent << s->shift, end;
 	struct stat st;
@@ -153,13 +179,14 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 	j->how = (uint16_t)(j->pages | (is_contiguous(j) ? 0 : SPM_HOW_SPARSE));
 	if (!(j->how & SPM_HOW_SPARSE) && j->pages <= SPM_SMALL_PAGES)
 		j->how |= SPM_HOW_SMALL;
-	rc = spm_slot_alloc(s, j->pages + !(j->how & SPM_HOW_SMALL), keep, &j->slot);
+	rc = take_slot(s, j, l);
 	if (rc)
 		return rc;
 	p = mmap(NULL, j->len, PROT_READ, MAP_SHARED, fd, (off_t)off);
 	if (p == MAP_FAILED) {
-		spm_slots_free(&s->slots, j->slot, j->pages + !(j->how & SPM_HOW_SMALL));
-		return -errno;
+		rc = -errno;
+		give_slot_back(s, j);
+		return rc;
 	}
 	j->map = p;
 	(void)madvise(p, j->len, MADV_DONTDUMP);
@@ -192,20 +219,23 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	*bytes = 0;
 	if (!rc)
 		rc = j->io.result;
-	if (rc && rc != -ECANCELED)
+	if (rc && rc != -ECANCELED) {
 		spm_write_failed(s, j->slot, rc);
+		atomic_fetch_add(&s->slice_count[who->slice].write_errors, 1);
+	}
 	spm_swap_fault(s, "swapout:written");
 	if (!rc && spm_move_unwanted(s, who->file, j->extent))
 		rc = -ECANCELED;
 	munmap(j->map, j->len);
 	if (rc) {
-		spm_slots_free(&s->slots, j->slot, j->pages + !(j->how & SPM_HOW_SMALL));
+		give_slot_back(s, j);
 		return rc;
 	}
 	spm_times_begin(s, who->file, fd);
 	__atomic_store_n(&s->left_at, now, __ATOMIC_RELAXED);
 	spm_extent_touch(j->x, now);
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_OUT, j->how, 0));
+	spm_quota_done(s, who->slice, j->pages);
 	spm_swap_fault(s, "swapout:recorded");
 	if (spm_swap_punch(s, fd, j->off, j->off + j->len))
 		spm_log(SPM_LOG_WARNING, "inode %llu: cannot punch", (unsigned long long)who->ino);
@@ -214,6 +244,6 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	spm_times_end(s, who->file, fd);
 	spm_swap_fault(s, "swapout:done");
 	*bytes = (uint64_t)j->pages * 4096;
-	atomic_fetch_add(&s->count->swapout_bytes, *bytes);
+	spm_count(s, who->slice, swapout_bytes, *bytes);
 	return 0;
 }

@@ -131,7 +131,7 @@ bool spm_whose(struct spm_swap *s, uint32_t file, struct spm_whose *who)
 {
 	const struct spm_extfile *f = spm_extmap_file(&s->map, file);
 
-	*who = (struct spm_whose){ .file = file, .slice = f->slice, .ino = f->ino, .handle = f->handle };
+	*who = (struct spm_whose){ .file = file, .slice = f->slice % SPM_SWAP_SLICES, .ino = f->ino, .handle = f->handle };
 	return who->ino;
 }
 
@@ -597,7 +597,7 @@ int spm_swap_pin(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to, 
 		return 0;
 	describe(s, file, from, to, how, pin);
 	while ((rc = try_pin(s, from, to, false, pin)) == -ENOSPC) {
-		rc = spm_room_wait(s, SPM_ROOM_BACK, s->extent_bytes, &tries);
+		rc = spm_room_wait(s, spm_slice_of(s, file), SPM_ROOM_BACK, s->extent_bytes, &tries);
 		if (rc)
 			break;
 	}
@@ -606,7 +606,8 @@ int spm_swap_pin(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to, 
 	return rc;
 }
 
-static int try_two(struct spm_swap *s, const uint32_t file[2], const uint64_t from[2], const uint64_t to[2], struct spm_pin pin[2])
+static int try_two(struct spm_swap *s, const uint32_t file[2], const uint64_t from[2], const uint64_t to[2], struct spm_pin pin[2],
+		   unsigned int *failed)
 {
 	unsigned int low = file[1] < file[0] || (file[1] == file[0] && from[1] < from[0]);
 	int rc = 0;
@@ -619,8 +620,10 @@ static int try_two(struct spm_swap *s, const uint32_t file[2], const uint64_t fr
 			continue;
 		describe(s, file[k], from[k], to[k], SPM_PIN_WRITE, &pin[k]);
 		rc = try_pin(s, from[k], to[k], i && file[0] == file[1], &pin[k]);
-		if (rc)
+		if (rc) {
 			pin[k].file = 0;
+			*failed = k;
+		}
 	}
 	if (rc) {
 		spm_swap_unpin(&pin[0]);
@@ -632,11 +635,11 @@ static int try_two(struct spm_swap *s, const uint32_t file[2], const uint64_t fr
 int spm_swap_pin_two(struct spm_swap *s, const uint32_t file[2], const uint64_t from[2], const uint64_t to[2],
 		     struct spm_pin pin[2])
 {
-	unsigned int tries = 0;
+	unsigned int tries = 0, failed = 0;
 	int rc;
 
-	while ((rc = try_two(s, file, from, to, pin)) == -ENOSPC) {
-		rc = spm_room_wait(s, SPM_ROOM_BACK, 2 * (uint64_t)s->extent_bytes, &tries);
+	while ((rc = try_two(s, file, from, to, pin, &failed)) == -ENOSPC) {
+		rc = spm_room_wait(s, spm_slice_of(s, file[failed]), SPM_ROOM_BACK, 2 * (uint64_t)s->extent_bytes, &tries);
 		if (rc)
 			return rc;
 	}

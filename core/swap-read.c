@@ -104,7 +104,7 @@ static int read_part(struct spm_swap *s, struct spm_job *j, const struct spm_who
 static int read_extent(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, int fd, uint64_t from, uint64_t to,
 		       char *out)
 {
-	struct spm_job *j = spm_job_get(s, true);
+	struct spm_job *j = spm_job_get(s, who->slice, true);
 	int rc = spm_job_describe(s, j, who, extent);
 
 	if (!rc)
@@ -153,7 +153,7 @@ ssize_t spm_swap_read(struct spm_pin *pin, int fd, void *buf, size_t size, off_t
 static int seek_slot(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, uint64_t at, uint64_t end, bool data,
 		     uint64_t *out)
 {
-	struct spm_job *j = spm_job_get(s, true);
+	struct spm_job *j = spm_job_get(s, who->slice, true);
 	int rc = spm_job_describe(s, j, who, extent);
 
 	if (!rc) {

@@ -1,70 +1,99 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Who leaves, and when. One thread moves out: in the background when free memory of a slice falls below low= until it is high=,
- * at once when somebody waits for room, and what was not used for cold= seconds.
+ * Who leaves, and when. One thread moves out: in the background when free memory, of a slice or of what all share, falls below low=
+ * until it is high=, at once when somebody waits for room (core/swap-room.c), and what was not used for cold= seconds.
  *
- * The coldest first, by passes over all heads: a pass takes what is at least as old as a tenth of all that has an age
- * (extents with a record, files without one); when it comes to its end the next one's threshold is found anew. So ages are
+ * For a slice that needs memory its own files may leave, and those of slices that have more than they are guaranteed; when a
+ * slice has as much as it may have, its own alone.
+ *
+ * The coldest first, by passes over all heads: a pass takes what is at least as old as a tenth of all that may leave and has an
+ * age (extents with a record, files without one); when it comes to its end the next one's threshold is found anew. So ages are
  * looked at once per pass and not sorted, and what leaves is among the oldest tenth of what is there.
- *
- * Rounds. Whoever waits for room counts himself among the requests, and waits until a round that began after that has ended,
- * or until enough was freed. A round that frees nothing refuses one of those who wait; the others ask again, since what the
- * refused one lets go may be theirs. If only slots are short, what leaves for something that comes back may take the last ones.
  */
-#include "core/swap-evict.h"
+#include "core/swap-room.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
-#define AGES        1024u /* steps of the histogram, of 64 ticks each: all of the clock */
 #define AGE_STEP    64u
-#define FINE        64u   /* ages below this many ticks, one by one */
 #define CHECK_NS    50000000 /* between two looks at free memory while requests write */
-#define ROUND_BYTES (UINT64_C(32) << 20)
-#define TRIES_MAX   2000u
+#define COLD_NS     250000000 /* a look for what is cold is made every so often, times its seconds */
+#define GIVE_BYTES  (UINT64_C(1) << 20) /* what left others is handed over in pieces of so much */
 #define PASSES      3u
+#define OVER_MAX    8u      /* files of a slice that do not fit in its part of swap, until the others are left alone */
 #define BUSY_ROUNDS 200u    /* that free nothing because all was in use for a moment, before one who waits is refused */
 #define DIRECT_ROUNDS 5u    /* because all was open directly: a lease test is a moment behind a close, and takes its time */
 #define BUSY_NS     2000000
+#define PORTION_NS  INT64_C(1000000000) /* so long the smallest one counts */
 
-struct spm_reclaimer {
-	pthread_mutex_t lock; /* guards what follows, but for what is the thread's own */
-	pthread_cond_t wake, done;
-	pthread_t thread;
-	bool running, stop;
-	bool active; /* something was written since free memory was looked at */
-	bool asleep; /* until somebody writes */
-	uint64_t need[SPM_ROOM_KINDS]; /* bytes that those who wait want together */
-	uint64_t requests, covered; /* numbers of requests: the last, and the last that a finished round has seen */
-	uint64_t freed;             /* bytes, ever */
-	uint64_t exchanged;         /* of these, with the reserve's help: only for what comes back */
-	bool refused[SPM_ROOM_KINDS]; /* to be handed out, to one of each */
-	/* the thread's own */
-	uint32_t cursor;
-	uint16_t age;
-	unsigned int busy; /* rounds in a row that freed nothing for that reason */
-	bool exchange;
-	struct spm_evictor ev;
-	uint32_t fine[FINE], coarse[AGES];
-};
+/* -- what came of it -- */
 
-static void told(void *arg, uint64_t bytes)
+/* Hands over what has left others, before they use it again. */
+static void give(struct spm_swap *s, struct spm_reclaimer *r)
+{
+	uint64_t bytes = r->fresh;
+
+	if (!bytes)
+		return;
+	r->given += bytes;
+	r->fresh = 0;
+	if (s->ops.grow)
+		(void)!s->ops.grow(s->ops.ctx, r->slice, r->given); /* whoever finds that it is not enough comes again */
+	pthread_mutex_lock(&r->lock);
+	spm_room_freed(r, r->room, bytes, false);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void told(void *arg, uint16_t victim, uint64_t bytes)
 {
 	struct spm_reclaimer *r = arg;
+	struct spm_swap *s = r->ev.s;
 
+	if (r->room && victim != r->slice) {
+		r->fresh += bytes;
+		if (r->fresh >= GIVE_BYTES || !s->ops.grow)
+			give(s, r);
+		return;
+	}
 	pthread_mutex_lock(&r->lock);
-	r->freed += bytes;
-	r->exchanged += r->exchange ? bytes : 0;
-	pthread_cond_broadcast(&r->done);
+	spm_room_freed(r, spm_room_of(s, victim), bytes, true);
 	pthread_mutex_unlock(&r->lock);
 }
 
 /* -- whom -- */
 
+/* Whether anything of a slice may leave, as far as is known. */
+static bool may_lose(struct spm_swap *s, struct spm_reclaimer *r, uint16_t victim)
+{
+	if (r->own && victim != r->slice)
+		return false;
+	if (r->may[victim] == SPM_MAY_ASK)
+		r->may[victim] = victim == r->slice || !s->ops.spare || s->ops.spare(s->ops.ctx, victim, r->slice) ? SPM_MAY : SPM_MAY_NOT;
+	return r->may[victim] == SPM_MAY;
+}
+
+/* How many bytes of a slice may leave now: what is on its way counts as gone. */
+static uint64_t may_leave(void *arg, uint16_t victim)
+{
+	struct spm_reclaimer *r = arg;
+	struct spm_swap *s = r->ev.s;
+	uint64_t spare, leaving;
+
+	if (victim == r->slice || !s->ops.spare)
+		return UINT64_MAX;
+	spare = s->ops.spare(s->ops.ctx, victim, r->slice);
+	leaving = atomic_load(&s->slice[victim].leaving) * 4096;
+	if (spare < leaving + 4096) {
+		r->may[victim] = SPM_MAY_NOT;
+		return 0;
+	}
+	return spare - leaving;
+}
+
 static void count_age(struct spm_reclaimer *r, uint16_t age)
 {
-	if (age < FINE)
+	if (age < SPM_FINE)
 		r->fine[age]++;
 	else
 		r->coarse[age / AGE_STEP]++;
@@ -88,7 +117,7 @@ static int count_record(void *arg, uint64_t extent, struct spm_extent *x)
 	return 0;
 }
 
-/* The age that a tenth of everything has at least. */
+/* The age that a tenth of everything that may leave has at least. */
 static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 {
 	struct ages a = { .r = r, .now = spm_extmap_clock() };
@@ -97,8 +126,11 @@ static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 	memset(r->fine, 0, sizeof(r->fine));
 	memset(r->coarse, 0, sizeof(r->coarse));
 	for (uint32_t file = 0; (file = spm_extmap_next_file(&s->map, file + 1));) {
-		struct spm_bucket *b = spm_bucket_lock(s, file);
+		struct spm_bucket *b;
 
+		if (!may_lose(s, r, spm_slice_of(s, file)))
+			continue;
+		b = spm_bucket_lock(s, file);
 		a.whole = spm_extmap_age(a.now, __atomic_load_n(&spm_extmap_file(&s->map, file)->used, __ATOMIC_RELAXED));
 		a.records = false;
 		(void)spm_extmap_ages(&s->map, file, count_record, &a);
@@ -107,16 +139,16 @@ static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 			count_age(r, a.whole);
 		spm_bucket_unlock(b);
 	}
-	for (unsigned int i = 0; i < FINE; i++)
+	for (unsigned int i = 0; i < SPM_FINE; i++)
 		all += r->fine[i];
-	for (unsigned int i = 0; i < AGES; i++)
+	for (unsigned int i = 0; i < SPM_AGES; i++)
 		all += r->coarse[i];
-	for (unsigned int i = AGES; i-- > 0;) {
+	for (unsigned int i = SPM_AGES; i-- > 0;) {
 		old += r->coarse[i];
 		if (old && old >= all / 10)
 			return (uint16_t)(i * AGE_STEP);
 	}
-	for (unsigned int i = FINE; i-- > 0;) {
+	for (unsigned int i = SPM_FINE; i-- > 0;) {
 		old += r->fine[i];
 		if (old && old >= all / 10)
 			return (uint16_t)i;
@@ -124,140 +156,305 @@ static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 	return 0;
 }
 
-/* Moves out at least @bytes if there is so much that may go; what came to be free. UINT64_MAX: all that is as old as @min_age. */
-static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t bytes, uint16_t min_age)
+/* What a round, or a part of one, is for. */
+static void begin(struct spm_swap *s, struct spm_reclaimer *r, struct spm_room *room, uint16_t slice, bool own)
 {
-	struct spm_evictor *ev = &r->ev;
-	unsigned int passes = 0;
+	r->room = room;
+	r->slice = slice;
+	r->own = own;
+	r->over = false;
+	r->given = 0;
+	memset(r->may, SPM_MAY_ASK, sizeof(r->may));
+	r->ev.skipped = r->ev.direct = r->ev.full = false;
+	r->ev.freed = 0;
+	r->ev.unfit = 0;
+	r->ev.keep = r->exchange ? 0 : s->reserve;
+	r->ev.exchange = r->exchange;
+}
 
-	ev->freed = 0;
-	ev->unfit = 0;
-	ev->full = false;
-	ev->keep = r->exchange ? 0 : s->reserve;
-	if (bytes == UINT64_MAX) {
-		r->cursor = r->age = 0;
-		passes = PASSES;
-	} else if (!r->cursor) {
-		r->age = find_threshold(s, r);
-	}
+/* Moves out at least @bytes if there is so much that may go; what came to be free. */
+static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t bytes)
+{
+	struct spm_pass *p = &spm_room_of(s, r->slice)->pass[r->own];
+	struct spm_evictor *ev = &r->ev;
+	unsigned int passes = 0, over = 0;
+
+	if (!p->cursor)
+		p->age = find_threshold(s, r);
 	while (ev->freed < bytes && !ev->full) {
-		r->cursor = spm_extmap_next_file(&s->map, r->cursor + 1);
-		if (!r->cursor) {
+		int rc;
+
+		spm_evictor_wait(ev, bytes);
+		if (ev->freed >= bytes)
+			break;
+		p->cursor = spm_extmap_next_file(&s->map, p->cursor + 1);
+		if (!p->cursor) {
 			spm_evictor_drain(ev);
 			if (ev->freed >= bytes || passes++ == PASSES)
 				break;
 			/* the last one takes whatever there is */
-			r->age = passes == PASSES ? 0 : find_threshold(s, r);
+			p->age = passes == PASSES ? 0 : find_threshold(s, r);
 			continue;
 		}
-		int rc = spm_evict_file(ev, r->cursor, 0, UINT64_MAX, r->age < min_age ? min_age : r->age, bytes, false);
-
+		if (!may_lose(s, r, spm_slice_of(s, p->cursor)))
+			continue;
+		rc = spm_evict_file(ev, p->cursor, 0, UINT64_MAX, p->age, bytes, false);
 		if (rc == -EBUSY) /* in use: as good as used now */
-			spm_swap_used(s, r->cursor);
+			spm_swap_used(s, p->cursor);
+		if (rc == -EDQUOT) {
+			uint16_t slice = spm_slice_of(s, p->cursor);
+
+			r->over |= slice == r->slice;
+			if (++over >= OVER_MAX)
+				r->may[slice] = SPM_MAY_NOT;
+		}
 	}
 	spm_evictor_drain(ev);
+	if (r->room)
+		give(s, r);
 	return ev->freed;
 }
 
 /* -- how much -- */
 
 /* What is missing up to the @pct watermark. */
-static uint64_t below(struct spm_swap *s, uint32_t pct)
+static uint64_t below(const struct spm_memory *m, uint32_t pct)
 {
-	struct statvfs sv;
-	uint64_t want, free;
+	uint64_t want = m->size / 100 * pct;
 
-	if (s->ops.statfs(s->ops.ctx, 0, &sv))
-		return 0;
-	want = (uint64_t)sv.f_blocks * sv.f_frsize / 100 * pct;
-	free = (uint64_t)sv.f_bavail * sv.f_frsize;
-	return want > free ? want - free : 0;
+	return want > m->free ? want - m->free : 0;
 }
 
-static uint64_t background(struct spm_swap *s)
+/* The same for a slice and for what all share, whichever is more. */
+static uint64_t missing(struct spm_swap *s, uint16_t slice, uint32_t pct)
 {
-	uint64_t want = below(s, s->opts.low_pct) ? below(s, s->opts.high_pct) : 0;
+	struct spm_memory own, all;
+	uint64_t a = spm_memory_of(s, slice, &own) ? 0 : below(&own, pct);
+	uint64_t b = spm_memory_shared(s, &all) ? 0 : below(&all, pct);
 
-	return want < ROUND_BYTES ? want : ROUND_BYTES;
+	return a > b ? a : b;
 }
 
-/* -- the thread -- */
-
-static void deadline(struct timespec *ts, int64_t ns)
+/* What a slice gets in one turn while others wait: as much as they, for all of them as the smallest can do with. */
+static uint64_t portion(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, int64_t now)
 {
-	clock_gettime(CLOCK_MONOTONIC, ts);
-	ts->tv_nsec += ns % 1000000000;
-	ts->tv_sec += ns / 1000000000 + ts->tv_nsec / 1000000000;
-	ts->tv_nsec %= 1000000000;
-}
+	uint64_t least = 4 * (uint64_t)s->extent_bytes, mine;
+	struct spm_memory m;
 
-/* With the lock: until there is something to do, or to look at. */
-static void sleep_a_while(struct spm_swap *s, struct spm_reclaimer *r)
-{
-	int64_t cold_ns = (int64_t)s->opts.cold_s * 250000000;
-	struct timespec ts;
-
-	if (r->requests != r->covered || r->stop)
-		return;
-	if (!r->active && !cold_ns) {
-		r->asleep = true;
-		pthread_cond_wait(&r->wake, &r->lock);
-		r->asleep = false;
-		return;
+	mine = spm_memory_of(s, slice, &m) ? SPM_ROUND_BYTES : m.size / 8;
+	mine = mine < least ? least : mine > SPM_ROUND_BYTES ? SPM_ROUND_BYTES : mine;
+	if (now - r->portion_ns > PORTION_NS || mine <= r->portion) {
+		r->portion = mine;
+		r->portion_ns = now;
 	}
-	deadline(&ts, r->active ? CHECK_NS : cold_ns);
-	__atomic_store_n(&r->active, false, __ATOMIC_RELAXED);
-	(void)pthread_cond_timedwait(&r->wake, &r->lock, &ts);
+	return r->portion;
 }
 
-/* One of those who wait is refused; the others ask again, since what he lets go may be theirs. */
-static void refuse(struct spm_reclaimer *r, bool exchanged)
+static uint64_t how_much(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, uint64_t want, bool own, bool contended)
 {
-	/* a load keeps what has come back of a whole file from leaving; the others hold nothing */
-	static const enum spm_room_for order[] = { SPM_ROOM_LOAD, SPM_ROOM_NEW, SPM_ROOM_BACK };
+	uint64_t more = own ? 0 : missing(s, slice, s->opts.high_pct);
 
-	for (unsigned int i = 0; i < SPM_ARRAY_SIZE(order); i++) {
-		if (r->need[order[i]] && (!exchanged || order[i] == SPM_ROOM_NEW)) {
-			r->refused[order[i]] = true;
-			return;
-		}
-	}
+	if (contended)
+		return portion(s, r, slice, spm_room_clock());
+	if (want < more)
+		want = more;
+	if (want < s->extent_bytes)
+		want = s->extent_bytes;
+	return want < SPM_ROUND_BYTES ? want : SPM_ROUND_BYTES;
 }
 
-static void round_for(struct spm_swap *s, struct spm_reclaimer *r)
+/* -- rounds -- */
+
+/* With the lock, given up meanwhile. */
+static void round_for(struct spm_swap *s, struct spm_reclaimer *r, struct spm_room *room)
 {
-	static const struct timespec pause = { .tv_nsec = BUSY_NS };
-	uint64_t seen = r->requests, back = r->need[SPM_ROOM_BACK] + r->need[SPM_ROOM_LOAD], want = r->need[SPM_ROOM_NEW] + back;
-	uint64_t freed, exchanged = 0;
+	uint64_t seen = room->requests, back = room->need[SPM_ROOM_BACK] + room->need[SPM_ROOM_LOAD];
+	uint64_t want = room->need[SPM_ROOM_NEW] + room->need[SPM_ROOM_OWN] + back, freed, exchanged = 0;
+	bool own = room->need[SPM_ROOM_OWN], contended = spm_room_is_contended(r, room->slice, spm_room_clock());
 	unsigned int patience;
 
 	pthread_mutex_unlock(&r->lock);
-	if (want < s->extent_bytes)
-		want = s->extent_bytes;
-	if (want < below(s, s->opts.high_pct))
-		want = below(s, s->opts.high_pct);
-	r->ev.skipped = r->ev.direct = false;
-	freed = make_room(s, r, want < ROUND_BYTES ? want : ROUND_BYTES, 0);
-	if (!freed && back && r->ev.unfit) {
-		r->ev.skipped = r->ev.direct = false;
+	want = how_much(s, r, room->slice, want, own, contended);
+	begin(s, r, room, room->slice, own);
+	freed = make_room(s, r, want);
+	if (!freed && back && (r->ev.unfit || r->over)) {
 		r->exchange = true;
-		exchanged = make_room(s, r, back < ROUND_BYTES ? back : ROUND_BYTES, 0);
+		begin(s, r, room, room->slice, own);
+		exchanged = make_room(s, r, back < want ? back : want);
 		r->exchange = false;
 	}
 	/* where there is no slot, what is in use would not leave a moment later either */
 	patience = r->ev.unfit ? 0 : r->ev.skipped ? BUSY_ROUNDS : r->ev.direct ? DIRECT_ROUNDS : 0;
-	if (!freed && !exchanged && ++r->busy < patience) {
-		nanosleep(&pause, NULL);
+	pthread_mutex_lock(&r->lock);
+	r->room = NULL;
+	if (!freed && !exchanged && ++room->busy < patience) {
+		room->not_before = spm_room_clock() + BUSY_NS;
+		spm_room_line_up(r, room);
+		return;
+	}
+	room->busy = 0;
+	room->not_before = 0;
+	room->covered = seen;
+	memset(room->refused, 0, sizeof(room->refused));
+	if (!freed)
+		spm_room_refuse(r, room, exchanged);
+	if (spm_room_is_waited_for(room))
+		spm_room_line_up(r, room);
+	pthread_cond_broadcast(&r->done);
+}
+
+/* -- in the background -- */
+
+/* One turn for a slice, or for what all share. True: there is more to do. */
+static bool refill(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, bool own)
+{
+	struct spm_memory m;
+	uint64_t want;
+
+	if ((own ? spm_memory_of(s, slice, &m) : spm_memory_shared(s, &m)) || !below(&m, s->opts.low_pct))
+		return false;
+	want = below(&m, s->opts.high_pct);
+	if (!want)
+		return false;
+	spm_count(s, slice, reclaim_runs, 1);
+	begin(s, r, NULL, slice, own);
+	return make_room(s, r, want < SPM_ROUND_BYTES ? want : SPM_ROUND_BYTES) && want > r->ev.freed;
+}
+
+static uint32_t cold_of(struct spm_swap *s, uint16_t slice)
+{
+	uint32_t cold = s->ops.cold ? s->ops.cold(s->ops.ctx, slice) : s->opts.cold_s;
+
+	return cold < 16000 ? cold : cold == UINT32_MAX ? s->opts.cold_s : 16000;
+}
+
+/* Looks at the slices in which something was written. */
+static void look_around(struct spm_swap *s, struct spm_reclaimer *r)
+{
+	uint64_t written[SPM_ARRAY_SIZE(r->written)], more[SPM_ARRAY_SIZE(r->written)] = { 0 };
+	int64_t now;
+
+	if (refill(s, r, 0, false))
+		more[0] |= 1;
+	pthread_mutex_lock(&r->lock);
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(written); i++)
+		written[i] = __atomic_exchange_n(&r->written[i], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&r->active, false, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&r->lock);
+	for (unsigned int i = 0; i < SPM_SWAP_SLICES; i++) {
+		uint32_t cold;
+
+		if (!(i % 64) && !written[i / 64]) {
+			i += 63;
+			continue;
+		}
+		if (!(written[i / 64] >> i % 64 & 1))
+			continue;
+		now = spm_room_clock();
+		cold = cold_of(s, (uint16_t)i);
+		if (cold && r->cold_at > now + (int64_t)cold * COLD_NS)
+			r->cold_at = now + (int64_t)cold * COLD_NS;
+		/* what the root slice may have at most is what all share */
+		if (i && refill(s, r, (uint16_t)i, true))
+			more[i / 64] |= UINT64_C(1) << i % 64;
+	}
+	r->look_at = spm_room_clock() + CHECK_NS;
+	pthread_mutex_lock(&r->lock);
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(more); i++) {
+		__atomic_or_fetch(&r->written[i], more[i], __ATOMIC_RELAXED);
+		if (!more[i])
+			continue;
+		__atomic_store_n(&r->active, true, __ATOMIC_RELAXED);
+		r->look_at = 0;
+	}
+	pthread_mutex_unlock(&r->lock);
+}
+
+static bool is_wanted_elsewhere(struct spm_reclaimer *r)
+{
+	bool yes;
+
+	pthread_mutex_lock(&r->lock);
+	yes = r->first || r->stop;
+	pthread_mutex_unlock(&r->lock);
+	return yes;
+}
+
+/* What was not used for as long as its slice says leaves. Goes on later where somebody waits meanwhile. */
+static void cold_pass(struct spm_swap *s, struct spm_reclaimer *r)
+{
+	struct spm_evictor *ev = &r->ev;
+
+	begin(s, r, NULL, 0, false);
+	ev->may_leave = NULL;
+	while ((r->cold.cursor = spm_extmap_next_file(&s->map, r->cold.cursor + 1))) {
+		uint16_t slice = spm_slice_of(s, r->cold.cursor);
+		uint32_t cold = r->may[slice] == SPM_MAY_NOT ? 0 : cold_of(s, slice);
+		int rc;
+
+		if (!cold)
+			continue;
+		if (!r->cold_least || cold < r->cold_least)
+			r->cold_least = cold;
+		rc = spm_evict_file(ev, r->cold.cursor, 0, UINT64_MAX, (uint16_t)(cold * 4), UINT64_MAX, false);
+		if (rc == -EBUSY)
+			spm_swap_used(s, r->cold.cursor);
+		if (rc == -EDQUOT)
+			r->may[slice] = SPM_MAY_NOT;
+		if (ev->full)
+			r->cold.cursor = 0;
+		if (ev->full || is_wanted_elsewhere(r))
+			break;
+	}
+	spm_evictor_drain(ev);
+	ev->may_leave = may_leave;
+	if (r->cold.cursor)
+		return;
+	r->cold_at = r->cold_least ? spm_room_clock() + r->cold_least * COLD_NS : INT64_MAX;
+	r->cold_least = 0;
+}
+
+/* -- the thread -- */
+
+/* With the lock: until @until, or somebody waits, or writes after a time without. */
+static void sleep_until(struct spm_reclaimer *r, int64_t until)
+{
+	struct timespec ts = { .tv_sec = until / 1000000000, .tv_nsec = until % 1000000000 };
+
+	r->asleep = true;
+	if (until == INT64_MAX)
+		pthread_cond_wait(&r->wake, &r->lock);
+	else
+		(void)pthread_cond_timedwait(&r->wake, &r->lock, &ts);
+	r->asleep = false;
+}
+
+/* With the lock, given up meanwhile. */
+static void step(struct spm_swap *s, struct spm_reclaimer *r)
+{
+	int64_t now = spm_room_clock(), until;
+	bool look = r->active && now >= r->look_at, cold = now >= r->cold_at;
+	struct spm_room *room;
+
+	/* by turns with those who wait */
+	if ((look || cold) && !(r->looked && r->first)) {
+		r->looked = true;
+		pthread_mutex_unlock(&r->lock);
+		if (look)
+			look_around(s, r);
+		if (cold)
+			cold_pass(s, r);
 		pthread_mutex_lock(&r->lock);
 		return;
 	}
-	r->busy = 0;
-	pthread_mutex_lock(&r->lock);
-	r->covered = seen;
-	memset(r->refused, 0, sizeof(r->refused));
-	if (!freed)
-		refuse(r, exchanged);
-	pthread_cond_broadcast(&r->done);
+	r->looked = false;
+	room = spm_room_next(r, now, &until);
+	if (room) {
+		round_for(s, r, room);
+	} else if (!look && !cold) {
+		until = r->active && r->look_at < until ? r->look_at : until;
+		sleep_until(r, r->cold_at < until ? r->cold_at : until);
+	}
 }
 
 static void *serve(void *arg)
@@ -266,29 +463,8 @@ static void *serve(void *arg)
 	struct spm_reclaimer *r = s->reclaim;
 
 	pthread_mutex_lock(&r->lock);
-	while (!r->stop) {
-		uint64_t want;
-
-		sleep_a_while(s, r);
-		if (r->stop)
-			break;
-		if (r->requests != r->covered) {
-			round_for(s, r);
-			continue;
-		}
-		pthread_mutex_unlock(&r->lock);
-		want = background(s);
-		if (want)
-			atomic_fetch_add(&s->count->reclaim_runs, 1);
-		if (want && make_room(s, r, want, 0) && background(s)) {
-			pthread_mutex_lock(&r->lock);
-			__atomic_store_n(&r->active, true, __ATOMIC_RELAXED);
-			continue;
-		}
-		if (s->opts.cold_s)
-			(void)make_room(s, r, UINT64_MAX, (uint16_t)(s->opts.cold_s > 16000 ? 64000 : s->opts.cold_s * 4));
-		pthread_mutex_lock(&r->lock);
-	}
+	while (!r->stop)
+		step(s, r);
 	/* nobody must wait for a thread that is gone */
 	r->running = false;
 	pthread_cond_broadcast(&r->done);
@@ -296,17 +472,24 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-void spm_reclaim_nudge(struct spm_swap *s)
+void spm_reclaim_nudge(struct spm_swap *s, uint16_t slice)
 {
 	struct spm_reclaimer *r = s->reclaim;
+	uint64_t bit = UINT64_C(1) << slice % 64;
 
-	if (__atomic_load_n(&r->active, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&r->written[slice / 64], __ATOMIC_RELAXED) & bit)
 		return;
 	pthread_mutex_lock(&r->lock);
+	__atomic_or_fetch(&r->written[slice / 64], bit, __ATOMIC_RELAXED);
 	__atomic_store_n(&r->active, true, __ATOMIC_RELAXED);
 	if (r->asleep)
 		pthread_cond_signal(&r->wake);
 	pthread_mutex_unlock(&r->lock);
+}
+
+void spm_swap_slice_changed(struct spm_swap *s, uint16_t slice)
+{
+	spm_reclaim_nudge(s, slice % SPM_SWAP_SLICES);
 }
 
 int spm_reclaimer_init(struct spm_swap *s)
@@ -324,6 +507,7 @@ int spm_reclaimer_init(struct spm_swap *s)
 	pthread_condattr_destroy(&attr);
 	spm_evictor_init(&r->ev, s);
 	r->ev.progress = told;
+	r->ev.may_leave = may_leave;
 	r->ev.arg = r;
 	s->reclaim = r;
 	return 0;
@@ -336,6 +520,7 @@ int spm_reclaimer_start(struct spm_swap *s)
 
 	r->running = true;
 	r->active = true;
+	r->written[0] = 1;
 	rc = pthread_create(&r->thread, NULL, serve, s);
 	if (rc)
 		r->running = false;
@@ -355,66 +540,4 @@ void spm_reclaimer_stop(struct spm_swap *s)
 	pthread_cond_signal(&r->wake);
 	pthread_mutex_unlock(&r->lock);
 	pthread_join(r->thread, NULL);
-}
-
-/* -- waiting for room -- */
-
-/* What has been freed for that purpose, ever. */
-static uint64_t freed_for(const struct spm_reclaimer *r, enum spm_room_for what)
-{
-	return what == SPM_ROOM_NEW ? r->freed - r->exchanged : r->freed;
-}
-
-int spm_room_wait(struct spm_swap *s, enum spm_room_for what, uint64_t bytes, unsigned int *tries)
-{
-	struct spm_reclaimer *r = s->reclaim;
-	uint64_t mine, before;
-	int rc = 0;
-
-	if (++*tries > TRIES_MAX)
-		return -ENOSPC;
-	if (s->ops.slow)
-		s->ops.slow(s->ops.ctx);
-	atomic_fetch_add(&s->count->direct_waits, 1);
-	pthread_mutex_lock(&r->lock);
-	before = freed_for(r, what);
-	r->need[what] += bytes;
-	mine = ++r->requests;
-	pthread_cond_signal(&r->wake);
-	while (r->running && freed_for(r, what) - before < bytes) {
-		if (r->covered < mine) {
-			pthread_cond_wait(&r->done, &r->lock);
-		} else if (freed_for(r, what) != before) {
-			break; /* something, and no more for now */
-		} else if (r->refused[what]) {
-			r->refused[what] = false;
-			atomic_fetch_add(&s->count->refused, 1);
-			rc = -ENOSPC;
-			break;
-		} else {
-			mine = ++r->requests;
-			pthread_cond_signal(&r->wake);
-		}
-	}
-	if (!r->running)
-		rc = -ENOSPC;
-	r->need[what] -= bytes;
-	pthread_mutex_unlock(&r->lock);
-	return rc;
-}
-
-int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries)
-{
-	(void)slice; /* all files are in the root slice as yet */
-	return spm_room_wait(s, SPM_ROOM_NEW, bytes, tries);
-}
-
-uint64_t spm_swap_reclaim(struct spm_swap *s, uint16_t slice, uint64_t bytes)
-{
-	uint64_t before = atomic_load(&s->count->swapout_bytes), done = 0;
-	unsigned int tries = 0;
-
-	while (done < bytes && !spm_swap_room(s, slice, bytes - done, &tries))
-		done = atomic_load(&s->count->swapout_bytes) - before;
-	return done;
 }

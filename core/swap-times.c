@@ -81,7 +81,7 @@ void spm_times_write(struct spm_swap *s, struct spm_active *a, int pins)
 	a->writers += (uint32_t)pins;
 	a->writes++;
 	atomic_fetch_add_explicit(&s->writes, 1, memory_order_relaxed);
-	spm_reclaim_nudge(s);
+	spm_reclaim_nudge(s, spm_slice_of(s, a->file));
 	/* after a death, too, the request's mtime is the right one */
 	spm_flag_clear(f, a->times_busy ? SPM_EXTFILE_TIMES : SPM_EXTFILE_SHOWN);
 }

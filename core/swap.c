@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Swap as a whole: taking over what there is, jobs, slots, records, numbers. */
+/* Swap as a whole: taking over what there is, slots, records, numbers. */
 #include "core/swap-local.h"
 
 #include <errno.h>
@@ -10,80 +10,6 @@
 
 #define GROW_BLOCKS (UINT32_C(64) << 8) /* 64 MiB: a swap file that was shrunk grows by so much at a time */
 #define GROW_LEAST  (UINT32_C(4) << 8)
-
-/* -- jobs -- */
-
-static int jobs_init(struct spm_swap *s)
-{
-	pthread_mutex_init(&s->jobs.lock, NULL);
-	pthread_cond_init(&s->jobs.wake, NULL);
-	s->jobs.all = calloc(SPM_JOBS, sizeof(*s->jobs.all));
-	s->jobs.trailers = aligned_alloc(4096, SPM_JOBS * sizeof(struct spm_trailer));
-	if (!s->jobs.all || !s->jobs.trailers)
-		return -ENOMEM;
-	memset(s->jobs.trailers, 0, SPM_JOBS * sizeof(struct spm_trailer));
-	for (unsigned int i = 0; i < SPM_JOBS; i++) {
-		s->jobs.all[i].trailer = (struct spm_trailer *)s->jobs.trailers + i;
-		s->jobs.all[i].next = s->jobs.first;
-		s->jobs.first = &s->jobs.all[i];
-	}
-	return 0;
-}
-
-struct spm_job *spm_job_get(struct spm_swap *s, bool wait)
-{
-	struct spm_job *j;
-
-	pthread_mutex_lock(&s->jobs.lock);
-	while (!s->jobs.first && wait)
-		pthread_cond_wait(&s->jobs.wake, &s->jobs.lock);
-	j = s->jobs.first;
-	if (j)
-		s->jobs.first = j->next;
-	pthread_mutex_unlock(&s->jobs.lock);
-	return j;
-}
-
-void spm_job_put(struct spm_swap *s, struct spm_job *j)
-{
-	pthread_mutex_lock(&s->jobs.lock);
-	j->next = s->jobs.first;
-	s->jobs.first = j;
-	pthread_cond_signal(&s->jobs.wake);
-	pthread_mutex_unlock(&s->jobs.lock);
-}
-
-/* The pages of the job's bits, run by run. */
-static unsigned int gather(struct spm_job *j)
-{
-	unsigned int n = 0;
-	char *end = NULL;
-
-	for (uint32_t p = 0; p < SPM_EXTENT_PAGES; p++) {
-		char *at = j->map + (size_t)p * 4096;
-
-		if (!(j->bits[p / 64] >> p % 64 & 1))
-			continue;
-		if (n && at == end)
-			j->iov[n - 1].iov_len += 4096;
-		else
-			j->iov[n++] = (struct iovec){ .iov_base = at, .iov_len = 4096 };
-		end = at + 4096;
-	}
-	return n;
-}
-
-void spm_job_submit(struct spm_swap *s, struct spm_ioq *q, struct spm_job *j, enum spm_io_op op)
-{
-	struct spm_io *io = &j->io;
-
-	*io = (struct spm_io){ .op = op, .file = SPM_SLOT_FILE(j->slot), .iov = j->iov, .arg = j,
-			       .offset = (uint64_t)SPM_SLOT_AT(j->slot) * SPM_SLOT_BLOCK };
-	io->iovs = gather(j);
-	if (!(j->how & SPM_HOW_SMALL))
-		j->iov[io->iovs++] = (struct iovec){ .iov_base = j->trailer, .iov_len = sizeof(*j->trailer) };
-	spm_ring_submit(s->ring, q, &io, 1);
-}
 
 /* -- slots -- */
 
@@ -156,6 +82,7 @@ static void count_pages(struct spm_swap *s, uint32_t file, int64_t pages)
 
 	__atomic_fetch_add(&f->swapped, (uint32_t)pages, __ATOMIC_RELAXED);
 	atomic_fetch_add(&s->swapped, (uint64_t)pages);
+	atomic_fetch_add(&spm_slice_of_file(s, file)->pages, (uint64_t)pages);
 }
 
 void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uint32_t slot, uint32_t check, uint16_t how)
@@ -382,7 +309,9 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	pthread_mutex_init(&s->cut.lock, NULL);
 	rc = spm_pins_init(s);
 	if (!rc)
-		rc = jobs_init(s);
+		rc = spm_jobs_init(s);
+	if (!rc)
+		rc = spm_swap_slices_init(s);
 	if (!rc)
 		rc = spm_extmap_attach(&s->map, map_fd);
 	if (!rc) {
@@ -432,8 +361,8 @@ void spm_swap_close(struct spm_swap *s)
 	}
 	free(s->reclaim);
 	free(s->compact);
-	free(s->jobs.all);
-	free(s->jobs.trailers);
+	spm_jobs_destroy(s);
+	spm_swap_slices_destroy(s);
 	free(s);
 }
 

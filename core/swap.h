@@ -37,9 +37,13 @@ struct spm_swap_opts {
 	uint32_t cold_s;            /* what was not used for so long leaves in any case; 0: off */
 	uint64_t compact_bps;       /* in the background; 0: off */
 	uint64_t used_max;          /* bytes in swap files; UINT64_MAX: no limit */
+	struct spm_swap_slice_counters *slice_counters; /* SPM_SWAP_SLICES, which outlive the worker; NULL: they do not */
 };
 
-/* What core cannot know. Called by any thread. */
+/* Slices have numbers below this; 0 is the root slice. */
+#define SPM_SWAP_SLICES 4096u
+
+/* What core cannot know. Called by any thread. Those that may be NULL say so. */
 struct spm_swap_ops {
 	void *ctx;
 	/* A descriptor of the inode, O_RDWR | O_NOATIME, its caller's; -ESTALE: it is gone. */
@@ -53,7 +57,20 @@ struct spm_swap_ops {
 	/* The lease test: 0: nobody has the file open directly or maps it, and SPM_EXTFILE_DIRECT was cleared by
 	 * spm_swap_idle(); -EBUSY: somebody has; -ESTALE. */
 	int (*release)(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, const struct spm_handle *h);
+	/* Of a slice: its size is what it may have at most, and free what it does not use of that. */
 	int (*statfs)(void *ctx, uint16_t slice, struct statvfs *sv);
+	/* Of the device what is guaranteed to no slice, and how much of that nobody uses. NULL: as statfs of slice 0. */
+	int (*shared)(void *ctx, uint64_t *bytes, uint64_t *free);
+	/* How many bytes of slice @victim may leave for the sake of @slice, another one: what it uses beyond what it is
+	 * guaranteed, and none if @slice may not have more anyway. NULL: any, the slices share one memory. */
+	uint64_t (*spare)(void *ctx, uint16_t victim, uint16_t slice);
+	/* What is free goes to @slice, so that it may use @bytes more than it does. 0: it may use more than before. NULL: it may use
+	 * whatever is free. */
+	int (*grow)(void *ctx, uint16_t slice, uint64_t bytes);
+	/* How many bytes of a slice may be in slots; seconds after which what it does not use leaves in any case (0: never). NULL:
+	 * no limit; as in the options. */
+	uint64_t (*swap_max)(void *ctx, uint16_t slice);
+	uint32_t (*cold)(void *ctx, uint16_t slice);
 	/* The thread may be slow from here on. */
 	void (*slow)(void *ctx);
 	/* A fault point of tests, "swapout:recorded". */
@@ -86,6 +103,15 @@ struct spm_swap_stats {
 struct spm_swap_counters {
 	_Atomic uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors, read_through_bytes, evicted_hot,
 		collapsed_bytes, moved_bytes, direct_waits, refused, reclaim_runs;
+};
+
+/* Of a slice, in the same way. */
+struct spm_swap_slice_counters {
+	_Atomic uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors, evicted_hot, direct_waits, refused, reclaim_runs;
+};
+struct spm_swap_slice_stats {
+	uint64_t swapped_bytes; /* now: what swap_max limits */
+	uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors, evicted_hot, direct_waits, refused, reclaim_runs;
 };
 
 /*
@@ -163,8 +189,8 @@ ssize_t spm_swap_read(struct spm_pin *pin, int fd, void *buf, size_t size, off_t
 /* With DROP or TRIM, after the punch or truncate: the slots of whole extents in the range are free. */
 void spm_swap_dropped(struct spm_pin *pin);
 
-/* After -ENOSPC, without pins: waits until @bytes more may fit. 0: try again; -ENOSPC: nothing more can go; @tries: 0 at
- * first, the caller's. */
+/* After -ENOSPC, without pins: waits until @bytes more may fit in that slice. 0: try again; -ENOSPC: nothing more can go;
+ * @tries: 0 at first, and after each time that something came of it; the caller's. */
 int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
 
 /* -- opening -- */
@@ -190,14 +216,29 @@ void spm_swap_slice_gone(struct spm_swap *s, uint16_t slice);
 
 /* -- by hand, and for limits -- */
 
-/* Moves [from, to) of a file out: bytes that left, or -EBUSY: pinned; -ENOSPC: swap is full; -EIO: it cannot be written. */
+/* Moves [from, to) of a file out: bytes that left, or -EBUSY: pinned; -ENOSPC: swap is full; -EDQUOT: its slice's part of it is;
+ * -EIO: it cannot be written. */
 int64_t spm_swap_evict(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to) SPM_MUST_CHECK;
-/* Makes @bytes free, beyond what is: how many it came to. */
+/* Makes @bytes free, beyond what is: how many it came to. Files of that slice leave; for the root slice, of any that has more than
+ * it is guaranteed. */
 uint64_t spm_swap_reclaim(struct spm_swap *s, uint16_t slice, uint64_t bytes);
 /* One pass over device memory and swap files, at full speed: 0; -ECANCELED by spm_swap_compact_cancel(). */
 int spm_swap_compact(struct spm_swap *s) SPM_MUST_CHECK;
 void spm_swap_compact_cancel(struct spm_swap *s);
 void spm_swap_set_max(struct spm_swap *s, uint64_t used_max);
 void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out);
+void spm_swap_stats_of(struct spm_swap *s, uint16_t slice, struct spm_swap_slice_stats *out);
+
+/* -- slices -- */
+
+/* A limit of a slice has changed: the reclaimer looks at it anew. */
+void spm_swap_slice_changed(struct spm_swap *s, uint16_t slice);
+/* Until it is let go, core has no file of the slice open; requests that need one wait. For unmounting it. -EBUSY: there still is one
+ * after a few seconds, as there is when somebody waits for memory. */
+int spm_swap_slice_hold(struct spm_swap *s, uint16_t slice) SPM_MUST_CHECK;
+void spm_swap_slice_let_go(struct spm_swap *s, uint16_t slice);
+/* The slice's files are gone for good: so are their heads, and their slots are free. To be repeated after a death in between, before
+ * the number is used for another one. -ENOMEM: not all. */
+int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice) SPM_MUST_CHECK;
 
 #endif
