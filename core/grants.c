@@ -78,6 +78,22 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 	return 0;
 }
 
+void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free)
+{
+	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint64_t min = 0, over = 0;
+	struct spm_slice_use u;
+
+	for (uint32_t id = 0; id <= used; id++) {
+		if (!spm_slices_get(t, (uint16_t)id) || look(t, (uint16_t)id, &u))
+			continue;
+		min += u.min;
+		over += u.used > u.min ? u.used - u.min : 0;
+	}
+	*size = t->device_bytes > min ? t->device_bytes - min : 0;
+	*free = *size > over ? *size - over : 0;
+}
+
 /* The one place where a filesystem's size changes. */
 static int resize(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {

@@ -335,6 +335,15 @@ struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name)
 	return id ? spm_slices_get(t, id) : NULL;
 }
 
+bool spm_slices_is_free(struct spm_slices *t, uint16_t id)
+{
+	const struct spm_slice_record *r = t->file && id < SPM_SLICES_MAX ? record_of(t, id) : NULL;
+
+	if (!id || spm_slices_get(t, id))
+		return false;
+	return !r || id > atomic_load(&t->file->used) || (r->check == check_of(r) && r->state == SPM_SLICE_FREE);
+}
+
 bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_record *out)
 {
 	bool live;

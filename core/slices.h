@@ -123,6 +123,8 @@ static inline struct spm_slice *spm_slices_get(struct spm_slices *t, uint16_t id
 struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place);
 /* By name. NULL: none is LIVE. */
 struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name);
+/* No slice has that number; false also if that cannot be told, since its record is damaged. */
+bool spm_slices_is_free(struct spm_slices *t, uint16_t id);
 /* A copy of a slice's record; false: it is not LIVE. The root slice has one as well, made up. */
 bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_record *out);
 /* The lower one of what administrator and owner say. */
@@ -168,6 +170,9 @@ int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out)
 
 /* What users are shown: the size is the max; of the root slice what others do not use and are not guaranteed. */
 int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out) SPM_MUST_CHECK;
+
+/* What of the device is guaranteed to nobody, and how much of that is not used. */
+void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free);
 
 /*
  * Gives slice @id @bytes more than it uses, out of what is free, or as much of that as there is. 0: it has so much, or at

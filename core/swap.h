@@ -207,13 +207,6 @@ bool spm_swap_is_direct(struct spm_swap *s, uint32_t file);
 /* A direct open or close of it: how old its content looks. */
 void spm_swap_used(struct spm_swap *s, uint32_t file);
 
-/* -- slices -- */
-
-/* Bytes of all files of a slice in slots. */
-uint64_t spm_swap_slice_bytes(struct spm_swap *s, uint16_t slice);
-/* A slice was removed, with all its files: their slots are free. May be repeated. */
-void spm_swap_slice_gone(struct spm_swap *s, uint16_t slice);
-
 /* -- by hand, and for limits -- */
 
 /* Moves [from, to) of a file out: bytes that left, or -EBUSY: pinned; -ENOSPC: swap is full; -EDQUOT: its slice's part of it is;
@@ -240,5 +233,7 @@ void spm_swap_slice_let_go(struct spm_swap *s, uint16_t slice);
 /* The slice's files are gone for good: so are their heads, and their slots are free. To be repeated after a death in between, before
  * the number is used for another one. -ENOMEM: not all. */
 int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice) SPM_MUST_CHECK;
+/* The same of all slices that @gone says are; at take-over, for a removal that died in between. */
+int spm_swap_slices_gone(struct spm_swap *s, bool (*gone)(void *arg, uint16_t slice), void *arg) SPM_MUST_CHECK;
 
 #endif

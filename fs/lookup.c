@@ -3,6 +3,7 @@
 #include "fs/control.h"
 #include "fs/entry.h"
 #include "fs/ops.h"
+#include "fs/slices.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -91,7 +92,7 @@ static void add_swap(struct spm_fs *fs, struct statvfs *sv)
 /* A slice's share: what it has there, and what it may have. */
 static void add_slice_swap(struct spm_fs *fs, uint16_t slice, struct statvfs *sv)
 {
-	uint64_t has = spm_swap_slice_bytes(fs->swap, slice), max = has;
+	uint64_t has = spm_slices_swapped(fs, slice), max = has;
 	struct spm_slice_record r;
 	struct spm_swap_stats st;
 

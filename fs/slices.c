@@ -114,6 +114,8 @@ int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limi
 			return failed;
 		rc = spm_slices_set(&fs->slices, id, l);
 	}
+	if (!rc && fs->swap)
+		spm_swap_slice_changed(fs->swap, id);
 	return rc;
 }
 
@@ -189,6 +191,20 @@ static void tell_kernel(struct spm_fs *fs, const char *name)
 	spm_fresh_changed(fs, FUSE_ROOT_ID);
 }
 
+/* Nobody has it open but swap. What was in slots goes after the rest, and before its number can be another's. */
+static int end_slice(struct spm_fs *fs, uint16_t id)
+{
+	int rc = fs->swap ? spm_swap_slice_hold(fs->swap, id) : 0, gone;
+
+	rc = rc ?: spm_slices_remove_end(&fs->slices, id);
+	gone = !rc && fs->swap ? spm_swap_slice_gone(fs->swap, id) : 0;
+	if (gone)
+		spm_log(SPM_LOG_ERR, "slice %u: not all of its slots are free: %s", id, strerror(-gone));
+	if (fs->swap)
+		spm_swap_slice_let_go(fs->swap, id);
+	return rc;
+}
+
 static int remove_now(struct spm_fs *fs, const char *name, bool force, bool again)
 {
 	uint16_t id;
@@ -201,9 +217,7 @@ static int remove_now(struct spm_fs *fs, const char *name, bool force, bool agai
 	if (rc)
 		spm_slices_remove_not(&fs->slices, id);
 	else
-		rc = spm_slices_remove_end(&fs->slices, id);
-	if (!rc && fs->swap)
-		spm_swap_slice_gone(fs->swap, id);
+		rc = end_slice(fs, id);
 	tell_kernel(fs, name);
 	return rc;
 }
@@ -270,7 +284,7 @@ static void put_slice(struct spm_fs *fs, const struct spm_slice_record *r, const
 	char text[SPM_LIMIT_TEXT];
 
 	fprintf(out, "%s id=%u current=%llu grant=%llu swap.current=%llu", r->name, r->id, (unsigned long long)u->used,
-		(unsigned long long)u->grant, (unsigned long long)(fs->swap ? spm_swap_slice_bytes(fs->swap, r->id) : 0));
+		(unsigned long long)u->grant, (unsigned long long)(spm_slices_swapped(fs, r->id)));
 	put_size(out, "own.max", r->limits.own_max);
 	put_size(out, "own.swap.max", r->limits.own_swap_max);
 	for (int k = 0; k < SPM_LIMITS; k++)

@@ -40,6 +40,16 @@ bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t 
 int spm_slices_command(struct spm_fs *fs, char *text, bool again) SPM_MUST_CHECK;
 /* Puts new limits in force: moves what has to leave, if there is swap. */
 int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
+/* Bytes of all its files in swap files. */
+static inline uint64_t spm_slices_swapped(struct spm_fs *fs, uint16_t id)
+{
+	struct spm_swap_slice_stats st = { .swapped_bytes = 0 };
+
+	if (fs->swap)
+		spm_swap_stats_of(fs->swap, id, &st);
+	return st.swapped_bytes;
+}
+
 /* The list of all, a line each. */
 int spm_slices_list(struct spm_fs *fs, FILE *out) SPM_MUST_CHECK;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/stats.h"
+#include "fs/slices.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,20 +49,23 @@ int spm_stats_swap_current(struct spm_fs *fs, uint16_t slice, FILE *out)
 
 	spm_stats_swap(fs, &st);
 	if (slice)
-		st.swap_used_bytes = fs->swap ? spm_swap_slice_bytes(fs->swap, slice) : 0;
+		st.swap_used_bytes = spm_slices_swapped(fs, slice);
 	fprintf(out, "%llu\n", (unsigned long long)st.swap_used_bytes);
 	return 0;
 }
 
 int spm_stats_events(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
+	struct spm_swap_slice_stats own;
 	struct spm_swap_stats st;
 
+	spm_stats_swap(fs, &st);
 	/* what happens to others is not a slice's business */
-	if (slice)
-		memset(&st, 0, sizeof(st));
-	else
-		spm_stats_swap(fs, &st);
+	if (slice && fs->swap) {
+		spm_swap_stats_of(fs->swap, slice, &own);
+		st = (struct spm_swap_stats){ .reclaim_runs = own.reclaim_runs, .direct_waits = own.direct_waits,
+					      .refused = own.refused, .write_errors = own.write_errors, .swap_errors = own.swap_errors };
+	}
 	fprintf(out, "low %llu\nmax %llu\noom %llu\nswap_fail %llu\nswap_errors %llu\n",
 		(unsigned long long)st.reclaim_runs, (unsigned long long)st.direct_waits, (unsigned long long)st.refused,
 		(unsigned long long)st.write_errors, (unsigned long long)st.swap_errors);

@@ -5,6 +5,7 @@
 #include "fs/attr.h"
 #include "fs/open.h"
 #include "fs/setup-slices.h"
+#include "fs/slices.h"
 
 #include <errno.h>
 #include <string.h>
@@ -166,7 +167,7 @@ static int slice_stat(struct spm_fs *fs, uint16_t slice, FILE *out)
 	fprintf(out, "limit_bytes %llu\nmin_bytes %llu\nresident_bytes %llu\nfree_bytes %llu\nswapped_bytes %llu\n",
 		(unsigned long long)u.max, (unsigned long long)u.min, (unsigned long long)u.used,
 		(unsigned long long)(u.max > u.used ? u.max - u.used : 0),
-		(unsigned long long)(fs->swap ? spm_swap_slice_bytes(fs->swap, slice) : 0));
+		(unsigned long long)(spm_slices_swapped(fs, slice)));
 	/* without the two directories and the probe file that hold the slice up */
 	if (sv.f_files)
 		fprintf(out, "inodes %llu\n", (unsigned long long)(sv.f_files - sv.f_ffree > 3 ? sv.f_files - sv.f_ffree - 3 : 0));

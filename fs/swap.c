@@ -105,6 +105,43 @@ static int op_release(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, co
 	return rec ? spm_open_release(fs, nodeid, file) : rc;
 }
 
+static int op_shared(void *ctx, uint64_t *bytes, uint64_t *free)
+{
+	struct spm_fs *fs = ctx;
+
+	spm_slices_shared(&fs->slices, bytes, free);
+	return 0;
+}
+
+static uint64_t op_spare(void *ctx, uint16_t victim, uint16_t slice)
+{
+	struct spm_fs *fs = ctx;
+
+	return spm_slices_spare(&fs->slices, victim, slice);
+}
+
+static int op_grow(void *ctx, uint16_t slice, uint64_t bytes)
+{
+	struct spm_fs *fs = ctx;
+
+	return spm_slices_grow(&fs->slices, slice, bytes);
+}
+
+static uint64_t op_swap_max(void *ctx, uint16_t slice)
+{
+	struct spm_fs *fs = ctx;
+	struct spm_slice_record r;
+
+	return spm_slices_record(&fs->slices, slice, &r) ? spm_slice_swap_max_of(&r.limits) : UINT64_MAX;
+}
+
+static uint32_t op_cold(void *ctx, uint16_t slice)
+{
+	struct spm_slice *s = slice_of(ctx, slice);
+
+	return s ? atomic_load_explicit(&s->cold_s, memory_order_relaxed) : UINT32_MAX;
+}
+
 static void op_slow(void *ctx)
 {
 	(void)ctx;
@@ -167,10 +204,18 @@ static void op_file_failed(void *ctx, unsigned int file, const char *what, int e
 
 /* -- set-up -- */
 
+static bool is_gone(void *arg, uint16_t slice)
+{
+	struct spm_fs *fs = arg;
+
+	return spm_slices_is_free(&fs->slices, slice);
+}
+
 int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 {
 	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch, .release = op_release,
-					  .statfs = op_statfs, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
+					  .statfs = op_statfs, .shared = op_shared, .spare = op_spare, .grow = op_grow,
+					  .swap_max = op_swap_max, .cold = op_cold, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
 					  .damaged = op_damaged, .file_failed = op_file_failed };
 	const struct spm_swap_opts o = { .low_pct = fs->opts->low_pct, .high_pct = fs->opts->high_pct,
 					 .cold_s = fs->opts->cold_s, .compact_bps = fs->opts->compact_bps,
@@ -194,7 +239,7 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 	rc = spm_budget_init(fs);
 	if (!rc)
 		rc = spm_swap_open(&fs->swap, &o, &ops, &fs->desks.state->swap, fs->map_fd, fs->swap_fd);
-	return rc;
+	return rc ? rc : spm_swap_slices_gone(fs->swap, is_gone, fs);
 }
 
 int spm_content_start(struct spm_fs *fs)
