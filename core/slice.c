@@ -108,8 +108,9 @@ int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct sp
 	out->mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (out->mount_fd < 0 || mkdirat(out->mount_fd, SPM_SLICE_DATA, 0700) ||
 	    mkdirat(out->mount_fd, SPM_SLICE_ORPHANS, 0700) ||
-	    fchownat(out->mount_fd, SPM_SLICE_DATA, o->uid, o->gid, 0) ||
-	    fchmodat(out->mount_fd, SPM_SLICE_DATA, o->mode, 0)) {
+	    /* in this order: in a group of others sgid could not be set */
+	    fchmodat(out->mount_fd, SPM_SLICE_DATA, o->mode, 0) ||
+	    fchownat(out->mount_fd, SPM_SLICE_DATA, o->uid, o->gid, 0)) {
 		rc = -errno;
 		spm_slice_close(out);
 		return spm_fail(e, rc, "cannot set up the region: %s", strerror(-rc));
