@@ -6,7 +6,7 @@ SPM_NO_SANDBOX=1
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 
-pages=(spmfs.8 mount.fuse.spmfs.8 spmctl.1 spmfs-control.5)
+pages=(spmfs.8 mount.fuse.spmfs.8 spmctl.1 spmfs-control.5 spmfs.conf.5)
 for page in "${pages[@]}"; do
 	file=$top_srcdir/man/$page
 	ok "$page is there" test -s "$file"
@@ -20,7 +20,7 @@ for page in "${pages[@]}"; do
 	done
 	while IFS= read -r ref; do
 		ok "$page refers to $ref, which is there" test -e "$top_srcdir/man/$ref"
-	done < <(sed -nE 's/^\.Xr (spm[a-z-]*|mount\.fuse\.spmfs) ([0-9]).*/\1.\2/p' "$file" | sort -u)
+	done < <(sed -nE 's/^\.Xr (spm[a-z.-]*|mount\.fuse\.spmfs) ([0-9]).*/\1.\2/p' "$file" | sort -u)
 done
 
 # Each page as a reader sees it, without overstrikes.
@@ -56,6 +56,19 @@ if command -v mandoc >/dev/null; then
 	for command in $("$SPMCTL" --help | sed -nE 's/^  ([a-z]+) .*/\1/p'); do
 		like "spmctl $command is described" "$page" "(^|[^a-z_])$command([^a-z_]|\$)"
 	done
+	for command in create set show list remove; do
+		like "spmctl slice $command is described" "$page" "slice $command"
+		for option in $("$SPMCTL" slice "$command" --help | grep -oE '^  (-u, )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
+			like "so is its option $option" "$page" "(^|[^a-z-])$option([^a-z-]|\$)"
+		done
+	done
+	while IFS= read -r key; do
+		like "its key $key" "$page" "(^|[^a-z_])$key([^a-z_]|\$)"
+	done < <(sed -nE 's/^	\{ "[a-z.]+", "([a-z_]+)", [A-Z_]+ \},$/\1/p' "$top_srcdir/mount-helpers/spmctl-slice-list.c")
+	page=$(text spmfs.conf.5)
+	while IFS= read -r key; do
+		like "key ${key/./-} of a slice is described" "$page" "(^|[^a-z-])${key/./-}([^a-z-]|\$)"
+	done < <(sed -nE 's/^	\[SPM_LIMIT_[A-Z_]+\] = \{ "([a-z.]+)", .*/\1/p' "$top_srcdir/core/limits.c")
 fi
 
 spm_done
