@@ -92,7 +92,10 @@ like "show: for people" "$("$SPMCTL" slice show -u a "$mnt")" "^a: slice [0-9]+ 
   owner      uid $USER_A, gid [0-9]+, mode 2750
   placement  nodes as the mount, huge pages never
   files      map mirror, cold 60\$"
-is "list without a mount point: all mounts" "$("$SPMCTL" slice list | head -n 1)" "$mnt:"
+# others may have mounts here
+like "list without a mount point: all mounts" "$("$SPMCTL" slice list 2>/dev/null)" "(^|
+)$mnt:
+"
 fails "no user makes one" as "$USER_A" "$SPMCTL" slice create u "$mnt"
 fails "nor sees which there are" as "$USER_A" "$SPMCTL" slice list "$mnt"
 
