@@ -280,7 +280,7 @@ void spm_slices_close(struct spm_slices *t)
 	struct spm_slice *s;
 
 	for (unsigned int id = 1; id < SPM_SLICES_MAX; id++) {
-		s = atomic_load(&t->by_id[id]);
+		s = atomic_exchange(&t->by_id[id], NULL);
 		if (s)
 			spm_slice_close(s);
 		free(s);

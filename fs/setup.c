@@ -463,6 +463,7 @@ static void clean_up(struct setup *s)
 	if (s->mounted && s->fd[SPM_FD_REGION] >= 0)
 		spm_mounts_remove_all((dev_t)s->mount.dev, s->o->source_text, s->fd[SPM_FD_FUSE], false,
 				      s->fd[SPM_FD_REGION]);
+	spm_slices_close(&s->slices);
 	spm_setup_swap_undo(&s->swap, s->fd[SPM_FD_REGION]);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
 		spm_mounts_tidy(s->o->name, !(s->mount.flags & SPM_MOUNT_REOPENED), s->fd[SPM_FD_REGION]);
