@@ -22,7 +22,7 @@ static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 	struct spm_slice *s = spm_slices_get(t, id);
 	struct spm_slice_limits l;
 	struct statvfs sv;
-	int rc = s ? spm_slice_statfs(s, &sv) : -ENOENT;
+	int rc = s && !atomic_load(&s->away) ? spm_slice_statfs(s, &sv) : -ENOENT;
 
 	if (rc)
 		return rc;
@@ -32,16 +32,19 @@ static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 		const struct spm_slices_entry *e = &t->file->entry[id];
 
 		l = e->copy[atomic_load(&e->which) & 1].limits;
-		u->min = l.min;
-		u->max = spm_slice_max_of(&l);
+		/* whole pages of what was said */
+		u->min = pages(l.min);
+		u->max = spm_slice_max_of(&l) & ~(uint64_t)(PAGE - 1);
 	} else {
 		u->min = 0;
-		u->max = t->file ? atomic_load(&t->file->root_max) : u->grant;
+		u->max = t->file ? spm_slices_root_max(t) : u->grant;
 	}
 	if (u->max > t->device_bytes)
 		u->max = t->device_bytes;
 	if (u->max < SPM_SLICE_FLOOR)
 		u->max = SPM_SLICE_FLOOR;
+	if (u->max < u->min)
+		u->max = u->min;
 	return 0;
 }
 
@@ -66,9 +69,15 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 	if (!id) {
 		uint64_t rest = t->device_bytes;
 
-		for (uint16_t i = 1; i <= used; i++)
-			if (spm_slices_get(t, i) && !look(t, i, &other))
-				rest -= other.used > other.min ? other.used : other.min;
+		rest -= t->lost;
+		for (uint16_t i = 1; i <= used; i++) {
+			uint64_t its;
+
+			if (!spm_slices_get(t, i) || look(t, i, &other))
+				continue;
+			its = other.used > other.min ? other.used : other.min;
+			rest -= its < rest ? its : rest;
+		}
 		size = rest < size ? rest : size;
 	}
 	if (size < u.used)
@@ -175,13 +184,13 @@ int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes)
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min)
 {
 	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
-	uint64_t sum = min;
+	uint64_t sum = pages(min) + t->lost;
 
 	for (uint16_t other = 1; other <= used; other++) {
-		struct spm_slice_use u;
+		const struct spm_slices_entry *e = &t->file->entry[other];
 
-		if (other != id && spm_slices_get(t, other) && !look(t, other, &u))
-			sum += u.min;
+		if (other != id && spm_slices_get(t, other))
+			sum += pages(e->copy[atomic_load(&e->which) & 1].limits.min);
 	}
 	return sum <= t->device_bytes;
 }
@@ -243,7 +252,7 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes)
 	if (!rc && (bytes < u.grant || !atomic_load(&t->count)))
 		rc = spm_grants_set(t, 0, bytes);
 	if (!rc && t->file)
-		atomic_store(&t->file->root_max, bytes);
+		spm_slices_put_root_max(t, bytes);
 	pthread_mutex_unlock(&t->lock);
 	return rc;
 }

@@ -71,16 +71,23 @@ static void read_features(const char *path, struct spm_slice_features *f)
 	}
 }
 
-int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e)
+int spm_slice_open_bare(const char *path, struct spm_slice *out)
 {
 	int rc;
 
 	slice_init(out);
 	rc = open_dirs(path, out);
-	if (rc) {
+	if (rc)
 		spm_slice_close(out);
+	return rc;
+}
+
+int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e)
+{
+	int rc = spm_slice_open_bare(path, out);
+
+	if (rc)
 		return spm_fail(e, rc, "the region holds no data directory: %s", strerror(-rc));
-	}
 	read_features(path, &out->features);
 	return 0;
 }

@@ -48,7 +48,9 @@ struct spm_slice {
 	uint64_t place, top;  /* inodes: of the directory that holds its place, and of its data */
 	uint64_t grant;       /* its size; guarded by the lock of struct spm_slices */
 	_Atomic uint32_t map, cold_s; /* as its limits have them; UINT32_MAX: as the mount */
-	_Atomic bool leaving; /* it is being removed */
+	_Atomic bool leaving; /* it is being removed: not found by its place any more */
+	_Atomic bool away;    /* its descriptors lead nowhere */
+	struct spm_slice *_Atomic next_at; /* of the same bucket, see spm_slices_at() */
 	struct spm_slice *next_dead;
 };
 
@@ -57,6 +59,8 @@ int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct sp
 	SPM_MUST_CHECK;
 /* Opens a slice that is mounted on @path already. */
 int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e) SPM_MUST_CHECK;
+/* The same without what it was mounted with, which takes longer the more mounts there are. */
+int spm_slice_open_bare(const char *path, struct spm_slice *out) SPM_MUST_CHECK;
 void spm_slice_close(struct spm_slice *s);
 /* Opens it again by the same numbers, which lead nowhere now. -errno. */
 int spm_slice_reopen(const char *path, struct spm_slice *s) SPM_MUST_CHECK;

@@ -49,6 +49,8 @@ static void commit(struct spm_slices *t, struct spm_slice_record *r)
 	struct spm_slices_entry *e = &t->file->entry[r->id];
 	uint32_t next = (atomic_load(&e->which) + 1) & 1;
 
+	r->seq = record_of(t, r->id)->seq + 1;
+	r->limits.seq = 0;
 	r->check = check_of(r);
 	e->copy[next] = *r;
 	atomic_store(&e->which, next);
@@ -60,6 +62,25 @@ static void commit_state(struct spm_slices *t, uint16_t id, enum spm_slice_state
 
 	r.state = (uint16_t)state;
 	commit(t, &r);
+}
+
+#define ROOT_PAGES ((UINT64_C(1) << 48) - 1)
+
+static uint64_t root_word(uint64_t pages)
+{
+	return (uint64_t)(spm_crc(&pages, sizeof(pages)) & 0xffff) << 48 | pages;
+}
+
+uint64_t spm_slices_root_max(const struct spm_slices *t)
+{
+	uint64_t word = atomic_load(&t->file->root_max);
+
+	return word == root_word(word & ROOT_PAGES) ? (word & ROOT_PAGES) << 12 : t->device_bytes;
+}
+
+void spm_slices_put_root_max(struct spm_slices *t, uint64_t bytes)
+{
+	atomic_store(&t->file->root_max, root_word((bytes >> 12) & ROOT_PAGES));
 }
 
 static int map_file(struct spm_slices *t, int fd)
@@ -75,7 +96,6 @@ static int map_file(struct spm_slices *t, int fd)
 static int make_file(struct spm_slices *t)
 {
 	static const char next[] = SPM_REGION_SLICES ".new";
-	struct spm_slices_file head = { .magic = 0 };
 	spm_auto_close int fd = -1;
 	struct statvfs sv;
 	int rc;
@@ -90,53 +110,114 @@ static int make_file(struct spm_slices *t)
 	if (rc)
 		return rc;
 	fd = open(next, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, sizeof(head)))
+	if (fd < 0 || ftruncate(fd, sizeof(*t->file)))
 		return -errno;
 	rc = map_file(t, fd);
 	if (rc)
 		return rc;
-	atomic_store(&t->file->root_max, (uint64_t)sv.f_blocks * sv.f_frsize);
+	spm_slices_put_root_max(t, (uint64_t)sv.f_blocks * sv.f_frsize);
 	atomic_store(&t->file->next, 1);
 	t->file->magic = MAGIC;
-	return rename(next, SPM_REGION_SLICES) ? -errno : 0;
+	if (!rename(next, SPM_REGION_SLICES))
+		return 0;
+	rc = -errno;
+	munmap(t->file, sizeof(*t->file));
+	t->file = NULL;
+	return rc;
 }
 
 /* -- a slice's filesystem -- */
 
+/* A removal that was about to be refused, or went on no further, has made it so. */
+static int make_writable(const char *path, bool writable)
+{
+	return mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY), NULL) ? -errno : 0;
+}
+
+static struct spm_slice *_Atomic *bucket_of(struct spm_slices *t, uint64_t place)
+{
+	return &t->at_place[place % SPM_SLICES_BUCKETS];
+}
+
+static void show_by_place(struct spm_slices *t, struct spm_slice *s)
+{
+	struct spm_slice *_Atomic *bucket = bucket_of(t, s->place);
+
+	atomic_store(&s->next_at, atomic_load(bucket));
+	atomic_store(bucket, s);
+}
+
+static void hide_from_place(struct spm_slices *t, struct spm_slice *s)
+{
+	struct spm_slice *_Atomic *at = bucket_of(t, s->place);
+
+	while (atomic_load(at) && atomic_load(at) != s)
+		at = &atomic_load(at)->next_at;
+	if (atomic_load(at))
+		atomic_store(at, atomic_load(&s->next_at));
+}
+
+static int open_at(const struct spm_slice_record *r, struct spm_slice *s, struct statvfs *sv)
+{
+	char path[64];
+	int rc;
+
+	slice_path(r->id, path, sizeof(path));
+	rc = spm_slice_open_bare(path, s);
+	if (rc)
+		return rc;
+	rc = spm_slice_statfs(s, sv);
+	if (!rc && sv->f_flag & ST_RDONLY)
+		rc = make_writable(path, true);
+	if (!rc && r->limits.nodes[0])
+		rc = spm_nodes_parse(r->limits.nodes, &s->own_nodes);
+	if (rc)
+		spm_slice_close(s);
+	return rc;
+}
+
 static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 {
-	spm_auto_free struct spm_slice *s = malloc(sizeof(*s));
-	struct spm_error e = { "" };
-	char path[64];
+	struct spm_slice *s = t->spare ? t->spare : malloc(sizeof(*s));
+	struct spm_slice *next = t->spare ? t->spare->next_dead : NULL;
 	struct statvfs sv;
 	int rc;
 
 	if (!s)
 		return -ENOMEM;
-	slice_path(r->id, path, sizeof(path));
-	rc = spm_slice_open(path, s, &e);
-	if (!rc)
-		rc = spm_slice_statfs(s, &sv);
+	t->spare = next;
+	rc = open_at(r, s, &sv);
 	if (rc) {
-		spm_slice_close(s);
+		s->next_dead = t->spare;
+		t->spare = s;
 		return rc;
 	}
 	s->id = r->id;
 	s->place = r->place;
 	s->top = r->top;
-	s->bind = t->nodes;
-	if (r->limits.nodes[0]) {
-		rc = spm_nodes_parse(r->limits.nodes, &s->own_nodes);
-		s->bind = &s->own_nodes;
-	}
+	s->bind = r->limits.nodes[0] ? &s->own_nodes : t->nodes;
 	atomic_store(&s->map, r->limits.map);
 	atomic_store(&s->cold_s, r->limits.cold_s);
 	s->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
 	t->granted += s->grant;
 	t->count++;
+	show_by_place(t, s);
 	atomic_store_explicit(&t->by_id[r->id], s, memory_order_release);
-	s = NULL;
-	return rc;
+	return 0;
+}
+
+/* It cannot be reached, but what its filesystem may take is taken. */
+static void count_lost(struct spm_slices *t, uint16_t id)
+{
+	struct stat above, st;
+	struct statvfs sv;
+	char path[64];
+
+	slice_path(id, path, sizeof(path));
+	if (stat(path, &st) || stat(SPM_REGION_SLICE_DIR, &above) || st.st_dev == above.st_dev || statvfs(path, &sv))
+		return;
+	t->granted += (uint64_t)sv.f_blocks * sv.f_frsize;
+	t->lost += (uint64_t)sv.f_blocks * sv.f_frsize;
 }
 
 /* Nobody holds its lock or a pointer into it for long, but somebody may have read the number of a descriptor of it: what
@@ -150,6 +231,7 @@ static void bury(struct spm_slices *t, struct spm_slice *s)
 	for (size_t i = 0; nowhere >= 0 && i < SPM_ARRAY_SIZE(fds); i++)
 		(void)dup3(nowhere, *fds[i], O_CLOEXEC);
 	spm_cleanup_close(&nowhere);
+	hide_from_place(t, s);
 	t->granted -= s->grant;
 	t->count--;
 	s->next_dead = NULL;
@@ -162,7 +244,8 @@ static void bury(struct spm_slices *t, struct spm_slice *s)
 	t->dead = s->next_dead;
 	t->dead_count--;
 	spm_slice_close(s);
-	/* (the struct itself stays for whoever still looks at it; it is small) */
+	s->next_dead = t->spare;
+	t->spare = s;
 }
 
 /* What a removal, or the taking back of a creation, has to do once nothing of it is open. */
@@ -183,65 +266,99 @@ static int take_apart(struct spm_slices *t, const struct spm_slice_record *r)
 	return 0;
 }
 
+/* One that was LIVE may have something in swap. */
 static int free_entry(struct spm_slices *t, uint16_t id)
 {
-	int rc = take_apart(t, record_of(t, id));
+	const struct spm_slice_record *r = record_of(t, id);
+	int rc = take_apart(t, r);
 
 	if (!rc)
-		commit_state(t, id, SPM_SLICE_FREE);
+		commit_state(t, id, r->state == SPM_SLICE_MAKING ? SPM_SLICE_FREE : SPM_SLICE_GONE);
 	return rc;
 }
 
 /* -- opening -- */
 
-/* The copy that counts, or after a damage the other one. */
+static bool is_blank(const struct spm_slice_record *r)
+{
+	return !r->check && !r->id && !r->seq && !r->name[0];
+}
+
+static bool is_whole(const struct spm_slice_record *r, uint16_t id)
+{
+	return r->check == check_of(r) && r->id == id && r->state <= SPM_SLICE_GONE && !r->name[SPM_SLICE_NAME_MAX] &&
+	       (r->state == SPM_SLICE_FREE || spm_slice_name_ok(r->name)) &&
+	       !r->limits.nodes[sizeof(r->limits.nodes) - 1] && !r->limits.huge[sizeof(r->limits.huge) - 1];
+}
+
+/* The later one of the copies that are whole: a worker may have died over the other one. */
 static bool settle_entry(struct spm_slices *t, uint16_t id)
 {
 	struct spm_slices_entry *e = &t->file->entry[id];
 	uint32_t which = atomic_load(&e->which) & 1;
+	const struct spm_slice_record *named = &e->copy[which], *other = &e->copy[which ^ 1];
+	bool use_named = is_whole(named, id), use_other = is_whole(other, id);
 
-	for (uint32_t i = 0; i < 2; i++, which ^= 1) {
-		const struct spm_slice_record *r = &e->copy[which];
-
-		if (r->check != check_of(r) || r->id != id || r->state > SPM_SLICE_REMOVING ||
-		    r->name[SPM_SLICE_NAME_MAX] || (r->state != SPM_SLICE_FREE && !spm_slice_name_ok(r->name)) ||
-		    r->limits.nodes[sizeof(r->limits.nodes) - 1] || r->limits.huge[sizeof(r->limits.huge) - 1])
-			continue;
-		if (i)
-			spm_log(SPM_LOG_ERR, "slice %u: its record is damaged; the one before it is used ('%s')", id, r->name);
-		atomic_store(&e->which, which);
-		return true;
+	if (!use_named && !use_other)
+		return is_blank(named) && is_blank(other);
+	if (use_other && (!use_named || other->seq > named->seq)) {
+		if (!use_named && !is_blank(named))
+			spm_log(SPM_LOG_ERR, "slice '%s': its record is damaged; the one before it is used: check its limits",
+				other->name);
+		which ^= 1;
 	}
-	return false;
+	atomic_store(&e->which, which);
+	return true;
 }
 
-static int open_entries(struct spm_slices *t)
+static void open_entry(struct spm_slices *t, uint16_t id)
 {
-	uint32_t used = atomic_load(&t->file->used);
+	const struct spm_slice_record *r;
 	int rc;
 
+	if (!settle_entry(t, id)) {
+		count_lost(t, id);
+		spm_log(SPM_LOG_ERR, "slice %u: its record is damaged: it cannot be reached, and its memory is free when the mount has "
+			"ended without keep", id);
+		return;
+	}
+	r = record_of(t, id);
+	if (r->state == SPM_SLICE_FREE || r->state == SPM_SLICE_GONE)
+		return;
+	rc = r->state == SPM_SLICE_LIVE ? open_slice(t, r) : free_entry(t, id);
+	if (rc == -EBUSY) { /* the removal was about to be refused */
+		commit_state(t, id, SPM_SLICE_LIVE);
+		r = record_of(t, id);
+		rc = open_slice(t, r);
+	}
+	if (!rc)
+		return;
+	count_lost(t, id);
+	spm_log(SPM_LOG_ERR, "slice '%s': cannot be %s: %s", r->name, r->state == SPM_SLICE_LIVE ? "opened" : "removed",
+		strerror(-rc));
+}
+
+/* What the file says of itself is not taken for granted. @fd is the file. */
+static int open_entries(struct spm_slices *t, int fd)
+{
+	struct spm_slices_file *f = t->file;
+	uint32_t used = 0, whole = 0;
+	off_t at = 0, end = 0;
+
+	while ((at = lseek(fd, end, SEEK_DATA)) >= 0 && (end = lseek(fd, at, SEEK_HOLE)) > at)
+		used = (uint32_t)(((uint64_t)end - offsetof(struct spm_slices_file, entry)) / sizeof(f->entry[0]));
 	if (used >= SPM_SLICES_MAX)
 		used = SPM_SLICES_MAX - 1;
-	for (uint16_t id = 1; id <= used; id++) {
-		const struct spm_slice_record *r;
-
-		if (!settle_entry(t, id)) {
-			spm_log(SPM_LOG_ERR, "slice %u: its record is damaged; it cannot be reached", id);
-			continue;
-		}
-		r = record_of(t, id);
-		if (r->state == SPM_SLICE_FREE)
-			continue;
-		rc = r->state == SPM_SLICE_LIVE ? open_slice(t, r) : free_entry(t, id);
-		if (rc == -EBUSY) { /* the removal was about to be refused */
-			commit_state(t, id, SPM_SLICE_LIVE);
-			r = record_of(t, id);
-			rc = open_slice(t, r);
-		}
-		if (rc)
-			spm_log(SPM_LOG_ERR, "slice '%s': cannot be %s: %s", r->name,
-				r->state == SPM_SLICE_LIVE ? "opened" : "removed", strerror(-rc));
-	}
+	for (uint16_t id = 1; id <= used; id++)
+		whole += is_whole(&f->entry[id].copy[0], id) || is_whole(&f->entry[id].copy[1], id);
+	if (f->magic != MAGIC && !whole)
+		return -EPROTO;
+	if (f->magic != MAGIC || atomic_load(&f->root_max) != root_word(atomic_load(&f->root_max) & ROOT_PAGES))
+		spm_log(SPM_LOG_ERR, "the table of slices is damaged: check the limits of all");
+	f->magic = MAGIC;
+	atomic_store(&f->used, used);
+	for (uint16_t id = 1; id <= used; id++)
+		open_entry(t, id);
 	return 0;
 }
 
@@ -270,9 +387,18 @@ int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t devic
 	if (st.st_size != sizeof(*t->file))
 		return -EPROTO;
 	rc = map_file(t, fd);
-	if (!rc && t->file->magic != MAGIC)
-		rc = -EPROTO;
-	return rc ? rc : open_entries(t);
+	return rc ? rc : open_entries(t, fd);
+}
+
+static void free_chain(struct spm_slice *s)
+{
+	struct spm_slice *next;
+
+	for (; s; s = next) {
+		next = s->next_dead;
+		spm_slice_close(s);
+		free(s);
+	}
 }
 
 void spm_slices_close(struct spm_slices *t)
@@ -285,11 +411,9 @@ void spm_slices_close(struct spm_slices *t)
 			spm_slice_close(s);
 		free(s);
 	}
-	while ((s = t->dead)) {
-		t->dead = s->next_dead;
-		spm_slice_close(s);
-		free(s);
-	}
+	free_chain(t->dead);
+	free_chain(t->spare);
+	t->dead = t->spare = NULL;
 	if (t->file)
 		munmap(t->file, sizeof(*t->file));
 	t->file = NULL;
@@ -304,15 +428,11 @@ static bool is_live(struct spm_slices *t, uint16_t id)
 
 struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place)
 {
-	uint32_t used = t->file && atomic_load(&t->count) ? atomic_load(&t->file->used) : 0;
+	struct spm_slice *s = atomic_load_explicit(bucket_of(t, place), memory_order_acquire);
 
-	for (uint16_t id = 1; id <= used; id++) {
-		struct spm_slice *s = spm_slices_get(t, id);
-
-		if (s && s->place == place)
-			return s;
-	}
-	return NULL;
+	while (s && s->place != place)
+		s = atomic_load_explicit(&s->next_at, memory_order_acquire);
+	return s;
 }
 
 static uint16_t id_of(struct spm_slices *t, const char *name)
@@ -335,30 +455,23 @@ struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name)
 	return id ? spm_slices_get(t, id) : NULL;
 }
 
-bool spm_slices_is_free(struct spm_slices *t, uint16_t id)
-{
-	const struct spm_slice_record *r = t->file && id < SPM_SLICES_MAX ? record_of(t, id) : NULL;
-
-	if (!id || spm_slices_get(t, id))
-		return false;
-	return !r || id > atomic_load(&t->file->used) || (r->check == check_of(r) && r->state == SPM_SLICE_FREE);
-}
-
 bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_record *out)
 {
 	bool live;
 
 	if (!id) {
 		*out = (struct spm_slice_record){ .state = SPM_SLICE_LIVE, .limits = {
-			.max = t->file ? atomic_load(&t->file->root_max) : spm_slices_get(t, 0)->grant,
+			.max = t->file ? spm_slices_root_max(t) : spm_slices_get(t, 0)->grant,
 			.swap_max = SPM_SLICE_NONE, .pin_max = SPM_SLICE_NONE, .own_max = SPM_SLICE_NONE,
 			.own_swap_max = SPM_SLICE_NONE, .cold_s = UINT32_MAX, .map = UINT32_MAX } };
 		return true;
 	}
 	pthread_mutex_lock(&t->lock);
 	live = id < SPM_SLICES_MAX && t->file && is_live(t, id);
-	if (live)
+	if (live) {
 		*out = *record_of(t, id);
+		out->limits.seq = out->seq;
+	}
 	pthread_mutex_unlock(&t->lock);
 	return live;
 }
@@ -388,9 +501,9 @@ static uint16_t free_id(struct spm_slices *t)
 		const struct spm_slice_record *r = record_of(t, id);
 
 		/* (a damaged one may have files) */
-		if (!id || spm_slices_get(t, id) || (r->check && (r->check != check_of(r) || r->state != SPM_SLICE_FREE)))
+		if (!id || spm_slices_get(t, id) || (!is_blank(r) && (!is_whole(r, id) || r->state != SPM_SLICE_FREE)))
 			continue;
-		if (r->check && t->is_known && t->is_known(t->ctx, id))
+		if (!is_blank(r) && t->is_known && t->is_known(t->ctx, id))
 			continue;
 		atomic_store(&t->file->next, (id + 1u) % SPM_SLICES_MAX);
 		if (id > atomic_load(&t->file->used))
@@ -511,7 +624,7 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 {
 	struct spm_slice_record r;
 	struct spm_slice_use u;
-	uint64_t max = spm_slice_max_of(l), want;
+	uint64_t max = spm_slice_max_of(l) > l->min ? spm_slice_max_of(l) : l->min, want;
 	int rc;
 
 	pthread_mutex_lock(&t->lock);
@@ -520,11 +633,14 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 		return -ENOENT;
 	}
 	r = *record_of(t, id);
-	rc = strcmp(r.limits.nodes, l->nodes) || strcmp(r.limits.huge, l->huge) ? -EOPNOTSUPP : check_limits(t, id, l);
+	if (l->seq && l->seq != r.seq)
+		rc = -EAGAIN;
+	else if (strcmp(r.limits.nodes, l->nodes) || strcmp(r.limits.huge, l->huge))
+		rc = -EOPNOTSUPP;
+	else
+		rc = check_limits(t, id, l);
 	if (!rc)
 		rc = spm_slices_use(t, id, &u);
-	if (!rc && r.limits.inodes != l->inodes)
-		rc = spm_slice_set_inodes(spm_slices_get(t, id), l->inodes);
 	if (!rc) {
 		want = u.grant < l->min ? l->min : u.grant;
 		if (max < SPM_SLICE_FLOOR)
@@ -534,9 +650,13 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 		/* what it has is as much as it may have, before it is told to be so */
 		rc = spm_grants_set(t, id, want);
 	}
+	if (!rc && r.limits.inodes != l->inodes)
+		rc = spm_slice_set_inodes(spm_slices_get(t, id), l->inodes);
 	if (!rc) {
 		fault(t, "slice:granted");
 		r.limits = *l;
+		if (r.limits.own_max < l->min) /* root's word counts for more than the owner's */
+			r.limits.own_max = l->min;
 		commit(t, &r);
 		atomic_store(&spm_slices_get(t, id)->map, l->map);
 		atomic_store(&spm_slices_get(t, id)->cold_s, l->cold_s);
@@ -564,6 +684,22 @@ static bool is_empty(int dirfd)
 	return empty;
 }
 
+int spm_slices_chown(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
+{
+	struct spm_slice *s;
+	char path[64];
+	int rc = -ENOENT;
+
+	pthread_mutex_lock(&t->lock);
+	s = spm_slices_get(t, id);
+	if (id && s && is_live(t, id) && !atomic_load(&s->away)) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", s->data_fd);
+		rc = fchownat(s->data_fd, "", l->uid, l->gid, AT_EMPTY_PATH) || chmod(path, l->mode) ? -errno : 0;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
 int spm_slices_remove_begin(struct spm_slices *t, const char *name, bool force, uint16_t *id)
 {
 	int rc = 0;
@@ -574,8 +710,8 @@ int spm_slices_remove_begin(struct spm_slices *t, const char *name, bool force, 
 		rc = -ENOENT;
 	else if (!force && !is_empty(spm_slices_get(t, *id)->data_fd))
 		rc = -ENOTEMPTY;
-	else
-		atomic_store(&spm_slices_get(t, *id)->leaving, true);
+	else if (atomic_exchange(&spm_slices_get(t, *id)->leaving, true))
+		rc = -EBUSY;
 	pthread_mutex_unlock(&t->lock);
 	return rc;
 }
@@ -585,38 +721,95 @@ void spm_slices_remove_not(struct spm_slices *t, uint16_t id)
 	atomic_store(&spm_slices_get(t, id)->leaving, false);
 }
 
-int spm_slices_remove_end(struct spm_slices *t, uint16_t id)
+/* Ours would keep it busy. */
+static int let_go(struct spm_slices *t, struct spm_slice *s)
 {
-	static const struct timespec pause = { .tv_nsec = 10000000 };
-	struct spm_slice *s = spm_slices_get(t, id);
-	int held[] = { s->mount_fd, s->data_fd, s->orphans_fd };
-	int rc = -EBUSY, nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	struct spm_slice_record r;
-	char path[64];
+	spm_auto_close int nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (nowhere < 0)
 		return -errno;
+	/* (sizes are changed with the lock, by these descriptors) */
 	pthread_mutex_lock(&t->lock);
-	r = *record_of(t, id);
-	commit_state(t, id, SPM_SLICE_REMOVING);
-	fault(t, "slice:removing");
-	/* ours would keep it busy */
-	for (size_t i = 0; i < SPM_ARRAY_SIZE(held); i++)
-		(void)dup3(nowhere, held[i], O_CLOEXEC);
-	close(nowhere);
-	slice_path(id, path, sizeof(path));
-	for (int i = 0; rc == -EBUSY && i < UMOUNT_TRIES; i++) {
-		rc = umount2(path, UMOUNT_NOFOLLOW) ? -errno : 0;
-		if (rc == -EBUSY)
-			nanosleep(&pause, NULL);
-	}
-	if (rc) {
-		int back = spm_slice_reopen(path, s);
+	atomic_store(&s->away, true);
+	(void)dup3(nowhere, s->mount_fd, O_CLOEXEC);
+	(void)dup3(nowhere, s->data_fd, O_CLOEXEC);
+	(void)dup3(nowhere, s->orphans_fd, O_CLOEXEC);
+	pthread_mutex_unlock(&t->lock);
+	return 0;
+}
 
-		if (back)
-			spm_log(SPM_LOG_ERR, "slice '%s': cannot be opened again: %s", r.name, strerror(-back));
-		commit_state(t, id, SPM_SLICE_LIVE);
-		atomic_store(&s->leaving, false);
+/* Whoever makes a file until now has made it, and from now on nobody can. */
+static int still_empty(const char *path)
+{
+	spm_auto_close int fd = -1;
+
+	if (make_writable(path, false))
+		return -errno;
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	spm_auto_close int data = openat(fd, SPM_SLICE_DATA, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return data >= 0 && is_empty(data) ? 0 : -ENOTEMPTY;
+}
+
+/* Tries until no request, no move and no client has a file open. Without the lock: others go on. */
+static int patiently(int (*fn)(const char *path), const char *path)
+{
+	static const struct timespec pause = { .tv_nsec = 10000000 };
+	int rc = fn(path);
+
+	for (int i = 1; rc == -EBUSY && i < UMOUNT_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		rc = fn(path);
+	}
+	return rc;
+}
+
+static int unmount(const char *path)
+{
+	return umount2(path, UMOUNT_NOFOLLOW) ? -errno : 0;
+}
+
+/* A removal that is refused. */
+static void come_back(struct spm_slices *t, struct spm_slice *s, const char *path)
+{
+	const char *name = record_of(t, s->id)->name;
+	int rc = make_writable(path, true);
+
+	if (!rc)
+		rc = spm_slice_reopen(path, s);
+	if (rc)
+		spm_log(SPM_LOG_ERR, "slice '%s': cannot be opened again: %s", name, strerror(-rc));
+	if (record_of(t, s->id)->state == SPM_SLICE_REMOVING)
+		commit_state(t, s->id, SPM_SLICE_LIVE);
+	atomic_store(&s->away, false);
+	atomic_store(&s->leaving, false);
+}
+
+int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
+{
+	struct spm_slice *s = spm_slices_get(t, id);
+	char path[64];
+	int rc = let_go(t, s);
+
+	if (rc) {
+		spm_slices_remove_not(t, id);
+		return rc;
+	}
+	slice_path(id, path, sizeof(path));
+	if (!force)
+		rc = patiently(still_empty, path);
+	if (!rc) {
+		pthread_mutex_lock(&t->lock);
+		commit_state(t, id, SPM_SLICE_REMOVING);
+		pthread_mutex_unlock(&t->lock);
+		fault(t, "slice:removing");
+		rc = patiently(unmount, path);
+	}
+	pthread_mutex_lock(&t->lock);
+	if (rc) {
+		come_back(t, s, path);
 	} else {
 		fault(t, "slice:unmounted");
 		(void)free_entry(t, id);
@@ -625,4 +818,22 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id)
 	}
 	pthread_mutex_unlock(&t->lock);
 	return rc;
+}
+
+void spm_slices_remove_done(struct spm_slices *t, uint16_t id)
+{
+	pthread_mutex_lock(&t->lock);
+	if (record_of(t, id)->state == SPM_SLICE_GONE)
+		commit_state(t, id, SPM_SLICE_FREE);
+	pthread_mutex_unlock(&t->lock);
+}
+
+uint16_t spm_slices_removed(struct spm_slices *t, uint16_t id)
+{
+	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+
+	for (; id && id <= used; id++)
+		if (is_whole(record_of(t, id), id) && record_of(t, id)->state == SPM_SLICE_GONE)
+			return id;
+	return 0;
 }

@@ -18,8 +18,9 @@
  *
  * The table is the truth about limits; sizes of filesystems (grants) are the kernel's truth. An entry has two copies of its
  * record, and one store says which counts: so a change is made or not made, wherever a worker dies. States:
- *	FREE -> MAKING -> LIVE -> REMOVING -> FREE
- * A worker that finds MAKING takes back what there is of it; one that finds REMOVING goes on.
+ *	FREE -> MAKING -> LIVE -> REMOVING -> GONE -> FREE
+ * A worker that finds MAKING takes back what there is of it; one that finds REMOVING goes on; GONE: unmounted, but what its
+ * files have in swap is not free yet (spm_slices_remove_done).
  *
  * Memory (law 6). The filesystem's size is the slice's grant: what it may use without asking. Always
  *	the sum of all grants <= the device, and  min <= grant <= max  for each,
@@ -33,7 +34,7 @@
 #define SPM_REGION_SLICES    "/region.slices"
 #define SPM_REGION_SLICE_DIR "/region.slice"
 
-enum spm_slice_state { SPM_SLICE_FREE, SPM_SLICE_MAKING, SPM_SLICE_LIVE, SPM_SLICE_REMOVING };
+enum spm_slice_state { SPM_SLICE_FREE, SPM_SLICE_MAKING, SPM_SLICE_LIVE, SPM_SLICE_REMOVING, SPM_SLICE_GONE };
 
 enum spm_slice_flags {
 	SPM_SLICE_DELEGATED = 1 << 0, /* its owner may lower its limits */
@@ -48,6 +49,7 @@ struct spm_slice_limits {
 	uint32_t flags;
 	uint32_t map;                   /* enum spm_map; UINT32_MAX: as the mount */
 	uint32_t uid, gid, mode;        /* of the top directory, when it is made */
+	uint64_t seq;                   /* of the record that was changed to this; 0: of whichever it is */
 	char nodes[128];                /* "": as the mount */
 	char huge[16];                  /* as tmpfs(5); "": as the mount */
 };
@@ -60,8 +62,9 @@ struct spm_slice_record {
 	char name[SPM_SLICE_NAME_MAX + 1];
 	uint64_t place; /* inode of the directory that holds its place; 0: not made yet */
 	uint64_t top;   /* inode of its top directory */
+	uint64_t seq;   /* counts changes: the higher one of two copies that are whole */
 	struct spm_slice_limits limits;
-	uint8_t zero[512 - 8 - (SPM_SLICE_NAME_MAX + 1) - 16 - sizeof(struct spm_slice_limits)];
+	uint8_t zero[512 - 8 - (SPM_SLICE_NAME_MAX + 1) - 24 - sizeof(struct spm_slice_limits)];
 };
 _Static_assert(sizeof(struct spm_slice_record) == 512, "two to an entry of 1 KiB and a bit");
 
@@ -74,7 +77,7 @@ struct spm_slices_entry {
 
 struct spm_slices_file {
 	uint64_t magic;
-	_Atomic uint64_t root_max; /* of the root slice */
+	_Atomic uint64_t root_max; /* of the root slice: pages, and 16 bits on top to check them */
 	_Atomic uint32_t used;     /* entries 1 to this one have been in use */
 	_Atomic uint32_t next;     /* where to look for a free one: numbers are not used again soon */
 	struct spm_slices_entry entry[SPM_SLICES_MAX];
@@ -82,17 +85,21 @@ struct spm_slices_file {
 
 #define SPM_SLICE_FLOOR 16384u /* a grant is never less: to tmpfs, 0 is no limit */
 #define SPM_SLICES_RESTING 64u /* removed slices whose descriptors are not used again */
+#define SPM_SLICES_BUCKETS 1024u
 
 struct spm_slices {
 	pthread_mutex_t lock;         /* guards the table's writers, grants and by_id's writers; a leaf but for the log's */
 	struct spm_slices_file *file; /* NULL: no slice was ever made */
 	uint64_t device_bytes;
 	uint64_t granted;             /* sum of all grants */
+	uint64_t lost;                /* of these: of filesystems whose record is damaged */
 	_Atomic unsigned int count;   /* LIVE, without the root slice */
 	unsigned int at;              /* whose turn it is to give what it has free */
 	/* NULL: there is none. Read without the lock: a slice is never freed while the worker lives, it only comes to be dead */
 	struct spm_slice *_Atomic by_id[SPM_SLICES_MAX];
+	struct spm_slice *_Atomic at_place[SPM_SLICES_BUCKETS];
 	struct spm_slice *dead;       /* the oldest first; their descriptors lead nowhere, and are used again at last */
+	struct spm_slice *spare;      /* and then the structs are, too: never freed, since readers take no lock */
 	unsigned int dead_count;
 	struct spm_slice_opts defaults; /* of the mount: what a slice gets for what was not said */
 	const struct spm_nodes *nodes;  /* the device's; NULL: any */
@@ -123,10 +130,11 @@ static inline struct spm_slice *spm_slices_get(struct spm_slices *t, uint16_t id
 struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place);
 /* By name. NULL: none is LIVE. */
 struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name);
-/* No slice has that number; false also if that cannot be told, since its record is damaged. */
-bool spm_slices_is_free(struct spm_slices *t, uint16_t id);
 /* A copy of a slice's record; false: it is not LIVE. The root slice has one as well, made up. */
 bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_record *out);
+/* The root slice's limit, in bytes. */
+uint64_t spm_slices_root_max(const struct spm_slices *t);
+void spm_slices_put_root_max(struct spm_slices *t, uint64_t bytes);
 /* The lower one of what administrator and owner say. */
 static inline uint64_t spm_slice_max_of(const struct spm_slice_limits *l)
 {
@@ -147,18 +155,25 @@ int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_s
 	SPM_MUST_CHECK;
 /*
  * Changes limits, at once: what cannot be changed later (nodes, huge) is as it was in @l, or it is -EOPNOTSUPP. -EBUSY: more
- * than the new max is in use (with swap: reclaim it and try again); -ENOSPC: as above.
+ * than the new max is in use (with swap: reclaim it and try again), or more files than the new limit; -ENOSPC: as above;
+ * -EAGAIN: @l->seq says which record it was made from, and somebody has changed it since: read it again.
  */
 int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
+/* Owner and mode of its top directory, as @l has them. */
+int spm_slices_chown(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
 /*
- * In two steps. begin: from now on the slice is not found by its place (-ENOENT: none; -ENOTEMPTY unless @force). end: its
- * filesystem is unmounted, with what is in it. -EBUSY: somebody has a file of it open or mapped; then it is as it was, but for
- * requests that came in between. Before that the caller looks who has, and lets go of all that it has open there itself; or
- * thinks better of it: not.
+ * In three steps. begin: from now on the slice is not found by its place (-ENOENT: none; -ENOTEMPTY unless @force; -EBUSY:
+ * another one is removing it). end: its filesystem is unmounted, with what is in it. -EBUSY: somebody has a file of it open or
+ * mapped, -ENOTEMPTY: somebody made one since; then it is as it was, but for requests that came in between. Before that the
+ * caller looks who has, and lets go of all that it has open there itself; or thinks better of it: not. done: nothing refers to
+ * its files any more, so its number is free.
  */
 int spm_slices_remove_begin(struct spm_slices *t, const char *name, bool force, uint16_t *id) SPM_MUST_CHECK;
 void spm_slices_remove_not(struct spm_slices *t, uint16_t id);
-int spm_slices_remove_end(struct spm_slices *t, uint16_t id) SPM_MUST_CHECK;
+int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force) SPM_MUST_CHECK;
+void spm_slices_remove_done(struct spm_slices *t, uint16_t id);
+/* The next one from @id that waits for done, since a worker died before; 0: none. */
+uint16_t spm_slices_removed(struct spm_slices *t, uint16_t id);
 
 /* -- memory: core/grants.c -- */
 

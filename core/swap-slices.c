@@ -131,39 +131,23 @@ void spm_swap_slice_let_go(struct spm_swap *s, uint16_t slice)
 	pthread_mutex_unlock(&s->hold_lock);
 }
 
-/* All files of the slices for which @gone says so. */
-static int forget(struct spm_swap *s, bool (*gone)(void *arg, uint16_t slice), void *arg)
+int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice)
 {
 	struct spm_whose who;
 	int rc = 0;
 
 	for (uint32_t file = 0; (file = spm_extmap_next_file(&s->map, file + 1));) {
 		struct spm_bucket *b = spm_bucket_lock(s, file);
-		bool its = spm_whose(s, file, &who) && gone(arg, who.slice);
+		bool its = spm_whose(s, file, &who) && who.slice == slice;
 
 		spm_bucket_unlock(b);
 		if (!its)
 			continue;
-		spm_swap_gone(s, who.slice, who.ino);
-		if (spm_swap_find(s, who.slice, who.ino))
+		spm_swap_gone(s, slice, who.ino);
+		if (spm_swap_find(s, slice, who.ino))
 			rc = -ENOMEM;
 	}
 	return rc;
-}
-
-static bool is_that(void *arg, uint16_t slice)
-{
-	return *(const uint16_t *)arg == slice;
-}
-
-int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice)
-{
-	return forget(s, is_that, &slice);
-}
-
-int spm_swap_slices_gone(struct spm_swap *s, bool (*gone)(void *arg, uint16_t slice), void *arg)
-{
-	return forget(s, gone, arg);
 }
 
 /* -- memory -- */

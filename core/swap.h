@@ -233,7 +233,5 @@ void spm_swap_slice_let_go(struct spm_swap *s, uint16_t slice);
 /* The slice's files are gone for good: so are their heads, and their slots are free. To be repeated after a death in between, before
  * the number is used for another one. -ENOMEM: not all. */
 int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice) SPM_MUST_CHECK;
-/* The same of all slices that @gone says are; at take-over, for a removal that died in between. */
-int spm_swap_slices_gone(struct spm_swap *s, bool (*gone)(void *arg, uint16_t slice), void *arg) SPM_MUST_CHECK;
 
 #endif

@@ -51,16 +51,20 @@ static int store_root_max(struct spm_fs *fs, uint64_t bytes)
 static int store_own(struct spm_fs *fs, uint16_t slice, uint64_t bytes, bool swap)
 {
 	struct spm_slice_record r;
+	int rc;
 
-	if (!spm_slices_record(&fs->slices, slice, &r))
-		return -ENODEV;
-	if (swap)
-		r.limits.own_swap_max = bytes;
-	else if (bytes < r.limits.min || bytes < SPM_SLICE_FLOOR)
-		return -ERANGE;
-	else
-		r.limits.own_max = bytes;
-	return spm_slices_limit(fs, slice, &r.limits);
+	do {
+		if (!spm_slices_record(&fs->slices, slice, &r))
+			return -ENODEV;
+		if (swap)
+			r.limits.own_swap_max = bytes;
+		else if (bytes < r.limits.min || bytes < SPM_SLICE_FLOOR)
+			return -ERANGE;
+		else
+			r.limits.own_max = bytes;
+		rc = spm_slices_limit(fs, slice, &r.limits);
+	} while (rc == -EAGAIN); /* root has changed something meanwhile */
+	return rc;
 }
 
 /* "max", or a size. */
@@ -96,15 +100,9 @@ static int show_slices(struct spm_fs *fs, uint16_t slice, FILE *out)
 
 static int run_slice(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value)
 {
-	spm_auto_free char *text = strdup(value);
-	bool again = spm_again(NULL, NULL);
-
 	(void)slice;
 	(void)req;
-	if (!text)
-		return -ENOMEM;
-	spm_begin(0, 0, 0);
-	return spm_slices_command(fs, text, again);
+	return spm_slices_command(fs, value);
 }
 
 /* The directory is number 0, the files count from 1. */

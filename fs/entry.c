@@ -62,7 +62,7 @@ static int enter_slice(struct spm_fs *fs, struct spm_slice *s, struct fuse_entry
 	struct stat st;
 
 	if (atomic_load(&s->leaving))
-		return -ENOENT;
+		return SPM_LEAVING;
 	if (fstat(s->data_fd, &st))
 		return -errno;
 	return spm_entry_make(fs, s->id, s->data_fd, "", false, &st, e, NULL);

@@ -30,7 +30,7 @@ void spm_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		e = (struct fuse_entry_param){ .entry_timeout = SPM_TIMEOUT_LONG };
 		fuse_reply_entry(req, &e);
 	} else if (rc) {
-		spm_reply_rc(req, rc);
+		spm_reply_rc(req, rc == SPM_LEAVING ? -ENOENT : rc);
 	} else {
 		spm_entry_reply(req, &e);
 	}

@@ -59,7 +59,7 @@ static size_t add_plus(struct listing *l, const struct dirent64 *d)
 	if (strcmp(d->d_name, ".") && strcmp(d->d_name, "..")) {
 		int rc = spm_entry_lookup(fs, l->nodeid, l->fd, d->d_name, false, &e);
 
-		if (rc == -ENOENT) /* went away between the two calls */
+		if (rc == -ENOENT || rc == SPM_LEAVING) /* went away between the two calls */
 			return 0;
 		if (rc) /* node id 0: the name is listed, and looked up if anyone wants it */
 			e.ino = 0;

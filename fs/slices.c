@@ -56,6 +56,23 @@ int spm_slices_setup(struct spm_fs *fs)
 	return rc;
 }
 
+/* The number is another's only when no slot is this one's. */
+static void forget_slice(struct spm_fs *fs, uint16_t id)
+{
+	int rc = fs->swap ? spm_swap_slice_gone(fs->swap, id) : 0;
+
+	if (rc)
+		spm_log(SPM_LOG_ERR, "slice %u: not all of its slots are free: %s", id, strerror(-rc));
+	else
+		spm_slices_remove_done(&fs->slices, id);
+}
+
+void spm_slices_finish(struct spm_fs *fs)
+{
+	for (uint16_t id = 0; (id = spm_slices_removed(&fs->slices, id + 1));)
+		forget_slice(fs, id);
+}
+
 void spm_slices_teardown(struct spm_fs *fs)
 {
 	spm_slices_close(&fs->slices);
@@ -188,36 +205,47 @@ static int leave_all(struct spm_fs *fs, uint16_t slice)
 static void tell_kernel(struct spm_fs *fs, const char *name)
 {
 	(void)fuse_lowlevel_notify_inval_entry(fs->se, FUSE_ROOT_ID, name, strlen(name));
-	spm_fresh_changed(fs, FUSE_ROOT_ID);
+	/* also for whoever writes the command: his kernel does not know that it changed the directory */
+	spm_fresh_void(fs, FUSE_ROOT_ID);
 }
 
 /* Nobody has it open but swap. What was in slots goes after the rest, and before its number can be another's. */
-static int end_slice(struct spm_fs *fs, uint16_t id)
+static int end_slice(struct spm_fs *fs, uint16_t id, bool force)
 {
-	int rc = fs->swap ? spm_swap_slice_hold(fs->swap, id) : 0, gone;
+	int rc = fs->swap ? spm_swap_slice_hold(fs->swap, id) : 0;
 
-	rc = rc ?: spm_slices_remove_end(&fs->slices, id);
-	gone = !rc && fs->swap ? spm_swap_slice_gone(fs->swap, id) : 0;
-	if (gone)
-		spm_log(SPM_LOG_ERR, "slice %u: not all of its slots are free: %s", id, strerror(-gone));
+	if (rc) {
+		spm_slices_remove_not(&fs->slices, id);
+		return rc;
+	}
+	rc = spm_slices_remove_end(&fs->slices, id, force);
+	if (!rc)
+		forget_slice(fs, id);
 	if (fs->swap)
 		spm_swap_slice_let_go(fs->swap, id);
 	return rc;
 }
 
-static int remove_now(struct spm_fs *fs, const char *name, bool force, bool again)
+static int remove_now(struct spm_fs *fs, const char *name, bool force)
 {
 	uint16_t id;
 	int rc = spm_slices_remove_begin(&fs->slices, name, force, &id);
 
 	if (rc)
-		return rc == -ENOENT && again ? 0 : rc;
+		return rc;
+	/* one that is refused does nothing to what clients have in their hands: not yet a word to the kernel */
+	rc = leave_all(fs, id);
+	if (rc) {
+		spm_slices_remove_not(&fs->slices, id);
+		return rc;
+	}
 	tell_kernel(fs, name);
+	/* until then names in it could still be used without a look at the top */
 	rc = leave_all(fs, id);
 	if (rc)
 		spm_slices_remove_not(&fs->slices, id);
 	else
-		rc = end_slice(fs, id);
+		rc = end_slice(fs, id, force);
 	tell_kernel(fs, name);
 	return rc;
 }
@@ -233,40 +261,105 @@ static int create_now(struct spm_fs *fs, const char *name, const struct spm_slic
 	fs->served_writes = true;
 	rc = spm_slices_limit(fs, id, l);
 	if (rc) /* nobody has seen it yet */
-		(void)remove_now(fs, name, true, false);
+		(void)remove_now(fs, name, true);
 	else
 		tell_kernel(fs, name);
 	return rc;
 }
 
-int spm_slices_command(struct spm_fs *fs, char *text, bool again)
+/* Its number; 0: there is none of that name. */
+static uint16_t number_of(struct spm_fs *fs, const char *name)
 {
-	struct spm_slice_record r = { .id = 0 };
+	const struct spm_slice *s = spm_slices_find(&fs->slices, name);
+
+	return s ? s->id : 0;
+}
+
+/* Owner and mode are the directory's own, whoever has changed them. */
+static void show_owner(struct spm_fs *fs, struct spm_slice_record *r)
+{
+	const struct spm_slice *s = spm_slices_get(&fs->slices, r->id);
+	struct stat st;
+
+	if (!s || atomic_load(&s->away) || fstat(s->data_fd, &st))
+		return;
+	r->limits.uid = st.st_uid;
+	r->limits.gid = st.st_gid;
+	r->limits.mode = st.st_mode & 07777;
+}
+
+static int chown_now(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l)
+{
+	const struct spm_slice *s = spm_slices_get(&fs->slices, id);
+	uint64_t nodeid;
+	int rc = spm_slices_chown(&fs->slices, id, l);
+
+	if (!rc && s && spm_itable_find(&fs->itable, id, s->top, &nodeid))
+		spm_fresh_void(fs, nodeid);
+	return rc;
+}
+
+static int words(struct spm_fs *fs, struct spm_slice_limits *l, const char *text, unsigned int *given)
+{
+	spm_auto_free char *copy = strdup(text);
 	struct spm_error e = { "" };
-	char *save = NULL, *verb = strtok_r(text, " ", &save), *name = verb ? strtok_r(NULL, " ", &save) : NULL;
-	const struct spm_slice *s;
+	int rc = copy ? spm_limits_words(l, copy, given, &e) : -ENOMEM;
+
+	if (!rc && *given & 1u << SPM_LIMIT_SWAP_MAX && l->swap_max != SPM_SLICE_NONE && !fs->swap)
+		rc = -EOPNOTSUPP;
+	return rc;
+}
+
+static int set_now(struct spm_fs *fs, const char *name, const char *text)
+{
+	const unsigned int owner = 1u << SPM_LIMIT_UID | 1u << SPM_LIMIT_GID | 1u << SPM_LIMIT_MODE;
+	struct spm_slice_record r;
+	unsigned int given;
+	uint16_t id;
+	int rc;
+
+	do { /* again, if another one has changed it meanwhile */
+		id = number_of(fs, name);
+		if (!id || !spm_slices_record(&fs->slices, id, &r))
+			return -ENOENT;
+		show_owner(fs, &r);
+		rc = words(fs, &r.limits, text, &given);
+		if (!rc)
+			rc = spm_slices_limit(fs, id, &r.limits);
+	} while (rc == -EAGAIN);
+	return !rc && given & owner ? chown_now(fs, id, &r.limits) : rc;
+}
+
+int spm_slices_command(struct spm_fs *fs, const char *text)
+{
+	spm_auto_free char *copy = strdup(text);
+	struct spm_slice_limits l;
+	char *save = NULL, *verb = copy ? strtok_r(copy, " ", &save) : NULL, *name = verb ? strtok_r(NULL, " ", &save) : NULL;
+	bool again;
+	uint64_t was;
+	unsigned int given;
 	int rc;
 
 	if (!name || !spm_slice_name_ok(name))
-		return -EINVAL;
+		return copy ? -EINVAL : -ENOMEM;
+	/* what there was before says whether a dead worker came to the effect */
+	again = spm_again(&was, NULL);
+	if (!again)
+		was = number_of(fs, name);
+	spm_begin(was, 0, 0);
 	spm_session_blocking();
+	if (!strcmp(verb, "set"))
+		return set_now(fs, name, save);
 	if (!strcmp(verb, "remove")) {
 		if (*save && strcmp(save, "force"))
 			return -EINVAL;
-		return remove_now(fs, name, *save, again);
+		return again && was && number_of(fs, name) != was ? 0 : remove_now(fs, name, *save);
 	}
-	if (!strcmp(verb, "create")) {
-		spm_limits_init(&r.limits);
-		rc = spm_limits_words(&r.limits, save, NULL, &e);
-		return rc ? rc : create_now(fs, name, &r.limits, again);
-	}
-	if (strcmp(verb, "set"))
+	if (strcmp(verb, "create"))
 		return -EINVAL;
-	s = spm_slices_find(&fs->slices, name);
-	if (!s || !spm_slices_record(&fs->slices, s->id, &r))
-		return -ENOENT;
-	rc = spm_limits_words(&r.limits, save, NULL, &e);
-	return rc ? rc : spm_slices_limit(fs, s->id, &r.limits);
+	spm_limits_init(&l);
+	rc = words(fs, &l, save, &given);
+	return rc ? rc : create_now(fs, name, &l, again && !was);
 }
 
 /* -- the list -- */
@@ -300,8 +393,10 @@ int spm_slices_list(struct spm_fs *fs, FILE *out)
 		struct spm_slice_record r;
 		struct spm_slice_use u;
 
-		if (spm_slices_get(&fs->slices, id) && spm_slices_record(&fs->slices, id, &r) && !spm_slices_use(&fs->slices, id, &u))
+		if (spm_slices_get(&fs->slices, id) && spm_slices_record(&fs->slices, id, &r) && !spm_slices_use(&fs->slices, id, &u)) {
+			show_owner(fs, &r);
 			put_slice(fs, &r, &u, out);
+		}
 	}
 	return 0;
 }

@@ -9,10 +9,15 @@
  * slices there is EXDEV, as between filesystems, and a slice cannot be removed or renamed by rmdir(2) and rename(2).
  */
 
+/* What a lookup of a slice that is being removed comes to: it is not there, but that is not to be remembered. */
+#define SPM_LEAVING (-EREMCHG)
+
 /* What a slice gets for what was not said of it. */
 struct spm_slice_opts spm_slices_defaults(const struct spm_options *o);
 /* In the worker's set-up: opens all slices of the region. */
 int spm_slices_setup(struct spm_fs *fs) SPM_MUST_CHECK;
+/* What a worker that died over a removal has left in swap. */
+void spm_slices_finish(struct spm_fs *fs);
 void spm_slices_teardown(struct spm_fs *fs);
 
 /* The slice whose place the directory entry @st of @parent is; NULL: none's. */
@@ -35,9 +40,10 @@ bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t 
 
 /*
  * Commands, as the control file `slice` takes them: "create NAME key=value...", "set NAME key=value...", "remove NAME [force]".
- * @again: a dead worker may have come to the effect. -errno as core/slices.h has it; -EINVAL: not such a command.
+ * A request: a dead worker may have come to its effect. -errno as core/slices.h has it; -EINVAL: not such a command;
+ * -EOPNOTSUPP: swap.max without swap.
  */
-int spm_slices_command(struct spm_fs *fs, char *text, bool again) SPM_MUST_CHECK;
+int spm_slices_command(struct spm_fs *fs, const char *text) SPM_MUST_CHECK;
 /* Puts new limits in force: moves what has to leave, if there is swap. */
 int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
 /* Bytes of all its files in swap files. */

@@ -204,13 +204,6 @@ static void op_file_failed(void *ctx, unsigned int file, const char *what, int e
 
 /* -- set-up -- */
 
-static bool is_gone(void *arg, uint16_t slice)
-{
-	struct spm_fs *fs = arg;
-
-	return spm_slices_is_free(&fs->slices, slice);
-}
-
 int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 {
 	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch, .release = op_release,
@@ -239,7 +232,7 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 	rc = spm_budget_init(fs);
 	if (!rc)
 		rc = spm_swap_open(&fs->swap, &o, &ops, &fs->desks.state->swap, fs->map_fd, fs->swap_fd);
-	return rc ? rc : spm_swap_slices_gone(fs->swap, is_gone, fs);
+	return rc;
 }
 
 int spm_content_start(struct spm_fs *fs)

@@ -401,6 +401,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 		rc = spm_content_open(fs, a);
 	if (rc)
 		return rc;
+	spm_slices_finish(fs);
 	/* the wait for the next request is in session.c, so reading must not sleep */
 	if (fcntl(fs->dev_fd, F_SETFL, O_NONBLOCK))
 		return -errno;
