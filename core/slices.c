@@ -224,7 +224,7 @@ static void count_lost(struct spm_slices *t, uint16_t id)
  * that leads to must not be another slice's, so the numbers stay taken for a while. */
 static void bury(struct spm_slices *t, struct spm_slice *s)
 {
-	int nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int nowhere = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int *fds[] = { &s->mount_fd, &s->data_fd, &s->orphans_fd };
 	struct spm_slice **end = &t->dead;
 
@@ -513,6 +513,12 @@ static uint16_t free_id(struct spm_slices *t)
 	return 0;
 }
 
+/* A tmpfs without a limit cannot be given one later. */
+static uint64_t inodes_of(const struct spm_slice_limits *l)
+{
+	return l->inodes ? l->inodes : SPM_SLICE_INODES_MAX;
+}
+
 static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
 {
 	struct spm_slice *root = spm_slices_get(t, 0);
@@ -525,7 +531,7 @@ static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
 
 	slice_path(r->id, path, sizeof(path));
 	o.size_bytes = SPM_SLICE_FLOOR;
-	o.nr_inodes = r->limits.inodes;
+	o.nr_inodes = inodes_of(&r->limits);
 	o.nr_inodes_set = true;
 	o.mode = r->limits.mode;
 	o.uid = r->limits.uid;
@@ -651,7 +657,7 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 		rc = spm_grants_set(t, id, want);
 	}
 	if (!rc && r.limits.inodes != l->inodes)
-		rc = spm_slice_set_inodes(spm_slices_get(t, id), l->inodes);
+		rc = spm_slice_set_inodes(spm_slices_get(t, id), inodes_of(l));
 	if (!rc) {
 		fault(t, "slice:granted");
 		r.limits = *l;
@@ -724,7 +730,7 @@ void spm_slices_remove_not(struct spm_slices *t, uint16_t id)
 /* Ours would keep it busy. */
 static int let_go(struct spm_slices *t, struct spm_slice *s)
 {
-	spm_auto_close int nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	spm_auto_close int nowhere = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (nowhere < 0)
 		return -errno;

@@ -83,6 +83,7 @@ struct spm_slices_file {
 	struct spm_slices_entry entry[SPM_SLICES_MAX];
 };
 
+#define SPM_SLICE_INODES_MAX (UINT64_C(1) << 40) /* as good as no limit */
 #define SPM_SLICE_FLOOR 16384u /* a grant is never less: to tmpfs, 0 is no limit */
 #define SPM_SLICES_RESTING 64u /* removed slices whose descriptors are not used again */
 #define SPM_SLICES_BUCKETS 1024u

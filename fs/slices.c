@@ -41,7 +41,7 @@ int spm_slices_setup(struct spm_fs *fs)
 {
 	const struct spm_options *o = fs->opts;
 	const struct spm_slice_opts defaults = spm_slices_defaults(o);
-	int rc, nowhere = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int rc, nowhere = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (nowhere < 0)
 		return -errno;
