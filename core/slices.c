@@ -301,13 +301,15 @@ static bool settle_entry(struct spm_slices *t, uint16_t id)
 
 	if (!use_named && !use_other)
 		return is_blank(named) && is_blank(other);
-	if (use_other && (!use_named || other->seq > named->seq)) {
-		if (!use_named && !is_blank(named))
-			spm_log(SPM_LOG_ERR, "slice '%s': its record is damaged; the one before it is used: check its limits",
-				other->name);
+	if (use_other && (!use_named || other->seq > named->seq))
 		which ^= 1;
-	}
 	atomic_store(&e->which, which);
+	if (!use_named && !is_blank(named)) {
+		struct spm_slice_record r = *other;
+
+		spm_log(SPM_LOG_ERR, "slice '%s': its record is damaged; the one before it is used: check its limits", r.name);
+		commit(t, &r);
+	}
 	return true;
 }
 

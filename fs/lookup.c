@@ -74,14 +74,20 @@ void spm_op_readlink(fuse_req_t req, fuse_ino_t ino)
 /* The two directories that hold up the slice, and its probe file, are not the user's. */
 #define HIDDEN_INODES 3
 
-/* What is in use comes to what files have, here or in swap. */
+/* What is in use comes to what files have, here or in swap; what slices have there is not the root slice's. */
 static void add_swap(struct spm_fs *fs, struct statvfs *sv)
 {
 	struct spm_swap_stats st;
-	uint64_t space;
+	uint64_t space, others = 0;
 
 	spm_swap_stats(fs->swap, &st);
 	space = st.space_bytes > st.reserve_bytes ? st.space_bytes - st.reserve_bytes : 0;
+	if (atomic_load(&fs->slices.count))
+		others = st.swapped_bytes - spm_swap_slice_bytes(fs->swap, 0);
+	if (others > st.swapped_bytes)
+		others = st.swapped_bytes;
+	st.swapped_bytes -= others;
+	space = space > others ? space - others : 0;
 	/* what an exchange has taken of the reserve counts as well */
 	space = (space > st.swapped_bytes ? space : st.swapped_bytes) / sv->f_frsize;
 	sv->f_blocks += space;

@@ -330,18 +330,17 @@ static int set_now(struct spm_fs *fs, const char *name, const char *text)
 	return !rc && given & owner ? chown_now(fs, id, &r.limits) : rc;
 }
 
-int spm_slices_command(struct spm_fs *fs, const char *text)
+static int command(struct spm_fs *fs, char *copy)
 {
-	spm_auto_free char *copy = strdup(text);
 	struct spm_slice_limits l;
-	char *save = NULL, *verb = copy ? strtok_r(copy, " ", &save) : NULL, *name = verb ? strtok_r(NULL, " ", &save) : NULL;
+	char *save = NULL, *verb = strtok_r(copy, " ", &save), *name = verb ? strtok_r(NULL, " ", &save) : NULL;
 	bool again;
 	uint64_t was;
 	unsigned int given;
 	int rc;
 
 	if (!name || !spm_slice_name_ok(name))
-		return copy ? -EINVAL : -ENOMEM;
+		return -EINVAL;
 	/* what there was before says whether a dead worker came to the effect */
 	again = spm_again(&was, NULL);
 	if (!again)
@@ -360,6 +359,15 @@ int spm_slices_command(struct spm_fs *fs, const char *text)
 	spm_limits_init(&l);
 	rc = words(fs, &l, save, &given);
 	return rc ? rc : create_now(fs, name, &l, again && !was);
+}
+
+int spm_slices_command(struct spm_fs *fs, const char *text)
+{
+	spm_auto_free char *copy = strdup(text);
+	int rc = copy ? command(fs, copy) : -ENOMEM;
+
+	fault(fs, "slice:done");
+	return rc;
 }
 
 /* -- the list -- */

@@ -43,6 +43,7 @@ bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t 
  * A request: a dead worker may have come to its effect. -errno as core/slices.h has it; -EINVAL: not such a command;
  * -EOPNOTSUPP: swap.max without swap.
  */
+/* (its fault point slice:done is passed when the effect is there, and the answer is not) */
 int spm_slices_command(struct spm_fs *fs, const char *text) SPM_MUST_CHECK;
 /* Puts new limits in force: moves what has to leave, if there is swap. */
 int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;

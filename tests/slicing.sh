@@ -21,7 +21,7 @@ made()
 
 slice_of()
 {
-	sed -n "s/^$1 .* $2=\([^ ]*\).*/\1/p" "$MNT/.spm/slices"
+	sed -n "s/^$1\( .*\)\? $2=\([^ ]*\).*/\2/p" "$MNT/.spm/slices"
 }
 
 # What administrators have said, without what changes by itself.
