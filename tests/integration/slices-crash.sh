@@ -10,6 +10,8 @@ set -u
 . "$top_srcdir/tests/slicing.sh"
 export SPMFS_FAULTS=1
 
+KILLRUN=$top_builddir/tests/progs/killrun
+
 restarts()
 {
 	spm_feature worker_restarts
@@ -166,6 +168,29 @@ recovered()
 	account "recover"
 }
 
+# Two tenants at work while workers die.
+loads()
+{
+	local s pid
+	for s in x y; do
+		mkdir -p "$SPM_TMP/$s"
+		mountpoint -q "$SPM_TMP/$s" && umount "$SPM_TMP/$s"
+		mount -t tmpfs -o size=256M spm-reference "$SPM_TMP/$s" || { fail "mount tmpfs"; return; }
+		slice create $s min=16M max=24M || fail "$1: create $s"
+	done
+	"$KILLRUN" -S -n 3 -s 4 -k 0 "$MNT/y" "$SPM_TMP/y" >"$SPM_TMP/y.out" 2>&1 </dev/null &
+	pid=$!
+	"$KILLRUN" -S -n 3 -s 4 -k 15 "$MNT/x" "$SPM_TMP/x" >"$SPM_TMP/x.out" 2>&1 </dev/null
+	is "$1: x: every result is the one of tmpfs" "$?" 0
+	wait $pid
+	is "$1: y: every result is the one of tmpfs" "$?" 0
+	for s in x y; do
+		diag "$(grep -E 'errors|differences|deaths|operations' "$SPM_TMP/$s.out")"
+		umount "$SPM_TMP/$s"
+		ok "$1: $s is removed" wait_until 10 slice remove $s force
+	done
+}
+
 # The table is written at from outside; the next worker finds it so. flip OFFSET...: one bit of each byte.
 flip()
 {
@@ -218,9 +243,11 @@ spm_need_mount mem:64M keep,name=crash
 deaths "without swap" 8
 kept "keep" keep,name=crash
 recovered recover,keep,name=crash
+loads "without swap"
 swap_mount mem:64M 128M keep,name=crashswap
 deaths swap 12
 kept "keep with swap" "swap=$SWAP,swapsize=128M,keep,name=crashswap"
 recovered "swap=$SWAP,swapsize=128M,recover,keep,name=crashswap"
+loads swap
 damaged
 spm_done

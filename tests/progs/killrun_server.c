@@ -24,6 +24,10 @@ static pid_t keeper_of(const char *mountpoint)
 
 	snprintf(path, sizeof(path), "%s/.spm/features", mountpoint);
 	f = fopen(path, "re");
+	if (!f) { /* a slice of the mount above */
+		snprintf(path, sizeof(path), "%s/../.spm/features", mountpoint);
+		f = fopen(path, "re");
+	}
 	while (f && fgets(line, sizeof(line), f))
 		if (!strncmp(line, "keeper_pid ", 11))
 			pid = strtol(line + 11, NULL, 10);
