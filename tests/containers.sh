@@ -12,6 +12,7 @@
 #	containers_left			what podman has left outside of $SPM_TMP
 #	containers_cases FN UID		bind mounts of the slices one and two, which are UID's as containers see it: FN SLICE rw|ro
 #					COMMAND... runs a command in a container with that slice at /spm
+#	documented COMMAND		runs the examples of spmfs-containers(7) that begin with it, on $MNT; a test point each
 #	mode_outside FILE		direct, mirror or idle, by spmctl
 
 BIN=$SPM_TMP/bin
@@ -37,6 +38,18 @@ make_slice()
 mode_outside()
 {
 	"$SPMCTL" files --json "$1" | sed -n 's/.*"mode": *"\([a-z]*\)".*/\1/p'
+}
+
+# What COMMAND is, and what IMAGE and ROOT are, the test says by a function and by variables of these names.
+documented()
+{
+	local line lines
+	lines=$(sed ':a; /\\e$/ { N; s/\\e\n */ /; ba; }' "$top_srcdir/man/spmfs-containers.7" | sed -nE "s/^[#\$] ($1 .*)/\1/p" |
+		sed -E "s,/spm/(web|mine),$MNT/\1,g; /^spmctl/s| /spm\$| $MNT|; s|IMAGE|${IMAGE:-}|; s|ROOT|${ROOT:-}|")
+	[ -n "$lines" ] || fail "spmfs-containers(7) has examples of $1"
+	while IFS= read -r line; do
+		ok "as documented: $line" eval "$line" </dev/null
+	done <<<"$lines"
 }
 
 # ---- what every runtime must do ----
@@ -114,7 +127,7 @@ containers_cases()
 # Signals can take as long as a container that does not care for them.
 pod()
 {
-	timeout -k 5 $((60 * SPM_FACTOR)) podman --root "$SPM_TMP/podman/root" --runroot "$SPM_TMP/podman/run" \
+	command timeout -k 5 $((60 * SPM_FACTOR)) podman --root "$SPM_TMP/podman/root" --runroot "$SPM_TMP/podman/run" \
 		--tmpdir "$SPM_TMP/podman/tmp" --storage-driver vfs "$@"
 }
 

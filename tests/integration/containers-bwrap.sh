@@ -42,4 +42,10 @@ is "g: nor is there a way to the rest" "$(in_bwrap one rw bash -c "$try" "$SPMT"
 # Root of a user namespace, with all capabilities in it.
 is "g: nor with what can be had in a user namespace" "$(in_bwrap one rw unshare -Urm bash -c "$try" "$SPMT" | tr '\n' ' ')" \
 	"1 err EPERM end "
+make_slice web max=16M "uid=$USER_A"
+bwrap()
+{
+	as "$USER_A" bwrap "$@"
+}
+documented bwrap
 spm_done

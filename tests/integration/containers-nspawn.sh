@@ -60,5 +60,21 @@ if [ "$(spm_feature idmap)" = on ]; then
 else
 	fails "b: idmapped: refused by this kernel" in_userns "--bind=$MNT/one:/spm:idmap" -- true
 fi
+# ---- the man page ----
+
+make_slice web max=32M
+ROOT=$ROOTFS
+systemd-nspawn()
+{
+	(
+		containers_own_cgroup || exit 1
+		command systemd-nspawn -q --bind-ro=/usr --register=no --keep-unit --as-pid2 --pipe "$@"
+	)
+}
+if [ "$(spm_feature idmap)" = on ]; then
+	documented systemd-nspawn
+else
+	skip "as documented: systemd-nspawn" "a part needs idmapped mounts, Linux 6.12"
+fi
 ok "no control group is left" wait_until 10 containers_no_cgroup
 spm_done

@@ -80,7 +80,7 @@ try='exec 2>&1
 		[ ! -e $f ] || echo "$f is there"
 	done
 	grep -c " - fuse.spmfs " /proc/self/mountinfo
-	ls -d /proc/[0-9]* | wc -l
+	[ "$(ls -d /proc/[0-9]* | wc -l)" -lt 9 ] || echo "sees other processes"
 	mount -t tmpfs none /tmp && echo mounted
 	mount --bind /spm /tmp && echo mounted
 	umount /spm && echo unmounted
@@ -88,7 +88,7 @@ try='exec 2>&1
 	"$0" handle /spm 1
 	echo "end"'
 is "g: root without privileges finds nothing but its slice" "$(box -v "$MNT/one:/spm" -- bash -c "$try" "$SPMT" |
-	grep -v -e ': .*failed' -e 'mount: ' -e 'dmesg(1)' | tr '\n' ' ')" "1 3 err EPERM end "
+	grep -v -e ': .*failed' -e 'mount: ' -e 'dmesg(1)' | tr '\n' ' ')" "1 err EPERM end "
 is "g: a limit can be asked for, but not above that of the machine's root" "$(box -v "$MNT/one:/spm" -- \
 	bash -c 'echo 16M >/spm/.spm/max; echo max >/spm/.spm/max; cat /spm/.spm/max' 2>&1)" $((256 * MIB))
 is "g: and the size of the slice is what df shows" "$(box -v "$MNT/one:/spm" -- df -B1 --output=size /spm | tail -n 1 | tr -d ' ')" \
@@ -120,6 +120,30 @@ is "cdi: can be asked for at once" "$(box --device spmfs.io/slice=new -- bash -c
 ok "cdi: one that goes" wait_until 10 "$SPMCTL" slice remove --force new "$MNT"
 box --device spmfs.io/slice=new -- true >"$SPM_TMP/out" 2>&1
 like "cdi: cannot be" "$? $(cat "$SPM_TMP/out")" "^12[0-9] .*spmfs.io/slice=new"
+
+# ---- the man page ----
+
+IMAGE=spmfs-test
+spmctl()
+{
+	# /etc is not this test's
+	[ "$1" != cdi ] || set -- cdi --output "$cdi" "$2"
+	"$SPMCTL" "$@"
+}
+podman()
+{
+	shift
+	pod run --cgroup-parent "/$CGROUP" -v /usr:/usr:ro "$@"
+}
+"$SPMCTL" slice remove --force mine "$MNT"
+documented "spmctl slice create"
+documented "spmctl cdi"
+if [ "$(spm_feature idmap)" = on ]; then
+	documented "podman run"
+else
+	skip "as documented: podman run" "a part needs idmapped mounts, Linux 6.12"
+fi
+unset -f podman spmctl
 
 spm_umount || fail "umount"
 spm_need_mount mem:64M noidmap

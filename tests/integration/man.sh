@@ -6,7 +6,7 @@ SPM_NO_SANDBOX=1
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 
-pages=(spmfs.8 mount.fuse.spmfs.8 spmctl.1 spmfs-control.5 spmfs.conf.5)
+pages=(spmfs.8 mount.fuse.spmfs.8 spmctl.1 spmfs-control.5 spmfs.conf.5 spmfs-containers.7)
 for page in "${pages[@]}"; do
 	file=$top_srcdir/man/$page
 	ok "$page is there" test -s "$file"

@@ -34,6 +34,18 @@ if command -v systemd-analyze >/dev/null; then
 else
 	skip "systemd-analyze has nothing to complain of" "no systemd-analyze here"
 fi
+for u in containerd docker kubelet podman slurmd; do
+	ok "it comes before $u" grep -qE "^Before=.*\\<$u\.service" "$root/units/spmfs@.service"
+done
+
+# The line of the man page, as systemd understands it.
+generator=${units%/system}/system-generators/systemd-fstab-generator
+sed -n '/fuse\.spmfs .*x-systemd\.before/p' "$top_srcdir/man/spmfs-containers.7" >"$root/fstab"
+mkdir "$root/generated"
+SYSTEMD_FSTAB=$root/fstab "$generator" "$root/generated" "$root/generated" "$root/generated" 2>"$SPM_TMP/generator"
+is "the line for fstab is understood" "$(cat "$SPM_TMP/generator"; cd "$root/generated" && ls -- *.mount)" spm.mount
+is "and comes before container runtimes" "$(sed -n 's/^Before=//p' "$root/generated/spm.mount" | tr ' ' '\n' |
+	grep -cE '^(docker|kubelet)\.service$')" 2
 
 # ---- a systemd ----
 
@@ -45,9 +57,20 @@ cp -- "$units"/systemd-journald.service "$units"/systemd-journald.socket "$units
 printf '[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=systemd-journald.service\n' >"$root/units/test.target"
 mkdir "$root/etc-systemd" "$root/etc-spmfs" "$SPM_TMP/mnt"
 printf 'SOURCE=mem:64M\nMOUNTPOINT=%s\nOPTIONS=map=direct\n' "$SPM_TMP/mnt/demo" >"$root/etc-spmfs/demo.conf"
+# Slices in the same file.
+printf '\n[slice tenant]\nmax = 16M ; enough\nswap-max = 8M\nuid = %s\n' "$USER_A" >>"$root/etc-spmfs/demo.conf"
 # OPTIONS may be left out, and a conf without SOURCE is an error that no restart helps.
 printf 'SOURCE=mem:16M\nMOUNTPOINT=%s\n' "$SPM_TMP/mnt/plain" >"$root/etc-spmfs/plain.conf"
 printf 'SOURCE=mem:16M\nMOUNTPOINT=%s\nOPTIONS=frobnicate\n' "$SPM_TMP/mnt/bad" >"$root/etc-spmfs/bad.conf"
+
+# Who has containers, and must not start before the mount; and who does not know of it, with a drop-in that does.
+printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c "echo runtime $(test -d %s/.spm && echo after)"\n' \
+	"$SPM_TMP/mnt/demo" >"$root/units/docker.service"
+printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c "test -d %s/tenant"\n' \
+	"$SPM_TMP/mnt/demo" >"$root/units/tenant.service"
+printf '[Unit]\nWants=docker.service spmfs@demo.service\n' >"$root/units/both.target"
+mkdir "$root/units/tenant.service.d"
+printf '[Unit]\nRequires=spmfs@demo.service\nAfter=spmfs@demo.service\n' >"$root/units/tenant.service.d/spmfs.conf"
 
 # A mount point for the configuration is the only thing that a machine may lack.
 [ -d /etc/spmfs ] || { mkdir /etc/spmfs && at_exit rmdir /etc/spmfs; }
@@ -128,8 +151,15 @@ is "it is active" "$(property ActiveState)/$(property SubState)" active/running
 keeper=$(feature keeper_pid)
 is "its main process is the keeper" "$(property MainPID)" "$keeper"
 is "its status" "$(property StatusText)" "$there serves"
+is "its slices are there" "$(inside stat -c '%u %A' "$there/tenant")" "$USER_A drwxr-xr-x"
+inside journalctl --sync
+is "systemd has no complaint about them" "$(cat "$SPM_TMP/systemd.out" <(inside journalctl -q) |
+	grep -i -e 'invalid environment' -e 'demo\.conf:')" ""
 is "the mount is seen by all" "$(inside findmnt -no FSTYPE "$there")" fuse.spmfs
-like "the journal: start" "$(journal)" "^$there: start: mem:64M"
+log=$(journal)
+like "the journal: start" "$log" "(^|"$'\n'")$there: start: mem:64M"
+like "the journal: slices" "$log" "^$there: slices: 1 made"
+
 inside bash -c 'echo kept >"$1/file"' - "$there"
 
 # A client that lives through it all.
@@ -205,6 +235,15 @@ is "is the end" "$(property ActiveState) $(property Result)" "inactive success"
 ok "nothing is mounted" eval '! inside findmnt -n "$there"'
 ok "nothing is left in /run" eval '! inside test -e /run/spmfs'
 like "the journal: one line for the end" "$(journal)" "^$there: end"
+
+ok "a service with a drop-in that asks for the mount" ctl start tenant
+is "has it" "$(property ActiveState tenant) $(property ActiveState)" "active active"
+ctl stop tenant spmfs@demo
+ok "a container runtime in one go with the mount" ctl start both.target
+wait_until 10 eval '[ "$(property ActiveState docker) $(property ActiveState)" = "active active" ]'
+inside journalctl --sync
+like "starts after it" "$(inside journalctl -q -o cat -u docker)" "(^|"$'\n'")runtime after"
+ctl stop docker spmfs@demo
 
 ok "start again" ctl start spmfs@demo
 ok "umount" inside umount "$there"
