@@ -83,7 +83,7 @@ static void add_swap(struct spm_fs *fs, struct statvfs *sv)
 	spm_swap_stats(fs->swap, &st);
 	space = st.space_bytes > st.reserve_bytes ? st.space_bytes - st.reserve_bytes : 0;
 	if (atomic_load(&fs->slices.count))
-		others = st.swapped_bytes - spm_swap_slice_bytes(fs->swap, 0);
+		others = st.swapped_bytes - spm_slices_swapped(fs, 0);
 	if (others > st.swapped_bytes)
 		others = st.swapped_bytes;
 	st.swapped_bytes -= others;
