@@ -107,6 +107,7 @@ static int start_one(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t 
 	ev->of[j - s->jobs.all] = f;
 	ev->in_flight++;
 	ev->leaving += (uint64_t)j->pages * 4096;
+	ev->written += (uint64_t)j->pages * 4096;
 	f->in_flight++;
 	spm_job_submit(s, &ev->q, j, SPM_IO_WRITE);
 	return 0;

@@ -24,6 +24,7 @@ struct spm_evictor {
 	unsigned int in_flight;
 	uint64_t leaving;                    /* bytes in flight */
 	uint64_t freed;                      /* bytes, so far */
+	uint64_t written;                    /* bytes, so far, also of what was wanted before it had left */
 	int error;                           /* the first of a write */
 	uint32_t keep;                       /* blocks of slots that must be left */
 	bool exchange;                       /* something of the same size comes back: swap.max of a slice is not meant so closely */

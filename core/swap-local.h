@@ -96,6 +96,7 @@ enum spm_room_for {
 struct spm_pass {
 	uint32_t cursor;
 	uint16_t age;
+	int64_t until; /* ns: so long that holds */
 };
 
 /* Those of one slice who wait for room; see core/swap-room.c. Guarded by the reclaimer's lock. */
@@ -113,6 +114,8 @@ struct spm_room {
 	struct spm_pass pass[2];       /* over what may leave for it, and over its own */
 	unsigned int busy;             /* rounds in a row that freed nothing, because all was in use */
 	int64_t not_before;            /* it is tried again */
+	uint64_t served;               /* bytes written for it, and what it has not claimed in time: who has the least is next */
+	int64_t turn_ns;               /* when its last turn began */
 };
 
 /* What swap knows of a slice. As long as it is not used it is zero, and takes no memory. */

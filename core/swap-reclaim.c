@@ -21,6 +21,8 @@
 #define COLD_NS     250000000 /* a look for what is cold is made every so often, times its seconds */
 #define GIVE_BYTES  (UINT64_C(1) << 20) /* what left others is handed over in pieces of so much */
 #define PASSES      3u
+#define AIM_NS      250000000 /* what is oldest is found out again after so long, a tick of the clock of last uses, */
+#define AIM_COSTS   16        /* and so many times as long as it takes */
 #define OVER_MAX    8u      /* files of a slice that do not fit in its part of swap, until the others are left alone */
 #define BUSY_ROUNDS 200u    /* that free nothing because all was in use for a moment, before one who waits is refused */
 #define DIRECT_ROUNDS 5u    /* because all was open directly: a lease test is a moment behind a close, and takes its time */
@@ -80,6 +82,9 @@ static uint64_t may_leave(void *arg, uint16_t victim)
 	struct spm_swap *s = r->ev.s;
 	uint64_t spare, leaving;
 
+	r->yield = r->yield || (r->contended && spm_room_should_yield(r));
+	if (r->yield)
+		return 0;
 	if (victim == r->slice || !s->ops.spare)
 		return UINT64_MAX;
 	spare = s->ops.spare(s->ops.ctx, victim, r->slice);
@@ -164,12 +169,25 @@ static void begin(struct spm_swap *s, struct spm_reclaimer *r, struct spm_room *
 	r->own = own;
 	r->over = false;
 	r->given = 0;
+	r->yield = false;
 	memset(r->may, SPM_MAY_ASK, sizeof(r->may));
 	r->ev.skipped = r->ev.direct = r->ev.full = false;
 	r->ev.freed = 0;
 	r->ev.unfit = 0;
 	r->ev.keep = r->exchange ? 0 : s->reserve;
 	r->ev.exchange = r->exchange;
+}
+
+/* Looks at all ages, if that was long ago, or a pass begins. It may take long, where there are many files. */
+static void aim(struct spm_swap *s, struct spm_reclaimer *r, struct spm_pass *p)
+{
+	int64_t begin = spm_room_clock();
+
+	if (p->cursor && begin < p->until)
+		return;
+	p->age = find_threshold(s, r);
+	p->until = spm_room_clock();
+	p->until += AIM_NS + AIM_COSTS * (p->until - begin);
 }
 
 /* Moves out at least @bytes if there is so much that may go; what came to be free. */
@@ -179,9 +197,8 @@ static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t 
 	struct spm_evictor *ev = &r->ev;
 	unsigned int passes = 0, over = 0;
 
-	if (!p->cursor)
-		p->age = find_threshold(s, r);
-	while (ev->freed < bytes && !ev->full) {
+	aim(s, r, p);
+	while (ev->freed < bytes && !ev->full && !r->yield) {
 		int rc;
 
 		spm_evictor_wait(ev, bytes);
@@ -250,11 +267,11 @@ static uint64_t portion(struct spm_swap *s, struct spm_reclaimer *r, uint16_t sl
 	return r->portion;
 }
 
-static uint64_t how_much(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, uint64_t want, bool own, bool contended)
+static uint64_t how_much(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, uint64_t want, bool own)
 {
 	uint64_t more = own ? 0 : missing(s, slice, s->opts.high_pct);
 
-	if (contended)
+	if (r->contended)
 		return portion(s, r, slice, spm_room_clock());
 	if (want < more)
 		want = more;
@@ -270,14 +287,16 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r, struct spm_ro
 {
 	uint64_t seen = room->requests, back = room->need[SPM_ROOM_BACK] + room->need[SPM_ROOM_LOAD];
 	uint64_t want = room->need[SPM_ROOM_NEW] + room->need[SPM_ROOM_OWN] + back, freed, exchanged = 0;
-	bool own = room->need[SPM_ROOM_OWN], contended = spm_room_is_contended(r, room->slice, spm_room_clock());
+	bool own = room->need[SPM_ROOM_OWN];
 	unsigned int patience;
 
+	r->contended = spm_room_is_contended(r, room->slice, spm_room_clock());
 	pthread_mutex_unlock(&r->lock);
-	want = how_much(s, r, room->slice, want, own, contended);
+	want = how_much(s, r, room->slice, want, own);
 	begin(s, r, room, room->slice, own);
+	r->ev.written = 0;
 	freed = make_room(s, r, want);
-	if (!freed && back && (r->ev.unfit || r->over)) {
+	if (!freed && back && !r->yield && (r->ev.unfit || r->over)) {
 		r->exchange = true;
 		begin(s, r, room, room->slice, own);
 		exchanged = make_room(s, r, back < want ? back : want);
@@ -287,8 +306,10 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r, struct spm_ro
 	patience = r->ev.unfit ? 0 : r->ev.skipped ? BUSY_ROUNDS : r->ev.direct ? DIRECT_ROUNDS : 0;
 	pthread_mutex_lock(&r->lock);
 	r->room = NULL;
-	if (!freed && !exchanged && ++room->busy < patience) {
-		room->not_before = spm_room_clock() + BUSY_NS;
+	r->contended = false;
+	room->served += r->ev.written;
+	if (!freed && !exchanged && (r->yield || ++room->busy < patience)) {
+		room->not_before = r->yield ? 0 : spm_room_clock() + BUSY_NS;
 		spm_room_line_up(r, room);
 		return;
 	}

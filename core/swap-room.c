@@ -3,7 +3,8 @@
  * Who waits for room.
  *
  * Each slice has a line of its own, and these take turns: a round is for one slice, and while several wait, of the same number of
- * bytes for each, however many threads wait in it, and for however much.
+ * bytes for each, however many threads wait in it, and for however much. Next is who has been served the least, and who is
+ * ahead of one that comes to wait ends his turn early: who has one thread is not always there in time.
  *
  * Whoever waits counts himself among the requests of his slice, and waits until a round for it that began after that has ended, or
  * until enough was freed. A round that frees nothing refuses one of those who wait; the others ask again, since what the
@@ -19,6 +20,7 @@
 #define TRIES_MAX   2000u
 #define GROW_OFTEN  8u                 /* of so many tries one waits, though something seems to be free */
 #define RECENT_NS   INT64_C(1000000000) /* slices that waited within this time share with each other */
+#define LAG_BYTES   (4 * SPM_ROUND_BYTES)
 
 int64_t spm_room_clock(void)
 {
@@ -43,19 +45,49 @@ void spm_room_line_up(struct spm_reclaimer *r, struct spm_room *room)
 	room->in_line = true;
 }
 
+/* What was not claimed is lost: all of it after a pause, and else what is more than a few turns. */
+static void settle(struct spm_reclaimer *r, struct spm_room *room, int64_t now)
+{
+	uint64_t lag = room->turn_ns && now - room->turn_ns < RECENT_NS ? LAG_BYTES : 0, least = r->top > lag ? r->top - lag : 0;
+
+	if (room->served < least)
+		room->served = least;
+}
+
 struct spm_room *spm_room_next(struct spm_reclaimer *r, int64_t now, int64_t *until)
 {
+	struct spm_room **next = NULL, *room;
+
 	*until = INT64_MAX;
-	for (struct spm_room **p = &r->first, *room; (room = *p); p = &room->next) {
+	for (struct spm_room **p = &r->first; (room = *p); p = &room->next) {
 		if (room->not_before > now) {
 			*until = room->not_before < *until ? room->not_before : *until;
 			continue;
 		}
-		*p = room->next;
-		room->in_line = false;
-		return room;
+		settle(r, room, now);
+		if (!next || room->served < (*next)->served)
+			next = p;
 	}
-	return NULL;
+	if (!next)
+		return NULL;
+	room = *next;
+	*next = room->next;
+	room->in_line = false;
+	room->turn_ns = now;
+	r->top = room->served > r->top ? room->served : r->top;
+	return room;
+}
+
+bool spm_room_should_yield(struct spm_reclaimer *r)
+{
+	uint64_t served = r->room->served + r->ev.written;
+	bool yield = false;
+
+	pthread_mutex_lock(&r->lock);
+	for (struct spm_room *room = r->first; room && !yield; room = room->next)
+		yield = !room->not_before && room->turn_ns && room->served + r->portion < served;
+	pthread_mutex_unlock(&r->lock);
+	return yield;
 }
 
 bool spm_room_is_contended(struct spm_reclaimer *r, uint16_t slice, int64_t now)

@@ -26,9 +26,12 @@ struct spm_reclaimer {
 	bool own;              /* of which alone something is to leave */
 	bool exchange;
 	bool over;             /* its part of swap is full */
+	bool contended;        /* others wait, or did a moment ago */
+	bool yield;            /* it is the turn of one of those */
 	uint64_t fresh, given; /* bytes that left others: not yet handed to it, and handed over in this round */
 	uint8_t may[SPM_SWAP_SLICES]; /* which slices may lose something: enum spm_may */
 	/* whose turn it was */
+	uint64_t top;                /* the most that any slice was served when its turn began */
 	uint16_t last, before;       /* the last two different slices */
 	int64_t last_ns, before_ns;  /* when */
 	uint64_t portion;            /* of each turn, while several slices wait */
@@ -46,7 +49,7 @@ static inline struct spm_room *spm_room_of(struct spm_swap *s, uint16_t slice)
 {
 	return &s->slice[slice % SPM_SWAP_SLICES].room;
 }
-/* All with the lock. Whose turn it is, who leaves the line by that; NULL: nobody's, until *@until. */
+/* All with the lock, but for should_yield. Whose turn it is, who leaves the line by that; NULL: nobody's, until *@until. */
 struct spm_room *spm_room_next(struct spm_reclaimer *r, int64_t now, int64_t *until);
 static inline bool spm_room_is_waited_for(const struct spm_room *room)
 {
@@ -55,6 +58,8 @@ static inline bool spm_room_is_waited_for(const struct spm_room *room)
 void spm_room_line_up(struct spm_reclaimer *r, struct spm_room *room);
 /* A turn of @slice begins: whether another slice waits, or did a moment ago. */
 bool spm_room_is_contended(struct spm_reclaimer *r, uint16_t slice, int64_t now);
+/* In a turn: whether a slice that has got less waits. */
+bool spm_room_should_yield(struct spm_reclaimer *r);
 /* Memory came free that this slice can use. */
 void spm_room_freed(struct spm_reclaimer *r, struct spm_room *room, uint64_t bytes, bool own);
 /* Nothing came free, or with @exchanged only for what comes back: one of those who wait is refused. */

@@ -196,12 +196,14 @@ static void op_file_failed(void *ctx, unsigned int file, const char *what, int e
 
 void rig_open(struct rig *r, bool threads)
 {
-	const struct spm_swap_ops ops = { .ctx = r, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch,
+	struct spm_swap_ops ops = { .ctx = r, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch,
 					  .release = op_release, .statfs = op_statfs, .fault = op_fault,
 					  .io_fault = op_io_fault, .damaged = op_damaged, .file_failed = op_file_failed };
 	char path[64];
 	int rc;
 
+	if (r->more_ops)
+		r->more_ops(&ops);
 	for (unsigned int i = 0; i < RIG_FILES; i++)
 		pthread_mutex_init(&r->inode[i], NULL);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", r->map_fd);
@@ -279,7 +281,7 @@ ssize_t rig_write(struct rig *r, uint32_t file, int fd, const void *buf, size_t 
 		if (n > 0) {
 			done += (size_t)n;
 			tries = 0;
-		} else if (n != -ENOSPC || (n = spm_swap_room(r->s, 0, size - done, &tries))) {
+		} else if (n != -ENOSPC || (n = spm_swap_room(r->s, spm_slice_of(r->s, file), size - done, &tries))) {
 			break;
 		}
 	}
@@ -346,7 +348,7 @@ int rig_allocate(struct rig *r, uint32_t file, int fd, uint64_t from, uint64_t t
 			return rc;
 		rc = fallocate(fd, 0, (off_t)from, (off_t)(to - from)) ? -errno : 0;
 		spm_swap_unpin(&pin);
-	} while (rc == -ENOSPC && !spm_swap_room(r->s, 0, to - from, &tries));
+	} while (rc == -ENOSPC && !spm_swap_room(r->s, spm_slice_of(r->s, file), to - from, &tries));
 	return rc;
 }
 

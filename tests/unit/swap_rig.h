@@ -39,6 +39,7 @@ struct rig {
 	_Atomic int write_after; /* writes that go well before */
 	_Atomic unsigned int damaged;
 	_Atomic uint64_t damaged_at; /* offset of the last one */
+	void (*more_ops)(struct spm_swap_ops *ops); /* or NULL: has its own */
 };
 
 /* Everything but the worker. The program ends with a message if something is not to be had. */
