@@ -145,7 +145,9 @@ static void take_back(struct making *m)
 		if (!u->made)
 			rc = spm_slices_set(m->t, u->id, &u->before);
 		else if (spm_slices_record(m->t, u->id, &r))
-			rc = spm_slices_remove_begin(m->t, r.name, true, &id) ?: spm_slices_remove_end(m->t, id);
+			rc = spm_slices_remove_begin(m->t, r.name, true, &id) ?: spm_slices_remove_end(m->t, id, true);
+		if (!rc && u->made)
+			spm_slices_remove_done(m->t, u->id);
 		if (rc)
 			spm_log(SPM_LOG_WARNING, "%s: slices: number %u cannot be put back as it was: %s", m->mountpoint, u->id,
 				strerror(-rc));
