@@ -139,8 +139,13 @@ int spm_region_mark(int meta, bool clean)
 int spm_region_open(const char *source, const char *name, const struct spm_region *r, struct spm_slice *root,
 		    struct spm_error *e)
 {
+	int rc;
+
 	if (strcmp(r->source, source))
 		return spm_fail(e, -EINVAL, "the kept region '%s' was made from %s, not from %s; "
 				"mount it with that source, or choose another name=", name, r->source, source);
-	return spm_slice_open(SPM_REGION_DIR, root, e);
+	rc = spm_slice_open(SPM_REGION_DIR, root, e);
+	if (!rc)
+		spm_slice_read_features(SPM_REGION_DIR, root);
+	return rc;
 }

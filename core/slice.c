@@ -57,8 +57,7 @@ static void slice_init(struct spm_slice *s)
 				  .cold_s = UINT32_MAX };
 }
 
-/* What the filesystem was mounted with, for a slice that this process did not make. */
-static void read_features(const char *path, struct spm_slice_features *f)
+void spm_slice_read_features(const char *path, struct spm_slice *s)
 {
 	spm_auto_fclose FILE *mounts = setmntent("/proc/self/mounts", "re");
 	struct mntent *m;
@@ -66,8 +65,8 @@ static void read_features(const char *path, struct spm_slice_features *f)
 	while (mounts && (m = getmntent(mounts))) {
 		if (strcmp(m->mnt_dir, path))
 			continue;
-		f->noswap = hasmntopt(m, "noswap");
-		f->huge = hasmntopt(m, "huge");
+		s->features.noswap = hasmntopt(m, "noswap");
+		s->features.huge = hasmntopt(m, "huge");
 	}
 }
 
@@ -88,7 +87,6 @@ int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e)
 
 	if (rc)
 		return spm_fail(e, rc, "the region holds no data directory: %s", strerror(-rc));
-	read_features(path, &out->features);
 	return 0;
 }
 

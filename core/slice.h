@@ -57,8 +57,10 @@ struct spm_slice {
 /* Mounts a new slice on the directory @path and makes its two directories. */
 int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct spm_slice *out, struct spm_error *e)
 	SPM_MUST_CHECK;
-/* Opens a slice that is mounted on @path already. */
+/* Opens a slice that is mounted on @path already, without its features. */
 int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e) SPM_MUST_CHECK;
+/* What it was mounted with. This reads the list of all mounts: for one slice, not for each of a thousand. */
+void spm_slice_read_features(const char *path, struct spm_slice *s);
 /* The same without what it was mounted with, which takes longer the more mounts there are. */
 int spm_slice_open_bare(const char *path, struct spm_slice *out) SPM_MUST_CHECK;
 void spm_slice_close(struct spm_slice *s);

@@ -146,6 +146,7 @@ static int run_worker(struct spm_standby *s)
 		spm_word_send(a.ready_fd, &failed, -1);
 		return 1;
 	}
+	spm_slice_read_features(SPM_REGION_DIR, &a.root);
 	/* mountinfo says nothing of huge=never, which is a feature too when it was asked for */
 	a.root.features.huge |= s->opts->huge != NULL;
 	return spm_worker_main(&a);
