@@ -107,6 +107,7 @@ static int set_old(struct making *m, const struct spm_slice_conf *c, struct undo
 		spm_log(SPM_LOG_WARNING, "%s: slices: %s:%u: nodes and huge pages of '%s' stay as when it was made", m->mountpoint,
 			m->path, c->line, c->name);
 	u->before = r.limits;
+	u->before.seq = 0; /* it is put back whatever it is by then */
 	l.own_max = r.limits.own_max;
 	l.own_swap_max = r.limits.own_swap_max;
 	memcpy(l.nodes, r.limits.nodes, sizeof(l.nodes));
