@@ -702,7 +702,7 @@ int spm_slices_chown(struct spm_slices *t, uint16_t id, const struct spm_slice_l
 	s = spm_slices_get(t, id);
 	if (id && s && is_live(t, id) && !atomic_load(&s->away)) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", s->data_fd);
-		rc = fchownat(s->data_fd, "", l->uid, l->gid, AT_EMPTY_PATH) || chmod(path, l->mode) ? -errno : 0;
+		rc = chmod(path, l->mode) || fchownat(s->data_fd, "", l->uid, l->gid, AT_EMPTY_PATH) ? -errno : 0;
 	}
 	pthread_mutex_unlock(&t->lock);
 	return rc;

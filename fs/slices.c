@@ -5,6 +5,7 @@
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/swap.h"
+#include "fs/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -292,6 +293,8 @@ static int chown_now(struct spm_fs *fs, uint16_t id, const struct spm_slice_limi
 {
 	const struct spm_slice *s = spm_slices_get(&fs->slices, id);
 	uint64_t nodeid;
+	/* also in a group that is not the server's */
+	spm_keep_suid bool sgid = spm_fsetid(l->mode & (S_ISUID | S_ISGID));
 	int rc = spm_slices_chown(&fs->slices, id, l);
 
 	if (!rc && s && spm_itable_find(&fs->itable, id, s->top, &nodeid))
