@@ -65,7 +65,7 @@ is "nor in JSON" "$(json length list "$mnt")" 0
 # ---- create, list, show ----
 
 is "create: says where it is" "$("$SPMCTL" slice create a --min 16M --max 64M --uid "$USER_A" --gid daemon --mode 2750 --inodes 1k \
-	--swap-max 1G --pin-max 8M --map mirror --cold 60 --huge never "$mnt")" "$mnt/a"
+	--pin-max 8M --map mirror --cold 60 --huge never "$mnt")" "$mnt/a"
 is "its directory has owner and mode" "$(stat -c '%u %G %a' "$mnt/a")" "$USER_A daemon 2750"
 is "create: a name alone is enough" "$("$SPMCTL" slice create b "$mnt")" "$mnt/b"
 does "create: delegated" create c --delegate --max 32M "$mnt"
@@ -75,7 +75,7 @@ is "keys, in their order" "$(json '.[0] | keys_unsorted | join(" ")' list "$mnt"
 swap_current_bytes pin_max_bytes inodes uid gid mode nodes huge map cold delegate"
 is "what was said" "$(json '[.min_bytes, .max_bytes, .swap_max_bytes, .pin_max_bytes, .inodes, .uid, .gid, .mode, .huge, .map,
 	.cold, .delegate, .path] | map(tostring) | join(" ")' show a "$mnt")" \
-	"$((16 * MIB)) $((64 * MIB)) 1073741824 $((8 * MIB)) 1024 $USER_A $(getent group daemon | cut -d: -f3) 2750 never mirror 60 \
+	"$((16 * MIB)) $((64 * MIB)) null $((8 * MIB)) 1024 $USER_A $(getent group daemon | cut -d: -f3) 2750 never mirror 60 \
 false $mnt/a"
 is "what was not said" "$(json '[.min_bytes, .max_bytes, .own_max_bytes, .inodes, .nodes, .huge, .map, .cold, .delegate] | tostring' \
 	show b "$mnt")" '[0,null,null,null,null,null,null,null,false]'
@@ -86,7 +86,7 @@ ok "what it may use without asking is at least that" test "$(json .grant_bytes s
 is "-u: in units" "$("$SPMCTL" slice list -u "$mnt" | awk '$1 == "a" { print $2, $3, $4 }')" "16M 64M 8M"
 like "show: for people" "$("$SPMCTL" slice show -u a "$mnt")" "^a: slice [0-9]+ of $mnt
   memory     8M used, [0-9.]+M granted, min 16M, max 64M
-  swap       0 used, max 1G
+  swap       0 used, max max
   pinned     at most 8M
   inodes     1024
   owner      uid $USER_A, gid [0-9]+, mode 2750
@@ -113,6 +113,7 @@ told 1 "set" "x: $mnt has no slice of that name" set x --max 1M "$mnt"
 told 1 "remove" "x: $mnt has no slice of that name" remove x "$mnt"
 told 1 "no mount" "$SPM_TMP: no spmfs is mounted there" create x "$SPM_TMP"
 told 1 "in it, but not it" "$mnt/a: not a mount point, but inside one: try $mnt" create x "$mnt/a"
+told 1 "swap.max without swap" "$mnt: swap is off; unmount it and mount it with -o swap=" create x --swap-max 1G "$mnt"
 is "nothing of that is there" "$(json 'length' list "$mnt")" 3
 
 # ---- set ----
@@ -124,6 +125,10 @@ does "delegate" set a --delegate "$mnt"
 is "on" "$(json .delegate show a "$mnt")" true
 does "and not" set a --delegate=no "$mnt"
 is "off" "$(json .delegate show a "$mnt")" false
+does "owner and mode, at once" set a --uid "$USER_B" --mode 2700 "$mnt"
+is "of its directory" "$(stat -c '%u %G %a' "$mnt/a")" "$USER_B daemon 2700"
+chmod 0711 "$mnt/a" && chmod g-s "$mnt/a"
+is "also if they are changed there" "$(json '[.uid, .mode] | tostring' show a "$mnt")" "[$USER_B,\"0711\"]"
 told 1 "max below min" "a: min 16M would be above max 8M; change both" set a --max 8M "$mnt"
 told 1 "max below what is in use" "a: max 4M: 8M is in use and cannot leave; remove files" set a --min 1M --max 4M "$mnt"
 told 1 "nodes are chosen once" "a: nodes and huge pages are chosen when a slice is made" set a --huge always "$mnt"
@@ -168,5 +173,19 @@ does "--force: also with files" remove --force a "$mnt"
 is "c is left" "$(json '.[].name' list "$mnt")" c
 does "the name is free again" create a "$mnt"
 is "it is another one, and empty" "$(json .current_bytes show a "$mnt")$(ls -A "$mnt/a")" 0
+
+# ---- with swap ----
+
+mkdir "$SPM_TMP/swap"
+spm_fresh mem:64M "name=tenants,conf=none,swap=$SPM_TMP/swap,swapsize=64M"
+mnt=$MNT
+does "create with swap-max" create a --swap-max 16M --max 48M "$mnt"
+is "it shows" "$(json .swap_max_bytes show a "$mnt")" $((16 * MIB))
+head -c 24M /dev/urandom >"$mnt/a/f"
+does "a smaller max has the rest leave" set a --max 16M "$mnt"
+ok "it left" test "$(json .swap_current_bytes show a "$mnt")" -ge $((8 * MIB)) -a "$(json .current_bytes show a "$mnt")" -le $((16 * MIB))
+head -c 32M /dev/urandom >"$mnt/a/g" 2>/dev/null
+told 1 "more than leaves" "a: max 1M: [0-9.]+M is in use and cannot leave" set a --max 1M "$mnt"
+is "all is as it was" "$(json .max_bytes show a "$mnt")" $((16 * MIB))
 
 spm_done
