@@ -54,7 +54,7 @@ static int open_dirs(const char *path, struct spm_slice *s)
 static void slice_init(struct spm_slice *s)
 {
 	*s = (struct spm_slice){ .mount_fd = -1, .data_fd = -1, .orphans_fd = -1, .map = UINT32_MAX,
-				  .cold_s = UINT32_MAX };
+				  .cold_s = UINT32_MAX, .pin_max = UINT64_MAX };
 }
 
 void spm_slice_read_features(const char *path, struct spm_slice *s)

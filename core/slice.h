@@ -48,6 +48,7 @@ struct spm_slice {
 	uint64_t place, top;  /* inodes: of the directory that holds its place, and of its data */
 	uint64_t grant;       /* its size; guarded by the lock of struct spm_slices */
 	_Atomic uint32_t map, cold_s; /* as its limits have them; UINT32_MAX: as the mount */
+	_Atomic uint64_t min, pin_max; /* the same, for who looks at many slices; UINT64_MAX: no limit */
 	_Atomic bool leaving; /* it is being removed: not found by its place any more */
 	_Atomic bool away;    /* its descriptors lead nowhere */
 	struct spm_slice *_Atomic next_at; /* of the same bucket, see spm_slices_at() */

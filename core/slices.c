@@ -157,6 +157,15 @@ static void hide_from_place(struct spm_slices *t, struct spm_slice *s)
 		atomic_store(at, atomic_load(&s->next_at));
 }
 
+/* For those who take no lock. */
+static void show_limits(struct spm_slice *s, const struct spm_slice_limits *l)
+{
+	atomic_store(&s->map, l->map);
+	atomic_store(&s->cold_s, l->cold_s);
+	atomic_store(&s->min, l->min);
+	atomic_store(&s->pin_max, l->pin_max);
+}
+
 static int open_at(const struct spm_slice_record *r, struct spm_slice *s, struct statvfs *sv)
 {
 	char path[64];
@@ -196,8 +205,7 @@ static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 	s->place = r->place;
 	s->top = r->top;
 	s->bind = r->limits.nodes[0] ? &s->own_nodes : t->nodes;
-	atomic_store(&s->map, r->limits.map);
-	atomic_store(&s->cold_s, r->limits.cold_s);
+	show_limits(s, &r->limits);
 	s->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
 	t->granted += s->grant;
 	t->count++;
@@ -666,8 +674,7 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 		if (r.limits.own_max < l->min) /* root's word counts for more than the owner's */
 			r.limits.own_max = l->min;
 		commit(t, &r);
-		atomic_store(&spm_slices_get(t, id)->map, l->map);
-		atomic_store(&spm_slices_get(t, id)->cold_s, l->cold_s);
+		show_limits(spm_slices_get(t, id), l);
 	}
 	pthread_mutex_unlock(&t->lock);
 	return rc;

@@ -34,15 +34,17 @@ void spm_budget_destroy(struct spm_fs *fs)
 		munmap(fs->budget.pages, fs->budget.room);
 }
 
-static void set(struct spm_budget *b, uint32_t index, uint32_t pages)
+/* (the record of an inode that is known, so it has its slice) */
+static void set(struct spm_fs *fs, uint32_t index, uint32_t pages)
 {
+	struct spm_budget *b = &fs->budget;
 	uint32_t was = b->pages[index];
 
 	/* an entry that was never used costs no memory */
 	if (was == pages)
 		return;
 	__atomic_store_n(&b->pages[index], pages, __ATOMIC_RELAXED);
-	atomic_fetch_add(&b->total, (uint64_t)pages - was);
+	atomic_fetch_add(&b->total[fs->itable.records[index].slice % SPM_SLICES_MAX], (uint64_t)pages - was);
 }
 
 static uint32_t pages_of(uint64_t bytes)
@@ -57,13 +59,13 @@ void spm_budget_grow(struct spm_fs *fs, uint64_t nodeid, uint64_t bytes)
 	uint32_t index = (uint32_t)nodeid, pages = pages_of(bytes);
 
 	if (fs->budget.pages && fs->budget.pages[index] < pages)
-		set(&fs->budget, index, pages);
+		set(fs, index, pages);
 }
 
 void spm_budget_drop(struct spm_fs *fs, uint64_t nodeid)
 {
 	if (fs->budget.pages)
-		set(&fs->budget, (uint32_t)nodeid, 0);
+		set(fs, (uint32_t)nodeid, 0);
 }
 
 static void rebuild_record(struct spm_inode *rec, void *arg)
@@ -123,22 +125,50 @@ static bool sweep(struct spm_fs *fs, uint64_t pause_ns)
 	return true;
 }
 
+/* How many bytes of a slice may be pinned; UINT64_MAX: it cannot be told. */
+static uint64_t limit_of(struct spm_fs *fs, uint16_t slice)
+{
+	struct spm_slices *t = &fs->slices;
+	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint64_t rest = t->device_bytes - (t->lost < t->device_bytes ? t->lost : t->device_bytes);
+	const struct spm_slice *s = spm_slices_get(t, slice);
+	struct spm_slice_use u;
+
+	if (!s || spm_slices_use(t, slice, &u))
+		return UINT64_MAX;
+	for (uint32_t id = 0; id <= used; id++) {
+		const struct spm_slice *other = spm_slices_get(t, (uint16_t)id);
+		uint64_t its = atomic_load(&fs->budget.total[id]) * PAGE;
+
+		if (!other || other == s)
+			continue;
+		if (its < atomic_load(&other->min))
+			its = atomic_load(&other->min);
+		rest -= its < rest ? its : rest;
+	}
+	if (rest < u.min)
+		rest = u.min;
+	if (rest > u.max)
+		rest = u.max;
+	return rest < atomic_load(&s->pin_max) ? rest : atomic_load(&s->pin_max);
+}
+
 bool spm_budget_fits(struct spm_fs *fs, uint64_t nodeid, uint64_t bytes, bool all)
 {
 	static const struct timespec pause = { .tv_nsec = PATIENCE_STEP_NS };
 	const struct spm_budget *b = &fs->budget;
+	uint16_t slice = fs->itable.records[(uint32_t)nodeid].slice % SPM_SLICES_MAX;
 	uint64_t have, limit, until = 0;
-	struct statvfs sv;
 
-	if (!b->pages || spm_slice_statfs(&fs->root, &sv))
+	if (!b->pages)
 		return true;
-	limit = (uint64_t)sv.f_blocks * sv.f_frsize / PAGE;
+	limit = limit_of(fs, slice) / PAGE;
 	if (!all)
 		limit -= limit * fs->opts->high_pct / 100;
 	if (pages_of(bytes) > limit)
 		return false;
 	for (;;) {
-		have = atomic_load(&b->total) - __atomic_load_n(&b->pages[(uint32_t)nodeid], __ATOMIC_RELAXED);
+		have = atomic_load(&b->total[slice]) - __atomic_load_n(&b->pages[(uint32_t)nodeid], __ATOMIC_RELAXED);
 		if (have + pages_of(bytes) <= limit)
 			return true;
 		if (!all && !sweep(fs, SWEEP_NS))

@@ -5,11 +5,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "core/slices.h"
 #include "core/util.h"
 
 /*
  * With swap: how much of the device the files take that are open directly or may still be mapped so. Nothing of them
- * can leave, so map=auto makes a file direct only while that leaves room to reclaim in.
+ * can leave, so map=auto makes a file direct only while that leaves room to reclaim in. Each slice has a budget of its own:
+ * its max, its pin.max, and no more than the others leave it with their min or with what they have pinned beyond.
  *
  * An estimate: what a file had, or was given, when it was last opened or truncated. It is private to the worker, and made
  * anew by the next one.
@@ -17,7 +19,7 @@
 struct spm_budget {
 	uint32_t *pages; /* by index in the inode table; an entry is guarded by its inode's lock. NULL: no swap */
 	uint64_t room;   /* bytes that @pages maps */
-	_Atomic uint64_t total; /* pages */
+	_Atomic uint64_t total[SPM_SLICES_MAX]; /* pages */
 	_Atomic uint64_t swept_ns; /* when those that are not mapped any more were last looked for */
 };
 

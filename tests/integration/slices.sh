@@ -4,10 +4,10 @@
 set -u
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
+# shellcheck source=../swapping.sh
+. "$top_srcdir/tests/swapping.sh"
 # shellcheck source=../slicing.sh
 . "$top_srcdir/tests/slicing.sh"
-
-MIB=1048576
 
 # fill FILE SIZE: how many KiB of it could be written
 fill()
@@ -282,6 +282,36 @@ maps()
 	ok "remove d" slice remove d force
 }
 
+# mode_of FILE: in which it is open
+mode_of()
+{
+	actor u
+	tell u open f rw "$1" || { echo "$REPLY"; actor_end u; return; }
+	file_mode "$1"
+	actor_end u
+}
+
+pins()
+{
+	made p max=32M pin.max=4M
+	made q min=16M
+	put "$MNT/p/small" 2M 1
+	put "$MNT/p/large" 8M 2
+	put "$MNT/q/large" 8M 3
+	is "pin.max: a file below is direct" "$(mode_of "$MNT/p/small")" direct
+	is "pin.max: one above is a mirror" "$(mode_of "$MNT/p/large")" mirror
+	is "pin.max: another slice's is direct" "$(mode_of "$MNT/q/large")" direct
+	setfattr -n user.spm.map -v direct "$MNT/p/large"
+	is "pin.max: where it must be direct" "$(mode_of "$MNT/p/large")" "err ENOSPC"
+	ok "set pin.max" slice set p pin.max=max
+	is "pin.max: it can be direct now" "$(mode_of "$MNT/p/large")" direct
+	ok "swap.max" slice set p swap.max=4M
+	ok "what swap.max says is in the list" [ "$(slice_of p swap.max)" -eq $((4 * MIB)) ]
+	ok "remove p" wait_until 10 slice remove p force
+	ok "remove q" wait_until 10 slice remove q force
+	is "nothing is in swap" "$(spm_stat swapped_bytes)" 0
+}
+
 # busy DESC: by actor u
 busy()
 {
@@ -425,4 +455,6 @@ removal
 racing
 many
 leaves_nothing
+swap_mount mem:64M 128M
+pins
 spm_done
