@@ -213,4 +213,13 @@ spm_fresh mem:64M noidmap
 is "as on an older kernel: features says it" "$(spm_feature idmap)" "off: option noidmap"
 fails "an idmapped bind mount is refused" "$SPMT" idmap "$MNT" "$SPM_TMP/spm.mapped" "$MAP"
 like "by the kernel" "$(cat "$SPM_TMP/out")" "mount_setattr: Invalid argument"
+
+# A program that knows it takes over from one that did not: the mount can do what it could.
+printf '#!/bin/bash\nexec %q "${@//noidmap/commit=eager}"\n' "$SPMFS" >"$SPM_TMP/newer"
+chmod 755 "$SPM_TMP/newer"
+ok "an upgrade to a program that asks for more" "$SPMCTL" upgrade --binary "$SPM_TMP/newer" "$MNT"
+is "does not ask for it" "$(spm_feature idmap)" "off: the program that made this mount did not know it; unmount and mount again"
+mkdir -m 777 "$MNT/d"
+as "$A" touch "$MNT/d/f"
+is "and new files have their owner" "$(stat -c %u:%g "$MNT/d/f")" "$A:$A"
 spm_done
