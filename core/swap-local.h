@@ -96,7 +96,7 @@ enum spm_room_for {
 struct spm_pass {
 	uint32_t cursor;
 	uint16_t age;
-	int64_t until; /* ns: so long that holds */
+	int64_t begin, until; /* ns: since when, and how long that holds */
 };
 
 /* Those of one slice who wait for room; see core/swap-room.c. Guarded by the reclaimer's lock. */

@@ -21,8 +21,7 @@
 #define COLD_NS     250000000 /* a look for what is cold is made every so often, times its seconds */
 #define GIVE_BYTES  (UINT64_C(1) << 20) /* what left others is handed over in pieces of so much */
 #define PASSES      3u
-#define AIM_NS      250000000 /* what is oldest is found out again after so long, a tick of the clock of last uses, */
-#define AIM_COSTS   16        /* and so many times as long as it takes */
+#define AIM_COSTS   16      /* what is oldest is found out again after so many times as long as that takes */
 #define OVER_MAX    8u      /* files of a slice that do not fit in its part of swap, until the others are left alone */
 #define BUSY_ROUNDS 200u    /* that free nothing because all was in use for a moment, before one who waits is refused */
 #define DIRECT_ROUNDS 5u    /* because all was open directly: a lease test is a moment behind a close, and takes its time */
@@ -178,16 +177,20 @@ static void begin(struct spm_swap *s, struct spm_reclaimer *r, struct spm_room *
 	r->ev.exchange = r->exchange;
 }
 
-/* Looks at all ages, if that was long ago, or a pass begins. It may take long, where there are many files. */
-static void aim(struct spm_swap *s, struct spm_reclaimer *r, struct spm_pass *p)
+/*
+ * A pass begins anew with each round, unless it takes long to come to where something is to be had: then it goes on where the last
+ * round has ended. True: it is to be found out how long.
+ */
+static bool aim(struct spm_swap *s, struct spm_reclaimer *r, struct spm_pass *p)
 {
-	int64_t begin = spm_room_clock();
+	int64_t now = spm_room_clock();
 
-	if (p->cursor && begin < p->until)
-		return;
+	if (p->cursor && now < p->until)
+		return false;
+	p->cursor = 0;
+	p->begin = now;
 	p->age = find_threshold(s, r);
-	p->until = spm_room_clock();
-	p->until += AIM_NS + AIM_COSTS * (p->until - begin);
+	return true;
 }
 
 /* Moves out at least @bytes if there is so much that may go; what came to be free. */
@@ -196,8 +199,9 @@ static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t 
 	struct spm_pass *p = &spm_room_of(s, r->slice)->pass[r->own];
 	struct spm_evictor *ev = &r->ev;
 	unsigned int passes = 0, over = 0;
+	bool aiming = aim(s, r, p);
+	uint64_t before = ev->written;
 
-	aim(s, r, p);
 	while (ev->freed < bytes && !ev->full && !r->yield) {
 		int rc;
 
@@ -216,6 +220,11 @@ static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t 
 		if (!may_lose(s, r, spm_slice_of(s, p->cursor)))
 			continue;
 		rc = spm_evict_file(ev, p->cursor, 0, UINT64_MAX, p->age, bytes, false);
+		if (aiming && ev->written != before) {
+			aiming = false;
+			p->until = spm_room_clock();
+			p->until += AIM_COSTS * (p->until - p->begin);
+		}
 		if (rc == -EBUSY) /* in use: as good as used now */
 			spm_swap_used(s, p->cursor);
 		if (rc == -EDQUOT) {
