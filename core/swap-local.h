@@ -112,6 +112,7 @@ struct spm_room {
 	uint64_t own;                  /* of these, the slice's own */
 	/* the reclaimer's */
 	struct spm_pass pass[2];       /* over what may leave for it, and over its own */
+	bool refilling[2];             /* in the background, in the same way */
 	unsigned int busy;             /* rounds in a row that freed nothing, because all was in use */
 	int64_t not_before;            /* it is tried again */
 	uint64_t served;               /* bytes written for it, and what it has not claimed in time: who has the least is next */

@@ -335,20 +335,24 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r, struct spm_ro
 
 /* -- in the background -- */
 
-/* One turn for a slice, or for what all share. True: there is more to do. */
+/* One turn for a slice, or for what all share: from below low= on until it is high=. True: there is more to do. */
 static bool refill(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, bool own)
 {
+	bool *refilling = &spm_room_of(s, slice)->refilling[own];
 	struct spm_memory m;
 	uint64_t want;
 
-	if ((own ? spm_memory_of(s, slice, &m) : spm_memory_shared(s, &m)) || !below(&m, s->opts.low_pct))
+	if (own ? spm_memory_of(s, slice, &m) : spm_memory_shared(s, &m))
 		return false;
-	want = below(&m, s->opts.high_pct);
+	want = below(&m, s->opts.low_pct) || *refilling ? below(&m, s->opts.high_pct) : 0;
+	if (want && !*refilling)
+		spm_count(s, slice, reclaim_runs, 1);
+	*refilling = false;
 	if (!want)
 		return false;
-	spm_count(s, slice, reclaim_runs, 1);
 	begin(s, r, NULL, slice, own);
-	return make_room(s, r, want < SPM_ROUND_BYTES ? want : SPM_ROUND_BYTES) && want > r->ev.freed;
+	*refilling = make_room(s, r, want < SPM_ROUND_BYTES ? want : SPM_ROUND_BYTES) && want > r->ev.freed;
+	return *refilling;
 }
 
 static uint32_t cold_of(struct spm_swap *s, uint16_t slice)

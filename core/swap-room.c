@@ -157,7 +157,8 @@ static int wait_for(struct spm_swap *s, uint16_t slice, enum spm_room_for what, 
 		s->ops.slow(s->ops.ctx);
 	spm_count(s, slice, direct_waits, 1);
 	pthread_mutex_lock(&r->lock);
-	room->slice = slice;
+	if (room->slice != slice) /* the first time */
+		room->slice = slice;
 	before = freed_for(room, what);
 	room->need[what] += bytes;
 	mine = ++room->requests;
