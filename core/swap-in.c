@@ -14,7 +14,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define RECENT (60u * 4) /* ticks of spm_extmap_clock() */
+#define RECENT (60u * 4) /* ticks of the clock of last uses */
 
 static int damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, const char *why)
 {
@@ -181,7 +181,7 @@ static int verify(const struct spm_job *j, const struct spm_whose *who)
 int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who)
 {
 	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, false) : 0;
-	uint16_t now = spm_extmap_clock();
+	uint16_t now = spm_swap_clock(s);
 
 	spm_swap_fault(s, "swapin:read");
 	if (!rc)

@@ -122,6 +122,7 @@ struct spm_swap {
 	uint16_t left_at;       /* clock of when an extent left last */
 	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
 	uint64_t seq_first[256], seq_next[256];
+	uint64_t ticks_ahead;   /* of tests: of the clock of last uses */
 	struct spm_reclaimer *reclaim;
 	struct spm_loader *loader;
 	struct spm_compactor *compact;
@@ -171,6 +172,16 @@ static inline void spm_flag_clear(struct spm_extfile *f, unsigned int flags)
 static inline bool spm_flag_is(const struct spm_extfile *f, unsigned int flags)
 {
 	return __atomic_load_n(&f->flags, __ATOMIC_RELAXED) & flags;
+}
+
+/* -- the clock of last uses -- */
+static inline uint64_t spm_swap_ticks(const struct spm_swap *s)
+{
+	return spm_extmap_ticks() + s->ticks_ahead;
+}
+static inline uint16_t spm_swap_clock(const struct spm_swap *s)
+{
+	return (uint16_t)spm_swap_ticks(s);
 }
 
 /* -- swap-times.c -- */
@@ -279,6 +290,9 @@ enum spm_room_for {
 int spm_room_wait(struct spm_swap *s, enum spm_room_for what, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
 /* Something was written: free memory should be looked at, soon. Cheap; with whatever lock but the reclaimer's. */
 void spm_reclaim_nudge(struct spm_swap *s);
+/* Keeps what is very old at SPM_AGE_MAX, if that is due. Called by the reclaimer, which sees to it. */
+#define SPM_AGE_MAX 58000u /* ticks: a little more than the longest cold=, and well within the clock's range */
+void spm_ages_settle(struct spm_swap *s);
 
 /* -- swap-compact.c -- */
 int spm_compactor_start(struct spm_swap *s) SPM_MUST_CHECK;

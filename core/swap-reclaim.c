@@ -20,6 +20,7 @@
 #define AGES        1024u /* steps of the histogram, of 64 ticks each: all of the clock */
 #define AGE_STEP    64u
 #define FINE        64u   /* ages below this many ticks, one by one */
+#define AGE_WALK    2048u /* ticks, 8.5 minutes: between two looks for what has come to SPM_AGE_MAX */
 #define CHECK_NS    50000000 /* between two looks at free memory while requests write */
 #define ROUND_BYTES (UINT64_C(32) << 20)
 #define TRIES_MAX   2000u
@@ -44,6 +45,7 @@ struct spm_reclaimer {
 	uint32_t cursor;
 	uint16_t age;
 	unsigned int busy; /* rounds in a row that freed nothing for that reason */
+	uint64_t settled;  /* when ages were looked at, in ticks */
 	bool exchange;
 	struct spm_evictor ev;
 	uint32_t fine[FINE], coarse[AGES];
@@ -91,7 +93,7 @@ static int count_record(void *arg, uint64_t extent, struct spm_extent *x)
 /* The age that a tenth of everything has at least. */
 static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 {
-	struct ages a = { .r = r, .now = spm_extmap_clock() };
+	struct ages a = { .r = r, .now = spm_swap_clock(s) };
 	uint64_t all = 0, old = 0;
 
 	memset(r->fine, 0, sizeof(r->fine));
@@ -122,6 +124,44 @@ static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 			return (uint16_t)i;
 	}
 	return 0;
+}
+
+/* The use of @used, or that at which an age is SPM_AGE_MAX; never 0, which says that there was none. */
+static uint16_t not_older(uint16_t now, uint16_t used)
+{
+	uint16_t oldest = (uint16_t)(now - SPM_AGE_MAX);
+
+	return spm_extmap_age(now, used) <= SPM_AGE_MAX ? used : oldest ? oldest : 1;
+}
+
+static int settle_record(void *arg, uint64_t extent, struct spm_extent *x)
+{
+	uint16_t now = *(uint16_t *)arg, used = spm_extent_used(x);
+
+	(void)extent;
+	if (used && not_older(now, used) != used)
+		spm_extent_touch(x, not_older(now, used));
+	return 0;
+}
+
+void spm_ages_settle(struct spm_swap *s)
+{
+	struct spm_reclaimer *r = s->reclaim;
+	uint64_t ticks = spm_swap_ticks(s);
+	uint16_t now = (uint16_t)ticks;
+
+	if (ticks - r->settled < AGE_WALK)
+		return;
+	r->settled = ticks;
+	for (uint32_t file = 0; (file = spm_extmap_next_file(&s->map, file + 1));) {
+		struct spm_bucket *b = spm_bucket_lock(s, file);
+		uint16_t *used = &spm_extmap_file(&s->map, file)->used, was = __atomic_load_n(used, __ATOMIC_RELAXED);
+
+		if (not_older(now, was) != was)
+			__atomic_store_n(used, not_older(now, was), __ATOMIC_RELAXED);
+		(void)spm_extmap_ages(&s->map, file, settle_record, &now);
+		spm_bucket_unlock(b);
+	}
 }
 
 /* Moves out at least @bytes if there is so much that may go; what came to be free. UINT64_MAX: all that is as old as @min_age. */
@@ -194,17 +234,20 @@ static void deadline(struct timespec *ts, int64_t ns)
 /* With the lock: until there is something to do, or to look at. */
 static void sleep_a_while(struct spm_swap *s, struct spm_reclaimer *r)
 {
-	int64_t cold_ns = (int64_t)s->opts.cold_s * 250000000;
+	int64_t cold_ns = (int64_t)s->opts.cold_s * 250000000, walk_ns = (int64_t)AGE_WALK * 250000000;
 	struct timespec ts;
 
 	if (r->requests != r->covered || r->stop)
 		return;
 	if (!r->active && !cold_ns) {
 		r->asleep = true;
-		pthread_cond_wait(&r->wake, &r->lock);
+		deadline(&ts, walk_ns);
+		(void)pthread_cond_timedwait(&r->wake, &r->lock, &ts);
 		r->asleep = false;
 		return;
 	}
+	if (cold_ns > walk_ns)
+		cold_ns = walk_ns;
 	deadline(&ts, r->active ? CHECK_NS : cold_ns);
 	__atomic_store_n(&r->active, false, __ATOMIC_RELAXED);
 	(void)pthread_cond_timedwait(&r->wake, &r->lock, &ts);
@@ -272,6 +315,11 @@ static void *serve(void *arg)
 		sleep_a_while(s, r);
 		if (r->stop)
 			break;
+		if (spm_swap_ticks(s) - r->settled >= AGE_WALK) {
+			pthread_mutex_unlock(&r->lock);
+			spm_ages_settle(s);
+			pthread_mutex_lock(&r->lock);
+		}
 		if (r->requests != r->covered) {
 			round_for(s, r);
 			continue;
@@ -286,7 +334,7 @@ static void *serve(void *arg)
 			continue;
 		}
 		if (s->opts.cold_s)
-			(void)make_room(s, r, UINT64_MAX, (uint16_t)(s->opts.cold_s > 16000 ? 64000 : s->opts.cold_s * 4));
+			(void)make_room(s, r, UINT64_MAX, (uint16_t)(s->opts.cold_s * 4 < SPM_AGE_MAX ? s->opts.cold_s * 4 : SPM_AGE_MAX - 1));
 		pthread_mutex_lock(&r->lock);
 	}
 	/* nobody must wait for a thread that is gone */
@@ -325,6 +373,7 @@ int spm_reclaimer_init(struct spm_swap *s)
 	spm_evictor_init(&r->ev, s);
 	r->ev.progress = told;
 	r->ev.arg = r;
+	r->settled = spm_swap_ticks(s);
 	s->reclaim = r;
 	return 0;
 }

@@ -473,7 +473,7 @@ bool spm_swap_is_direct(struct spm_swap *s, uint32_t file)
 void spm_swap_used(struct spm_swap *s, uint32_t file)
 {
 	if (file)
-		__atomic_store_n(&spm_extmap_file(&s->map, file)->used, spm_extmap_clock(), __ATOMIC_RELAXED);
+		__atomic_store_n(&spm_extmap_file(&s->map, file)->used, spm_swap_clock(s), __ATOMIC_RELAXED);
 }
 
 int spm_swap_direct(struct spm_pin *pin)
