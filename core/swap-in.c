@@ -38,14 +38,17 @@ static int read_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_
 			     .offset = (uint64_t)(SPM_SLOT_AT(j->slot) + j->pages) * SPM_SLOT_BLOCK }, *ios = &io;
 	struct spm_ioq q;
 
-	spm_ioq_init(&q);
-	spm_ring_submit(s->ring, &q, &ios, 1);
-	(void)spm_ioq_next(&q, true);
-	spm_ioq_destroy(&q);
-	if (io.result)
-		return io.result;
-	if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
-		return -EBADMSG;
+	if (!spm_trailer_recall(s, j, who)) {
+		spm_ioq_init(&q);
+		spm_ring_submit(s->ring, &q, &ios, 1);
+		(void)spm_ioq_next(&q, true);
+		spm_ioq_destroy(&q);
+		if (io.result)
+			return io.result;
+		if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
+			return -EBADMSG;
+		spm_trailer_keep(s, j);
+	}
 	memcpy(j->bits, j->trailer->map, sizeof(j->bits));
 	return 0;
 }

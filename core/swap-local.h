@@ -8,8 +8,8 @@
 
 /*
  * What the parts of swap share. Files: swap.c (context, take-over, numbers), swap-pins.c (who keeps whom out), swap-times.c
- * (stat), swap-in.c and swap-out.c (the moves), swap-cut.c (slots lose pages), swap-read.c (reading slots), swap-evict.c,
- * swap-reclaim.c, swap-load.c (whole files, and ahead), swap-compact.c.
+ * (stat), swap-in.c and swap-out.c (the moves), swap-cut.c (slots lose pages), swap-read.c (reading slots), swap-trailers.c (what
+ * was read of them lately), swap-evict.c, swap-reclaim.c, swap-load.c (whole files, and ahead), swap-compact.c.
  *
  * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and
  * no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the region, which do not wait.
@@ -81,6 +81,7 @@ struct spm_whose {
 	struct spm_handle handle;
 };
 
+struct spm_trailers;
 struct spm_reclaimer;
 struct spm_loader;
 struct spm_compactor;
@@ -123,6 +124,7 @@ struct spm_swap {
 	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
 	uint64_t seq_first[256], seq_next[256];
 	uint64_t ticks_ahead;   /* of tests: of the clock of last uses */
+	struct spm_trailers *trailers;
 	struct spm_reclaimer *reclaim;
 	struct spm_loader *loader;
 	struct spm_compactor *compact;
@@ -268,6 +270,14 @@ int spm_cut(struct spm_swap *s, const struct spm_whose *who, const struct spm_cu
 void spm_cuts_init(struct spm_swap *s);
 /* What it keeps of that swap file moves down, so that the file can be made smaller. */
 void spm_cuts_compact(struct spm_swap *s, unsigned int file);
+
+/* -- swap-trailers.c -- */
+int spm_trailers_init(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_trailers_destroy(struct spm_swap *s);
+/* The trailer of the job's slot, as it was read and verified before, into @j->trailer; false: it is not known. */
+bool spm_trailer_recall(struct spm_swap *s, const struct spm_job *j, const struct spm_whose *who);
+/* @j->trailer was read, and is right. */
+void spm_trailer_keep(struct spm_swap *s, const struct spm_job *j);
 
 /* -- swap-load.c -- */
 int spm_loader_start(struct spm_swap *s) SPM_MUST_CHECK;

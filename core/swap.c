@@ -384,6 +384,8 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	if (!rc)
 		rc = jobs_init(s);
 	if (!rc)
+		rc = spm_trailers_init(s);
+	if (!rc)
 		rc = spm_extmap_attach(&s->map, map_fd);
 	if (!rc) {
 		s->extent_bytes = s->map.setup->extent_bytes;
@@ -430,6 +432,7 @@ void spm_swap_close(struct spm_swap *s)
 		spm_slots_destroy(&s->slots);
 		spm_extmap_detach(&s->map);
 	}
+	spm_trailers_destroy(s);
 	free(s->reclaim);
 	free(s->compact);
 	free(s->jobs.all);
