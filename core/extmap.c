@@ -398,10 +398,15 @@ uint64_t spm_extmap_bytes(struct spm_extmap *m)
 	return fstat(m->fd, &st) ? bytes : bytes + (uint64_t)st.st_blocks * 512;
 }
 
-uint16_t spm_extmap_clock(void)
+uint64_t spm_extmap_ticks(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (uint16_t)((uint64_t)t.tv_sec * 4 + (uint64_t)t.tv_nsec / 250000000);
+	return (uint64_t)t.tv_sec * 4 + (uint64_t)t.tv_nsec / 250000000;
+}
+
+uint16_t spm_extmap_clock(void)
+{
+	return (uint16_t)spm_extmap_ticks();
 }

@@ -216,7 +216,9 @@ static inline struct spm_extfile *spm_extmap_file(struct spm_extmap *m, uint32_t
 /* Memory in use by the map, bytes. */
 uint64_t spm_extmap_bytes(struct spm_extmap *m);
 
-/* The clock of last uses: quarter seconds of CLOCK_BOOTTIME, 16 bits of them; and how long ago, at most 4.5 hours. */
+/* The clock of last uses: quarter seconds of CLOCK_BOOTTIME, 16 bits of them; and how long ago, at most 4.5 hours: what is
+ * older has to be kept from looking young (core/swap-reclaim.c does that). */
+uint64_t spm_extmap_ticks(void);
 uint16_t spm_extmap_clock(void);
 static inline uint16_t spm_extmap_age(uint16_t now, uint16_t used)
 {

@@ -128,7 +128,7 @@ static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from,
 {
 	struct spm_swap *s = ev->s;
 	uint64_t extent = from >> s->shift, end;
-	uint16_t now = spm_extmap_clock();
+	uint16_t now = spm_swap_clock(s);
 	unsigned int over = 0;
 	bool unfit = false;
 

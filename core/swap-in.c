@@ -14,7 +14,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-#define RECENT (60u * 4) /* ticks of spm_extmap_clock() */
+#define RECENT (60u * 4) /* ticks of the clock of last uses */
 
 static int damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, const char *why)
 {
@@ -38,14 +38,17 @@ static int read_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_
 			     .offset = (uint64_t)(SPM_SLOT_AT(j->slot) + j->pages) * SPM_SLOT_BLOCK }, *ios = &io;
 	struct spm_ioq q;
 
-	spm_ioq_init(&q);
-	spm_ring_submit(s->ring, &q, &ios, 1);
-	(void)spm_ioq_next(&q, true);
-	spm_ioq_destroy(&q);
-	if (io.result)
-		return io.result;
-	if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
-		return -EBADMSG;
+	if (!spm_trailer_recall(s, j, who)) {
+		spm_ioq_init(&q);
+		spm_ring_submit(s->ring, &q, &ios, 1);
+		(void)spm_ioq_next(&q, true);
+		spm_ioq_destroy(&q);
+		if (io.result)
+			return io.result;
+		if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
+			return -EBADMSG;
+		spm_trailer_keep(s, j);
+	}
 	memcpy(j->bits, j->trailer->map, sizeof(j->bits));
 	return 0;
 }
@@ -181,7 +184,7 @@ static int verify(const struct spm_job *j, const struct spm_whose *who)
 int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who)
 {
 	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, false) : 0;
-	uint16_t now = spm_extmap_clock();
+	uint16_t now = spm_swap_clock(s);
 
 	spm_swap_fault(s, "swapin:read");
 	if (!rc)

@@ -9,8 +9,8 @@
 /*
  * What the parts of swap share. Files: swap.c (context, take-over, numbers), swap-pins.c (who keeps whom out), swap-times.c
  * (stat), swap-in.c and swap-out.c (the moves), swap-jobs.c, swap-cut.c (slots lose pages), swap-read.c (reading slots),
- * swap-slices.c, swap-evict.c, swap-reclaim.c (who leaves), swap-room.c (who waits for it), swap-load.c (whole files, and ahead),
- * swap-compact.c.
+ * swap-trailers.c (what was read of them lately), swap-slices.c, swap-evict.c, swap-reclaim.c (who leaves), swap-ages.c (how old it
+ * is), swap-room.c (who waits for it), swap-load.c (whole files, and ahead), swap-compact.c.
  *
  * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and
  * no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the region, which do not wait.
@@ -129,6 +129,7 @@ struct spm_swap_slice {
 	struct spm_room room;
 };
 
+struct spm_trailers;
 struct spm_reclaimer;
 struct spm_loader;
 struct spm_compactor;
@@ -174,6 +175,8 @@ struct spm_swap {
 	uint16_t left_at;       /* clock of when an extent left last */
 	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
 	uint64_t seq_first[256], seq_next[256];
+	uint64_t ticks_ahead;   /* of tests: of the clock of last uses */
+	struct spm_trailers *trailers;
 	struct spm_reclaimer *reclaim;
 	struct spm_loader *loader;
 	struct spm_compactor *compact;
@@ -223,6 +226,16 @@ static inline void spm_flag_clear(struct spm_extfile *f, unsigned int flags)
 static inline bool spm_flag_is(const struct spm_extfile *f, unsigned int flags)
 {
 	return __atomic_load_n(&f->flags, __ATOMIC_RELAXED) & flags;
+}
+
+/* -- the clock of last uses -- */
+static inline uint64_t spm_swap_ticks(const struct spm_swap *s)
+{
+	return spm_extmap_ticks() + s->ticks_ahead;
+}
+static inline uint16_t spm_swap_clock(const struct spm_swap *s)
+{
+	return (uint16_t)spm_swap_ticks(s);
 }
 
 /* -- swap-times.c -- */
@@ -352,6 +365,14 @@ void spm_cuts_init(struct spm_swap *s);
 /* What it keeps of that swap file moves down, so that the file can be made smaller. */
 void spm_cuts_compact(struct spm_swap *s, unsigned int file);
 
+/* -- swap-trailers.c -- */
+int spm_trailers_init(struct spm_swap *s) SPM_MUST_CHECK;
+void spm_trailers_destroy(struct spm_swap *s);
+/* The trailer of the job's slot, as it was read and verified before, into @j->trailer; false: it is not known. */
+bool spm_trailer_recall(struct spm_swap *s, const struct spm_job *j, const struct spm_whose *who);
+/* @j->trailer was read, and is right. */
+void spm_trailer_keep(struct spm_swap *s, const struct spm_job *j);
+
 /* -- swap-load.c -- */
 int spm_loader_start(struct spm_swap *s) SPM_MUST_CHECK;
 void spm_loader_stop(struct spm_swap *s);
@@ -368,6 +389,12 @@ void spm_reclaim_nudge(struct spm_swap *s, uint16_t slice);
 /* -- swap-room.c -- */
 /* As spm_swap_room(). */
 int spm_room_wait(struct spm_swap *s, uint16_t slice, enum spm_room_for what, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
+
+/* -- swap-ages.c -- */
+/* Keeps what is very old at SPM_AGE_MAX, if that is due. Called by the reclaimer, which sees to it. */
+#define SPM_AGE_MAX 58000u /* ticks: a little more than the longest cold=, and well within the clock's range */
+#define SPM_AGE_WALK 2048u /* ticks, 8.5 minutes: between two looks for what has come to SPM_AGE_MAX */
+void spm_ages_settle(struct spm_swap *s);
 
 /* -- swap-compact.c -- */
 int spm_compactor_start(struct spm_swap *s) SPM_MUST_CHECK;

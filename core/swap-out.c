@@ -214,7 +214,7 @@ void spm_write_failed(struct spm_swap *s, uint32_t slot, int rc)
 int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)
 {
 	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, true) : 0;
-	uint16_t now = spm_extmap_clock();
+	uint16_t now = spm_swap_clock(s);
 
 	*bytes = 0;
 	if (!rc)

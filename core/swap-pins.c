@@ -28,7 +28,7 @@
 #define PROMOTE_PAGES 32u
 #define PROMOTE_SHORT 8u
 #define PROMOTE_LEAST 2u
-#define SHORT_TICKS   16u /* of spm_extmap_clock(), since something has left */
+#define SHORT_TICKS   16u /* of the clock of last uses, since something has left */
 /* A reader of so many bytes in a row goes on; less is what the kernel reads around a page of a mapping (4 MiB). */
 #define SEQ_BYTES (UINT64_C(8) << 20)
 
@@ -401,7 +401,7 @@ static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_
 	uint64_t start = extent << s->shift, end = start + s->extent_bytes;
 	uint64_t part = (to < end ? to : end) - (from > start ? from : start);
 	bool sequential = is_sequential(s, file, from, to);
-	uint16_t now = spm_extmap_clock();
+	uint16_t now = spm_swap_clock(s);
 	uint32_t second = now / 4u;
 	bool is_short = spm_extmap_age(now, __atomic_load_n(&s->left_at, __ATOMIC_RELAXED)) < SHORT_TICKS;
 	unsigned int need = PROMOTE_LEAST + s->extent_bytes / 4096 / (is_short ? PROMOTE_SHORT : PROMOTE_PAGES);
@@ -439,7 +439,7 @@ static void note_use(struct spm_swap *s, uint32_t file, uint64_t extent, uint16_
 static int pin_extents(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a, struct spm_pin *pin, uint64_t from,
 		       uint64_t to, uint64_t *done)
 {
-	uint16_t now = spm_extmap_clock();
+	uint16_t now = spm_swap_clock(s);
 	int rc = 0;
 
 	for (*done = pin->first; *done <= pin->last && !rc;) {

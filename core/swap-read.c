@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Waits for both: an error of either. */
-static int read_both(struct spm_swap *s, struct spm_io *const *ios, unsigned int n)
+/* Waits for all: an error of any. */
+static int read_by_ring(struct spm_swap *s, struct spm_io *const *ios, unsigned int n)
 {
 	struct spm_ioq q;
-	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, false) : 0;
+	int rc = 0;
 
 	spm_ioq_init(&q);
 	spm_ring_submit(s->ring, &q, ios, n);
@@ -19,6 +19,18 @@ static int read_both(struct spm_swap *s, struct spm_io *const *ios, unsigned int
 			rc = io->result;
 	spm_ioq_destroy(&q);
 	return rc;
+}
+
+/*
+ * One read that is waited for at once needs no other thread: the ring's would have to wake this one. What does not come
+ * at once as a whole is the ring's to deal with.
+ */
+static int read_one(struct spm_swap *s, struct spm_io *io)
+{
+	struct spm_io *const ios[1] = { io };
+	ssize_t n = pread(s->files[io->file], io->iov->iov_base, io->iov->iov_len, (off_t)io->offset);
+
+	return n == (ssize_t)io->iov->iov_len ? 0 : read_by_ring(s, ios, 1);
 }
 
 static uint32_t rank_of(const struct spm_job *j, uint32_t page)
@@ -38,7 +50,9 @@ static bool has_page(const struct spm_job *j, uint32_t page)
 /* Slot pages [first, first + n) into @buf, verified. */
 static int read_pages(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, uint32_t first, uint32_t n, char *buf)
 {
-	bool whole = j->how & SPM_HOW_SMALL, trailer = !whole && !(j->how & SPM_HOW_SPARSE);
+	bool whole = j->how & SPM_HOW_SMALL;
+	/* that of a sparse one is here already, verified */
+	bool trailer = !whole && !(j->how & SPM_HOW_SPARSE) && !spm_trailer_recall(s, j, who);
 	uint64_t at = SPM_SLOT_AT(j->slot);
 	struct iovec iov[2] = { { .iov_base = buf, .iov_len = (size_t)n * 4096 },
 				{ .iov_base = j->trailer, .iov_len = sizeof(*j->trailer) } };
@@ -47,13 +61,16 @@ static int read_pages(struct spm_swap *s, struct spm_job *j, const struct spm_wh
 				{ .op = SPM_IO_READ, .file = SPM_SLOT_FILE(j->slot), .iov = &iov[1], .iovs = 1,
 				  .offset = (at + j->pages) * SPM_SLOT_BLOCK } };
 	struct spm_io *const ios[2] = { &io[0], &io[1] };
-	int rc = read_both(s, ios, trailer ? 2 : 1);
+	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, false) : 0;
 
+	if (!rc)
+		rc = trailer ? read_by_ring(s, ios, 2) : read_one(s, &io[0]);
 	if (!rc && whole)
 		return spm_crc(buf, (size_t)n * 4096) == j->x->check ? 0 : -EBADMSG;
-	/* that of a sparse one is here already, verified */
 	if (!rc && trailer && !spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
 		rc = -EBADMSG;
+	else if (!rc && trailer)
+		spm_trailer_keep(s, j);
 	for (uint32_t i = 0; i < n && !rc; i++)
 		if (spm_crc(buf + (size_t)i * 4096, 4096) != j->trailer->crc[first + i])
 			rc = -EBADMSG;

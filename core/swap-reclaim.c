@@ -26,6 +26,7 @@
 #define BUSY_ROUNDS 200u    /* that free nothing because all was in use for a moment, before one who waits is refused */
 #define DIRECT_ROUNDS 5u    /* because all was open directly: a lease test is a moment behind a close, and takes its time */
 #define BUSY_NS     2000000
+#define WALK_NS     (SPM_AGE_WALK * INT64_C(250000000))
 #define PORTION_NS  INT64_C(1000000000) /* so long the smallest one counts */
 
 /* -- what came of it -- */
@@ -124,7 +125,7 @@ static int count_record(void *arg, uint64_t extent, struct spm_extent *x)
 /* The age that a tenth of everything that may leave has at least. */
 static uint16_t find_threshold(struct spm_swap *s, struct spm_reclaimer *r)
 {
-	struct ages a = { .r = r, .now = spm_extmap_clock() };
+	struct ages a = { .r = r, .now = spm_swap_clock(s) };
 	uint64_t all = 0, old = 0;
 
 	memset(r->fine, 0, sizeof(r->fine));
@@ -467,13 +468,16 @@ static void sleep_until(struct spm_reclaimer *r, int64_t until)
 static void step(struct spm_swap *s, struct spm_reclaimer *r)
 {
 	int64_t now = spm_room_clock(), until;
+	bool settle = spm_swap_ticks(s) - r->settled >= SPM_AGE_WALK;
 	bool look = r->active && now >= r->look_at, cold = now >= r->cold_at;
 	struct spm_room *room;
 
 	/* by turns with those who wait */
-	if ((look || cold) && !(r->looked && r->first)) {
+	if ((look || cold || settle) && !(r->looked && r->first)) {
 		r->looked = true;
 		pthread_mutex_unlock(&r->lock);
+		if (settle)
+			spm_ages_settle(s);
 		if (look)
 			look_around(s, r);
 		if (cold)
@@ -485,9 +489,10 @@ static void step(struct spm_swap *s, struct spm_reclaimer *r)
 	room = spm_room_next(r, now, &until);
 	if (room) {
 		round_for(s, r, room);
-	} else if (!look && !cold) {
+	} else if (!look && !cold && !settle) {
 		until = r->active && r->look_at < until ? r->look_at : until;
-		sleep_until(r, r->cold_at < until ? r->cold_at : until);
+		until = r->cold_at < until ? r->cold_at : until;
+		sleep_until(r, until < now + WALK_NS ? until : now + WALK_NS);
 	}
 }
 
@@ -543,6 +548,7 @@ int spm_reclaimer_init(struct spm_swap *s)
 	r->ev.progress = told;
 	r->ev.may_leave = may_leave;
 	r->ev.arg = r;
+	r->settled = spm_swap_ticks(s);
 	s->reclaim = r;
 	return 0;
 }

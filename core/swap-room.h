@@ -38,6 +38,7 @@ struct spm_reclaimer {
 	int64_t portion_ns;          /* since when */
 	int64_t look_at, cold_at;    /* ns */
 	bool looked;                 /* the last thing done was no round */
+	uint64_t settled;            /* when ages were looked at, in ticks */
 	struct spm_pass cold;
 	uint32_t cold_least;         /* seconds, of the slices that the pass has met; 0: none */
 	struct spm_evictor ev;

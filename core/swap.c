@@ -313,6 +313,8 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	if (!rc)
 		rc = spm_swap_slices_init(s);
 	if (!rc)
+		rc = spm_trailers_init(s);
+	if (!rc)
 		rc = spm_extmap_attach(&s->map, map_fd);
 	if (!rc) {
 		s->extent_bytes = s->map.setup->extent_bytes;
@@ -359,6 +361,7 @@ void spm_swap_close(struct spm_swap *s)
 		spm_slots_destroy(&s->slots);
 		spm_extmap_detach(&s->map);
 	}
+	spm_trailers_destroy(s);
 	free(s->reclaim);
 	free(s->compact);
 	spm_jobs_destroy(s);
@@ -402,7 +405,7 @@ bool spm_swap_is_direct(struct spm_swap *s, uint32_t file)
 void spm_swap_used(struct spm_swap *s, uint32_t file)
 {
 	if (file)
-		__atomic_store_n(&spm_extmap_file(&s->map, file)->used, spm_extmap_clock(), __ATOMIC_RELAXED);
+		__atomic_store_n(&spm_extmap_file(&s->map, file)->used, spm_swap_clock(s), __ATOMIC_RELAXED);
 }
 
 int spm_swap_direct(struct spm_pin *pin)

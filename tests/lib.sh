@@ -34,6 +34,7 @@
 # Others:
 #	spm_pids_group                 a control group that can limit processes: PIDS_GROUP
 #	wait_until SECONDS CMD..., as UID CMD..., as_groups UID GID GROUPS CMD..., at_exit CMD...
+#	spm_less N                     a third of that with SPM_FACTOR: seconds or rounds of what is random
 # Actors (clients that live on and do one thing a line, tests/progs/actor.c):
 #	actor NAME [PREFIX CMD...], tell NAME WORDS..., ask NAME WORDS..., says DESC NAME WANT WORDS...,
 #	actor_fork NAME, actor_end NAME...
@@ -177,6 +178,14 @@ wait_until()
 		[ "$(spm_now_ms)" -lt "$end" ] || return 1
 		sleep 0.05
 	done
+}
+
+# What a sanitizer can find it finds soon, and there are more builds than one: a third with SPM_FACTOR.
+spm_less()
+{
+	local n=$1
+	[ "$SPM_FACTOR" -le 1 ] || n=$((n / 3 > 2 ? n / 3 : 2))
+	printf '%s\n' "$n"
 }
 
 as()

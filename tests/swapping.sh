@@ -8,6 +8,7 @@
 #	put PATH LEN SEED, check PATH LEN SEED	content that is recognised, at each of its 8 bytes
 #	swaprun WHAT ARGS...			swaprun ARGS on the mount: no error, no difference; result KEY is one of its results
 #	evictor_start [SECONDS], evictor_stop	something that always moves out whatever can go, and compacts
+#	no_slots				nothing is swapped, to be waited for
 #	swap_leaves_nothing WHAT		all is removed: slots, memory and inodes are given back
 
 SWAPRUN=$top_builddir/tests/progs/swaprun
@@ -148,6 +149,11 @@ swap_is_back()
 {
 	[ "$(spm_stat swap_used_bytes)" -eq 0 ] && [ "$(spm_stat swapped_bytes)" -eq 0 ] &&
 		[ "$(spm_stat free_bytes)" -ge "$((SWAP_FREE - MIB))" ] && [ "$(spm_stat inodes_known)" -le 20 ]
+}
+
+no_slots()
+{
+	[ "$(spm_stat swap_used_bytes)" -eq 0 ]
 }
 
 swap_leaves_nothing()

@@ -9,7 +9,7 @@ SPM_LIMIT=$((3 * ${SPM_KILL_SECONDS:-60} + 240))
 # shellcheck source=../killing.sh
 . "$top_srcdir/tests/killing.sh"
 
-seconds=${SPM_KILL_SECONDS:-60}
+seconds=${SPM_KILL_SECONDS:-$(spm_less 60)}
 # a server that is slowed down by a sanitizer takes longer to start
 kills=${SPM_KILLS:-$((seconds * 25 / 3 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))}
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The kill run of kill-run.sh, shorter, for every kind of open file, every process of a server, and other deaths.
-# Environment: SPM_KILL_SECONDS for each (8).
+# Environment: SPM_KILL_SECONDS for each (6).
 set -u
 SPM_LIMIT=$((24 * ${SPM_KILL_SECONDS:-8} + 300))
 # shellcheck source=../lib.sh
@@ -9,7 +9,7 @@ SPM_LIMIT=$((24 * ${SPM_KILL_SECONDS:-8} + 300))
 # shellcheck source=../killing.sh
 . "$top_srcdir/tests/killing.sh"
 
-seconds=${SPM_KILL_SECONDS:-8}
+seconds=${SPM_KILL_SECONDS:-$(spm_less 6)}
 many=$((8 * seconds / SPM_FACTOR))
 few=$((2 * seconds / SPM_FACTOR))
 

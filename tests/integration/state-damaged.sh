@@ -92,7 +92,7 @@ one_record()
 random_bits()
 {
 	local seed bad='' out before
-	for seed in $(seq 20); do
+	for seed in $(seq "$(spm_less 20)"); do
 		kill_mount size=500M
 		make_files
 		before=$(restarts)

@@ -125,7 +125,7 @@ swap_leaves_nothing "by hand"
 swap_mount mem:64M 512M compact=0
 (while [ ! -e "$SPM_TMP/stop" ]; do compact; done) &
 load=$!
-swaprun "compacting all the time" -s 12 -b 256M
+swaprun "compacting all the time" -s "$(spm_less 9)" -b 256M
 touch "$SPM_TMP/stop"
 wait "$load"
 is "no worker died" "$(spm_feature worker_restarts)" 0
@@ -138,7 +138,7 @@ moved=$(spm_stat compact_moved_bytes)
 echo "compact:copied slow:1000 1 100" >"$MNT/.spm/fault"
 dd if=<(echo 1) of="$MNT/.spm/compact" status=none 2>"$SPM_TMP/cancelled" &
 load=$!
-wait_until 5 [ "$(spm_stat compact_moved_bytes)" -gt "$moved" ]
+ok "one that is slow has begun" wait_until 5 eval '[ "$(spm_stat compact_moved_bytes)" -gt "$moved" ]'
 start=$(spm_now_ms)
 kill -TERM "$load"
 wait "$load"
@@ -173,6 +173,7 @@ shrunk()
 {
 	[ "$(on_disk)" -le $((size - 32 * MIB)) ]
 }
+# it looks every 30 s
 ok "by itself: the swap file shrinks" wait_until 70 shrunk
 ok "by itself: what is left is right" left
 swap_leaves_nothing "by itself"

@@ -99,7 +99,7 @@ one_by_one()
 	evict "$f" "$f.gone"
 	at trim:gone "unlink" rm "$f.gone"
 	cp "$copy" "$f"
-	is "trim:gone: its slots are free" "$(wait_until 5 [ "$(spm_stat swap_used_bytes)" -eq 0 ]; spm_stat swap_used_bytes)" 0
+	is "trim:gone: its slots are free" "$(wait_until 5 no_slots; spm_stat swap_used_bytes)" 0
 }
 
 # The device is full of what cannot leave, so edges are cut in their slots.
@@ -188,6 +188,7 @@ is "and there is no other" \
 	"$(points_in_source | comm -13 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT" | sort -u))" ""
 dying ""
 dying extent=64K
-random low=20,high=40 "${SPM_SWAP_SECONDS:-20}"
-random low=20,high=40,extent=64K "${SPM_SWAP_SECONDS:-20}"
+# for longer, if a point was not passed by then
+random low=20,high=40 "${SPM_SWAP_SECONDS:-$(spm_less 12)}"
+random low=20,high=40,extent=64K "${SPM_SWAP_SECONDS:-$(spm_less 12)}"
 spm_done

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Law 3 with swap: the worker, and the processes around it, are killed at random while eight processes work on four times
-# the device. Environment: SPM_SWAP_SECONDS (20), SPM_SWAP_ARGS (as -r SEED).
+# the device. Environment: SPM_SWAP_SECONDS (15), SPM_SWAP_ARGS (as -r SEED).
 set -u
 SPM_LIMIT=$((3 * ${SPM_SWAP_SECONDS:-20} + 240))
 # shellcheck source=../lib.sh
@@ -9,7 +9,7 @@ SPM_LIMIT=$((3 * ${SPM_SWAP_SECONDS:-20} + 240))
 # shellcheck source=../swapping.sh
 . "$top_srcdir/tests/swapping.sh"
 
-seconds=${SPM_SWAP_SECONDS:-20}
+seconds=${SPM_SWAP_SECONDS:-$(spm_less 15)}
 kills=$((seconds * 3 / SPM_FACTOR))
 
 run()

@@ -125,7 +125,7 @@ spm_kill_servers
 exec {fd}>&-
 umount -l "$d"
 ok "recover" start orphans recover,map=mirror
-is "frees its slots" "$(wait_until 5 swap_is_back; spm_stat swap_used_bytes)" 0
+is "frees its slots" "$(wait_until 5 no_slots; spm_stat swap_used_bytes)" 0
 ended "orphans"
 
 # A region that was kept without swap gets it later.

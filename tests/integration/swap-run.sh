@@ -39,9 +39,9 @@ finds "a bit" eval 'printf "\\1" | dd of="$(ls "$MNT"/direct/f1.*)" bs=1 seek=10
 finds "a block of another place" eval 'f=$(ls "$MNT"/direct/f1.*); dd if="$f" of="$f" bs=4k count=1 seek=9 conv=notrunc status=none'
 finds "a block that is gone" eval 'fallocate -p -o 40960 -l 4096 "$(ls "$MNT"/direct/f1.*)"'
 
-run "four times the device" "" "${SPM_SWAP_SECONDS:-40}"
-run "small extents" extent=64K 8
-run "what is cold goes at once" cold=1,low=20,high=40 8
-run "no direct mappings" nopassthrough 8
-run "no compaction" compact=0 8 -f 3M
+run "four times the device" "" "${SPM_SWAP_SECONDS:-$(spm_less 40)}"
+run "small extents" extent=64K "$(spm_less 6)"
+run "what is cold goes at once" cold=1,low=20,high=40 "$(spm_less 6)"
+run "no direct mappings" nopassthrough "$(spm_less 6)"
+run "no compaction" compact=0 "$(spm_less 6)" -f 3M
 spm_done

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The tests of killed workers, on a mount that swaps: a device smaller than their data, and all that can go is always
-# going. Environment: SPM_KILL_SECONDS (15).
+# going. Environment: SPM_KILL_SECONDS (12).
 set -u
 SPM_LIMIT=600
 # shellcheck source=../lib.sh
@@ -13,7 +13,7 @@ SPM_LIMIT=600
 export SPMFS_FAULTS=1
 
 FAULTS=$top_builddir/tests/progs/faults
-seconds=${SPM_KILL_SECONDS:-15}
+seconds=${SPM_KILL_SECONDS:-$(spm_less 12)}
 kills=$((seconds * 6 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))
 
 # As kill_mount, but with swap.

@@ -10,7 +10,7 @@ SPM_LIMIT=${SPM_LIMIT:-$((120 + 5 * ${SPM_STRESS_SECONDS:-6}))}
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-seconds=${SPM_STRESS_SECONDS:-6}
+seconds=${SPM_STRESS_SECONDS:-$(spm_less 6)}
 ref=$SPM_TMP/ref
 mkdir "$ref"
 

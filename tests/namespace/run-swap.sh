@@ -10,7 +10,7 @@ SPM_LIMIT=${SPM_LIMIT:-600}
 # shellcheck source=../swapping.sh
 . "$top_srcdir/tests/swapping.sh"
 
-seconds=${SPM_STRESS_SECONDS:-6}
+seconds=${SPM_STRESS_SECONDS:-$(spm_less 6)}
 ref=$SPM_TMP/ref
 mkdir "$ref"
 

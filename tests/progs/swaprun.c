@@ -7,7 +7,8 @@
  *	        [--kinds auto,direct,mirror] [--hot PERCENT] [--no-maps] [--no-space] [-m MODEL [--verify]] DIR
  *
  * -b is the sum of the files' sizes, -f their mean; one has a sixteenth of all, every fourth a few blocks. -k kills the
- * worker so often, at random moments; --points arms these fault points in turn, every MS or when the last one was passed.
+ * worker so often, at random moments; --points arms these fault points in turn, every MS or when the last one was passed,
+ * and for longer than -s, if there is one that was not passed yet.
  * --hot has so many of a hundred accesses go to a tenth of the files. --no-space: ENOSPC is no error (nothing may be lost
  * nevertheless). -m leaves what the files hold in a file, with which --verify compares them later, and does nothing else.
  * -s 0 only fills. Status 0: all was well; 1: it was not; 2: it could not be tried.
@@ -33,7 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NS_PER_S = 1000000000, HANG_S = 90, BACK_S = 30, ALL_S = 5, POINTS = 32 };
+enum { NS_PER_S = 1000000000, HANG_S = 90, BACK_S = 30, ALL_S = 5, LATE_S = 90, POINTS = 32 };
 
 static const char *const kinds[KINDS] = { "auto", "direct", "mirror" };
 
@@ -274,17 +275,29 @@ static void serve_points(struct run *run)
 	__atomic_store_n(&to->left, (uint32_t)(1 + draw(&run->self, 4)), __ATOMIC_RELEASE);
 }
 
+static bool all_points_passed(const struct run *run)
+{
+	for (unsigned int i = 0; i < run->point_count; i++)
+		if (!run->points[i].hits)
+			return false;
+	return true;
+}
+
 static void trouble_until_the_end(struct run *run)
 {
-	uint64_t end, next, now;
+	uint64_t end, last, next, now;
 	unsigned int left = run->o.kills;
 
 	while (reap(run) && run->m->filled < run->m->processes && !run->m->stop && !hangs(run))
 		pause_us(1000);
 	next = run->begun_ns = now_ns();
-	end = run->begun_ns + run->o.seconds * (uint64_t)NS_PER_S;
-	run->m->until_ns = end;
-	while (reap(run) && (now = now_ns()) < end && !run->m->stop && !hangs(run)) {
+	end = last = run->begun_ns + run->o.seconds * (uint64_t)NS_PER_S;
+	if (run->point_count)
+		last += LATE_S * (uint64_t)NS_PER_S;
+	run->m->until_ns = last;
+	while (reap(run) && (now = now_ns()) < last && !run->m->stop && !hangs(run)) {
+		if (now >= end && all_points_passed(run))
+			break;
 		if (run->point_count)
 			serve_points(run);
 		if (left && now >= next) {
@@ -297,6 +310,7 @@ static void trouble_until_the_end(struct run *run)
 		}
 		pause_us(500);
 	}
+	run->m->until_ns = 1;
 	if (run->point_count)
 		__atomic_store_n(&armed_point(run)->left, 0, __ATOMIC_RELEASE);
 }

@@ -39,7 +39,7 @@ static ssize_t read_page(struct sample *s, uint64_t page)
 	return 0;
 }
 
-static void flip(uint32_t slot, uint64_t byte)
+static void flip_kept(uint32_t slot, uint64_t byte)
 {
 	uint64_t at = (uint64_t)SPM_SLOT_AT(slot) * SPM_SLOT_BLOCK + byte;
 	char *page = rig_pages(4096);
@@ -49,6 +49,14 @@ static void flip(uint32_t slot, uint64_t byte)
 	page[at & 4095] ^= 0x10;
 	ck_assert_int_eq(pwrite(fd, page, 4096, (off_t)(at & ~UINT64_C(4095))), 4096);
 	munmap(page, 4096);
+}
+
+static void flip(uint32_t slot, uint64_t byte)
+{
+	flip_kept(slot, byte);
+	/* trailers that were read before are remembered, and would do */
+	spm_trailers_destroy(rig.s);
+	ck_assert_int_eq(spm_trailers_init(rig.s), 0);
 }
 
 START_TEST(read_error)
@@ -180,6 +188,34 @@ START_TEST(flips_in_small_and_sparse)
 	ck_assert_int_eq(spm_swap_seek(rig.s, sparse.file, sparse.fd, 0, SEEK_DATA), 0);
 	sample_end(&small);
 	sample_end(&sparse);
+	tear_down();
+}
+END_TEST
+
+/* What is remembered of a slot is of no account when the slot is another extent's. */
+START_TEST(slots_change_hands)
+{
+	struct sample s[2];
+
+	set_up(EXTENT);
+	s[0] = sample_out("f", 10 * EXTENT);
+	sample_check(&s[0]);
+	for (unsigned int turn = 1; turn < 6; turn++) {
+		struct sample *old = &s[~turn & 1], *new = &s[turn & 1];
+
+		ck_assert_int_eq(rig_truncate(&rig, old->file, old->fd, 0), 0);
+		sample_end(old);
+		*new = sample_out(turn & 1 ? "g" : "h", 10 * EXTENT);
+		for (uint64_t p = 0; p < 2 * 10 * 32; p++)
+			ck_assert_int_eq(read_page(new, p % (10 * 32)), 0);
+		new->size = 10 * EXTENT;
+	}
+	/* the next page of a slot is a read of that page: the trailer may be anything by now */
+	flip_kept(record(&s[1], 3)->slot, EXTENT + 5);
+	ck_assert_int_eq(read_page(&s[1], 3 * 32 + 9), 0);
+	flip_kept(record(&s[1], 3)->slot, 9 * 4096);
+	ck_assert_int_eq(read_page(&s[1], 3 * 32 + 9), -EIO);
+	sample_end(&s[1]);
 	tear_down();
 }
 END_TEST
@@ -472,6 +508,7 @@ void add_error_tests(TCase *t)
 	tcase_add_test(t, write_error);
 	tcase_add_loop_test(t, bit_flips, 0, 2);
 	tcase_add_test(t, flips_in_small_and_sparse);
+	tcase_add_test(t, slots_change_hands);
 	tcase_add_loop_test(t, foreign_slot, 0, 2);
 	tcase_add_test(t, half_out_half_in);
 	tcase_add_loop_test(t, half_truncated, 0, 2);

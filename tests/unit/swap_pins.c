@@ -334,6 +334,42 @@ START_TEST(cold_leaves)
 }
 END_TEST
 
+static uint16_t age(struct sample *s, uint64_t extent)
+{
+	return spm_extmap_age(spm_swap_clock(rig.s), spm_extent_used(spm_extmap_get(&rig.s->map, s->file, extent, false)));
+}
+
+/* The clock of last uses goes round in 4.5 hours; what is older than that goes on to be old. */
+START_TEST(old_stays_old)
+{
+	const uint64_t five_hours = 5 * 3600 * 4;
+	uint16_t seen = 0;
+	struct sample s;
+	char c;
+
+	set_up(EXTENT);
+	s = sample_new("f");
+	sample_write(&s, 0, 4 * EXTENT);
+	ck_assert_int_eq(spm_swap_evict(rig.s, s.file, 2 * EXTENT, 3 * EXTENT), EXTENT);
+	for (uint64_t t = 0; t < 3 * five_hours; t += 1500) {
+		rig.s->ticks_ahead += 1500;
+		spm_ages_settle(rig.s);
+		ck_assert_int_eq(read_at(&s, &c, 1, 0, NULL), 1);
+		ck_assert_uint_le(age(&s, 0), 8);
+		for (uint64_t e = 1; e < 4; e++)
+			ck_assert_uint_ge(age(&s, e), seen);
+		seen = age(&s, 1) < SPM_AGE_MAX - 1 ? age(&s, 1) : SPM_AGE_MAX - 1;
+	}
+	ck_assert_uint_eq(seen, SPM_AGE_MAX - 1);
+	/* of the whole file as well, of which direct users do not touch extents */
+	ck_assert_uint_ge(spm_extmap_age(spm_swap_clock(rig.s), spm_extmap_file(&rig.s->map, s.file)->used), SPM_AGE_MAX - 1);
+	ck_assert(is_out(&s, 2));
+	sample_check(&s);
+	sample_end(&s);
+	tear_down();
+}
+END_TEST
+
 void add_pin_tests(TCase *t)
 {
 	tcase_add_test(t, write_brings_back);
@@ -347,4 +383,5 @@ void add_pin_tests(TCase *t)
 	tcase_add_test(t, no_room);
 	tcase_add_test(t, watermarks);
 	tcase_add_test(t, cold_leaves);
+	tcase_add_test(t, old_stays_old);
 }
