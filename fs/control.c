@@ -237,6 +237,7 @@ void spm_control_setattr(fuse_req_t req, uint64_t nodeid, int to_set)
 
 void spm_control_open(fuse_req_t req, uint64_t nodeid, struct fuse_file_info *fi)
 {
+	struct spm_fs *fs = spm_fs_of(req);
 	const struct control_file *f = file_of(nodeid);
 
 	if (!f) {
@@ -250,30 +251,59 @@ void spm_control_open(fuse_req_t req, uint64_t nodeid, struct fuse_file_info *fi
 		return;
 	}
 	fi->direct_io = 1;
+	fi->fh = spm_texts_handle(&fs->texts, fs->desks.generation);
 	fuse_reply_open(req, fi);
 }
 
-void spm_control_read(fuse_req_t req, uint64_t nodeid, size_t size, off_t off)
+void spm_control_release(struct spm_fs *fs, uint64_t handle)
+{
+	char *text;
+	size_t len;
+
+	if (spm_texts_take(&fs->texts, handle, &text, &len))
+		free(text);
+}
+
+static int show(struct spm_fs *fs, uint64_t nodeid, char **text, size_t *len)
 {
 	const struct control_file *f = file_of(nodeid);
-	spm_auto_free char *text = NULL;
-	size_t len = 0;
-	FILE *out = f && f->show ? open_memstream(&text, &len) : NULL;
+	FILE *out;
 	int rc;
 
-	if (!out) {
-		fuse_reply_err(req, !f ? ENOENT : f->show ? ENOMEM : EACCES);
+	if (!f || !f->show)
+		return f ? -EACCES : -ENOENT;
+	out = open_memstream(text, len);
+	if (!out)
+		return -ENOMEM;
+	rc = f->show(fs, spm_control_slice(nodeid), out);
+	return fclose(out) && !rc ? -ENOMEM : rc;
+}
+
+void spm_control_read(fuse_req_t req, uint64_t nodeid, uint64_t handle, size_t size, off_t off)
+{
+	struct spm_fs *fs = spm_fs_of(req);
+	spm_auto_free char *text = NULL;
+	size_t len = 0;
+	bool kept = spm_texts_take(&fs->texts, handle, &text, &len);
+	int rc = 0;
+
+	/* from its beginning it is read as it is now */
+	if (kept && !off) {
+		free(text);
+		text = NULL;
+	}
+	if (!text)
+		rc = show(fs, nodeid, &text, &len);
+	if (rc) {
+		spm_reply_rc(req, rc);
 		return;
 	}
-	rc = f->show(spm_fs_of(req), spm_control_slice(nodeid), out);
-	if (fclose(out) && !rc)
-		rc = -ENOMEM;
-	if (rc)
-		spm_reply_rc(req, rc);
-	else if ((size_t)off >= len)
+	if ((size_t)off >= len)
 		fuse_reply_buf(req, NULL, 0);
 	else
 		fuse_reply_buf(req, text + off, len - (size_t)off < size ? len - (size_t)off : size);
+	spm_texts_put(&fs->texts, handle, text, len);
+	text = NULL;
 }
 
 #define TEXT_MAX 2048

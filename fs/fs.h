@@ -17,6 +17,7 @@
 #include "fs/nohalt.h"
 #include "fs/options.h"
 #include "fs/takeover.h"
+#include "fs/texts.h"
 #include "fs/wire.h"
 
 #define SPM_INODE_LOCKS 256u
@@ -53,6 +54,7 @@ struct spm_fs {
 	struct spm_itable itable;
 	struct spm_fdcache fds;
 	struct spm_fresh fresh;
+	struct spm_texts texts;
 	struct spm_names names;
 	struct spm_swap *swap;            /* NULL: off */
 	int swap_fd[SPM_SWAP_FILES];      /* -1: unused */

@@ -127,7 +127,7 @@ void spm_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct 
 	int rc;
 
 	if (spm_control_is(ino)) {
-		spm_control_read(req, ino, size, off);
+		spm_control_read(req, ino, fi->fh, size, off);
 		return;
 	}
 	rec = spm_itable_get(&fs->itable, ino);

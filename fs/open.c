@@ -733,7 +733,9 @@ void spm_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void spm_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	/* in a request that comes again it may have been counted */
-	if (!spm_control_is(ino) && !spm_self->desk->ledger.entry[SPM_ENTRY_SETTLED])
+	if (spm_control_is(ino))
+		spm_control_release(spm_fs_of(req), fi->fh);
+	else if (!spm_self->desk->ledger.entry[SPM_ENTRY_SETTLED])
 		release(spm_fs_of(req), ino, fi->fh, SPM_ENTRY_SETTLED, 1);
 	fuse_reply_err(req, 0);
 }

@@ -382,6 +382,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->map_xattrs = fgetxattr(fs->root.mount_fd, MARK_MAP_XATTRS, &mark, 1) >= 0;
 	spm_fdcache_init(&fs->fds);
 	spm_fresh_init(&fs->fresh);
+	spm_texts_init(&fs->texts);
 	spm_takeover_init(&fs->takeover);
 	for (unsigned int i = 0; i < SPM_INODE_LOCKS; i++)
 		pthread_mutex_init(&fs->inode_locks[i], NULL);
@@ -451,6 +452,7 @@ static void tear_down(struct spm_fs *fs)
 	spm_nohalt_close(&fs->nohalt);
 	fuse_session_destroy(fs->se); /* closes dev_fd */
 	spm_fdcache_destroy(&fs->fds);
+	spm_texts_destroy(&fs->texts);
 	spm_names_destroy(&fs->names);
 	spm_takeover_destroy(&fs->takeover);
 	spm_content_close(fs);

@@ -82,6 +82,26 @@ empty()
 	ok "nothing is in use" wait_until 10 is_empty
 }
 
+# What is read by an open descriptor is one text, however the numbers change meanwhile; from its beginning it is made anew.
+in_pieces()
+{
+	is "a list read in pieces, while it changes" "$(python3 -c 'import os, sys
+mnt = sys.argv[1]
+before = open(mnt + "/.spm/slices").read()
+fd = os.open(mnt + "/.spm/slices", os.O_RDONLY)
+got = os.read(fd, 100)
+def tell(words):
+    with open(mnt + "/.spm/slice", "w") as f: f.write(words)
+tell("create 0")
+tell("set a max=1234567890")
+while part := os.read(fd, 100): got += part
+print("same" if got.decode() == before else got.decode())
+os.lseek(fd, 0, 0)
+print("as it is now" if os.read(fd, 1 << 20).decode() == open(mnt + "/.spm/slices").read() else "old")
+tell("set a max=64M")
+tell("remove 0")' "$MNT" | xargs)" "same as it is now"
+}
+
 limits()
 {
 	is "a: written up to max" "$(fill "$MNT/a/f" 80M)" 65536
@@ -445,6 +465,7 @@ if libc.renameat2(-100, args[0].encode(), -100, args[1].encode(), flags):
 END
 chmod 755 "$SPMT_MV"
 creation
+in_pieces
 limits
 inodes
 between
