@@ -348,6 +348,20 @@ static void open_entry(struct spm_slices *t, uint16_t id)
 		strerror(-rc));
 }
 
+/* A worker may have died after a grant had shrunk for a lower min, and before that was written down. */
+static void settle_grant(struct spm_slices *t, uint16_t id)
+{
+	struct spm_slice_use u;
+	int rc = spm_slices_get(t, id) ? spm_slices_use(t, id, &u) : -ENOENT;
+
+	if (rc || u.grant >= u.min)
+		return;
+	rc = spm_grants_set(t, id, u.min);
+	if (rc)
+		spm_log(SPM_LOG_ERR, "slice '%s': cannot have all of its min again: %s; set a min that is free", record_of(t, id)->name,
+			strerror(-rc));
+}
+
 /* What the file says of itself is not taken for granted. @fd is the file. */
 static int open_entries(struct spm_slices *t, int fd)
 {
@@ -369,6 +383,8 @@ static int open_entries(struct spm_slices *t, int fd)
 	atomic_store(&f->used, used);
 	for (uint16_t id = 1; id <= used; id++)
 		open_entry(t, id);
+	for (uint16_t id = 1; id <= used; id++)
+		settle_grant(t, id);
 	return 0;
 }
 
@@ -636,11 +652,27 @@ int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_s
 	return rc;
 }
 
+/* What it has is as much as it may have, before it is told to be so. Last of what may fail: what a grant has lost may be another's
+ * at once, also of a min that still counts. */
+static int set_grant(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
+{
+	uint64_t max = spm_slice_max_of(l), want;
+	struct spm_slice_use u;
+	int rc = spm_slices_use(t, id, &u);
+
+	if (rc)
+		return rc;
+	if (max < l->min)
+		max = l->min;
+	if (max < SPM_SLICE_FLOOR)
+		max = SPM_SLICE_FLOOR;
+	want = u.grant < l->min ? l->min : u.grant;
+	return spm_grants_set(t, id, want < max ? want : max);
+}
+
 int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
 {
 	struct spm_slice_record r;
-	struct spm_slice_use u;
-	uint64_t max = spm_slice_max_of(l) > l->min ? spm_slice_max_of(l) : l->min, want;
 	int rc;
 
 	pthread_mutex_lock(&t->lock);
@@ -655,19 +687,13 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 		rc = -EOPNOTSUPP;
 	else
 		rc = check_limits(t, id, l);
-	if (!rc)
-		rc = spm_slices_use(t, id, &u);
-	if (!rc) {
-		want = u.grant < l->min ? l->min : u.grant;
-		if (max < SPM_SLICE_FLOOR)
-			max = SPM_SLICE_FLOOR;
-		if (want > max)
-			want = max;
-		/* what it has is as much as it may have, before it is told to be so */
-		rc = spm_grants_set(t, id, want);
-	}
 	if (!rc && r.limits.inodes != l->inodes)
 		rc = spm_slice_set_inodes(spm_slices_get(t, id), inodes_of(l));
+	if (!rc) {
+		rc = set_grant(t, id, l);
+		if (rc && r.limits.inodes != l->inodes)
+			(void)!spm_slice_set_inodes(spm_slices_get(t, id), inodes_of(&r.limits));
+	}
 	if (!rc) {
 		fault(t, "slice:granted");
 		r.limits = *l;
