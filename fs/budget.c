@@ -162,12 +162,11 @@ bool spm_budget_fits(struct spm_fs *fs, uint64_t nodeid, uint64_t bytes, bool al
 
 	if (!b->pages)
 		return true;
-	limit = limit_of(fs, slice) / PAGE;
-	if (!all)
-		limit -= limit * fs->opts->high_pct / 100;
-	if (pages_of(bytes) > limit)
-		return false;
 	for (;;) {
+		/* (what others keep may be no more than what they were last known to keep) */
+		limit = limit_of(fs, slice) / PAGE;
+		if (!all)
+			limit -= limit * fs->opts->high_pct / 100;
 		have = atomic_load(&b->total[slice]) - __atomic_load_n(&b->pages[(uint32_t)nodeid], __ATOMIC_RELAXED);
 		if (have + pages_of(bytes) <= limit)
 			return true;

@@ -135,6 +135,12 @@ limits()
 	refused "a min that nobody can give" "No space left on device" set b min=8M
 	rm "$MNT/f" "$MNT/a/f" "$MNT/a/g"
 	empty
+	made i min=8M inodes=8
+	: >"$MNT/i/1"
+	: >"$MNT/i/2"
+	refused "fewer files than it has, and less memory" "Device or resource busy" set i min=0 max=1M inodes=1
+	account "a set that was refused halfway"
+	ok "remove i" slice remove i force
 	ok "set b min=100001 max=200001" slice set b min=100001 max=200001
 	is "limits are whole pages, min up and max down" "$(df_of "$MNT/b")" "192 0 192"
 	is "b: the same when it is filled" "$(fill "$MNT/b/f" 1M)" 192
@@ -327,6 +333,19 @@ pins()
 	is "pin.max: it can be direct now" "$(mode_of "$MNT/p/large")" direct
 	ok "swap.max" slice set p swap.max=4M
 	ok "what swap.max says is in the list" [ "$(slice_of p swap.max)" -eq $((4 * MIB)) ]
+	ok "remove p" wait_until 10 slice remove p force
+	ok "remove q" wait_until 10 slice remove q force
+	made p map=direct
+	made q map=direct
+	put "$MNT/p/f" 40M 4
+	put "$MNT/q/f" 40M 5
+	for i in p q p; do
+		actor u
+		says "pins: $i opens most of the device, which another one had mapped before" u ok open f rw "$MNT/$i/f"
+		says "pins: $i maps it" u ok map m f rw shared 0 40M
+		says "pins: $i closes it and maps it still" u ok close f
+		actor_end u
+	done
 	ok "remove p" wait_until 10 slice remove p force
 	ok "remove q" wait_until 10 slice remove q force
 	is "nothing is in swap" "$(spm_stat swapped_bytes)" 0
