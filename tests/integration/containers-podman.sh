@@ -62,6 +62,9 @@ if [ "$(spm_feature idmap)" = on ]; then
 		bash -c 'cd /spm && touch dir/x && stat -c %u:%g dir/x; rm -f f; ls' 2>&1 | tr '\n' ' ')" \
 		"1000:1001 rm: cannot remove 'f': Permission denied dir f g new "
 	is "b: outside, too" "$(stat -c %u:%g "$MNT/one/dir/x")" 1000:1001
+	is "b: its root may lower limits, and not go above those of the machine's root" "$(box "${USERNS[@]}" \
+		-v "$MNT/one:/spm:idmap" -- bash -c 'cd /spm/.spm && echo 16M >max; cat max; echo 1G >max; cat max' 2>&1 |
+		tr '\n' ' ')" "$((16 * MIB)) $((256 * MIB)) "
 	actor mapped box "${USERNS[@]}" -v "$MNT/one:/spm:idmap" --
 	tell mapped open f rw /spm/f && tell mapped map m f rw shared 0 8M
 	says "b: its mapping shows the content" mapped ok mverify m 0 8M 6
