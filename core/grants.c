@@ -91,7 +91,7 @@ void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free)
 {
 	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
 	uint64_t min = 0, over = 0;
-	struct spm_slice_use u;
+	struct spm_slice_use u = { .max = t->device_bytes };
 
 	for (uint32_t id = 0; id <= used; id++) {
 		if (!spm_slices_get(t, (uint16_t)id) || look(t, (uint16_t)id, &u))
@@ -99,7 +99,9 @@ void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free)
 		min += u.min;
 		over += u.used > u.min ? u.used - u.min : 0;
 	}
-	*size = t->device_bytes > min ? t->device_bytes - min : 0;
+	/* without slices the root slice may have less than the device */
+	*size = t->file ? t->device_bytes : u.max;
+	*size = *size > min ? *size - min : 0;
 	*free = *size > over ? *size - over : 0;
 }
 

@@ -14,6 +14,7 @@
 #define SPM_REGION_META "/region.source" /* what it was made from: bytes and SOURCE, one line; then its mark */
 /* With swap: the extent map (core/extmap.h), and the paths of the swap files, one a line. */
 #define SPM_REGION_EXTENTS "/region.extents"
+#define SPM_REGION_COUNTS  "/region.counts" /* of slices; see struct spm_swap_slice_counters */
 #define SPM_REGION_SWAP    "/region.swap"
 
 /* What the meta file says. */

@@ -133,6 +133,7 @@ void spm_swap_slice_let_go(struct spm_swap *s, uint16_t slice)
 
 int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice)
 {
+	struct spm_swap_slice_counters *c = &s->slice_count[slice % SPM_SWAP_SLICES];
 	struct spm_whose who;
 	int rc = 0;
 
@@ -147,6 +148,15 @@ int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice)
 		if (spm_swap_find(s, slice, who.ino))
 			rc = -ENOMEM;
 	}
+	/* another one with this number begins anew */
+	atomic_store(&c->swapout_bytes, 0);
+	atomic_store(&c->swapin_bytes, 0);
+	atomic_store(&c->swap_errors, 0);
+	atomic_store(&c->write_errors, 0);
+	atomic_store(&c->evicted_hot, 0);
+	atomic_store(&c->direct_waits, 0);
+	atomic_store(&c->refused, 0);
+	atomic_store(&c->reclaim_runs, 0);
 	return rc;
 }
 

@@ -231,7 +231,7 @@ void spm_swap_slice_changed(struct spm_swap *s, uint16_t slice);
 int spm_swap_slice_hold(struct spm_swap *s, uint16_t slice) SPM_MUST_CHECK;
 void spm_swap_slice_let_go(struct spm_swap *s, uint16_t slice);
 /* The slice's files are gone for good: so are their heads, and their slots are free. To be repeated after a death in between, before
- * the number is used for another one. -ENOMEM: not all. */
+ * the number is used for another one. Its counters are 0 then. -ENOMEM: not all. */
 int spm_swap_slice_gone(struct spm_swap *s, uint16_t slice) SPM_MUST_CHECK;
 
 #endif

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/xattr.h>
 
@@ -204,13 +205,31 @@ static void op_file_failed(void *ctx, unsigned int file, const char *what, int e
 
 /* -- set-up -- */
 
+#define COUNTERS_BYTES (SPM_SWAP_SLICES * sizeof(struct spm_swap_slice_counters))
+
+/* They go on with the next worker, and begin anew with the mount, as the mount's own do. */
+static void map_counters(struct spm_fs *fs)
+{
+	int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | (fs->desks.generation > 1 ? 0 : O_TRUNC);
+	spm_auto_close int fd = open(SPM_REGION_COUNTS, flags, 0600);
+	void *p = MAP_FAILED;
+
+	/* all of it now, or a store there might have no memory */
+	if (fd >= 0 && !fallocate(fd, 0, 0, COUNTERS_BYTES))
+		p = mmap(NULL, COUNTERS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		spm_log(SPM_LOG_WARNING, "%s: counters of slices begin anew with each worker: %m", fs->opts->mountpoint);
+	else
+		fs->slice_counters = p;
+}
+
 int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 {
 	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch, .release = op_release,
 					  .statfs = op_statfs, .shared = op_shared, .spare = op_spare, .grow = op_grow,
 					  .swap_max = op_swap_max, .cold = op_cold, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
 					  .damaged = op_damaged, .file_failed = op_file_failed };
-	const struct spm_swap_opts o = { .low_pct = fs->opts->low_pct, .high_pct = fs->opts->high_pct,
+	struct spm_swap_opts o = { .low_pct = fs->opts->low_pct, .high_pct = fs->opts->high_pct,
 					 .cold_s = fs->opts->cold_s, .compact_bps = fs->opts->compact_bps,
 					 .used_max = UINT64_MAX - atomic_load(&fs->desks.state->swap_max_less) };
 	int rc;
@@ -229,6 +248,8 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->map_fd = open(SPM_REGION_EXTENTS, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fs->map_fd < 0)
 		return -errno;
+	map_counters(fs);
+	o.slice_counters = fs->slice_counters;
 	rc = spm_budget_init(fs);
 	if (!rc)
 		rc = spm_swap_open(&fs->swap, &o, &ops, &fs->desks.state->swap, fs->map_fd, fs->swap_fd);
@@ -259,6 +280,8 @@ void spm_content_close(struct spm_fs *fs)
 	if (fs->swap)
 		spm_swap_close(fs->swap);
 	spm_budget_destroy(fs);
+	if (fs->slice_counters)
+		munmap(fs->slice_counters, COUNTERS_BYTES);
 	spm_cleanup_close(&fs->map_fd);
 	for (size_t i = 0; i < SPM_SWAP_FILES; i++)
 		spm_cleanup_close(&fs->swap_fd[i]);

@@ -244,7 +244,8 @@ static void tear_down(void)
 		close(part[i].fd);
 }
 
-static const struct spm_swap_opts plain = { .used_max = UINT64_MAX };
+static struct spm_swap_slice_counters counters[SPM_SWAP_SLICES];
+static const struct spm_swap_opts plain = { .used_max = UINT64_MAX, .slice_counters = counters };
 
 /* -- files -- */
 
@@ -512,6 +513,9 @@ START_TEST(limit_of_swap)
 	close(a.fd); /* nobody knows that it is not mapped */
 	ck_assert_uint_eq(stats_of(1).swapped_bytes, 4 * MIB);
 	ck_assert_uint_eq(stats_of(2).swapped_bytes, 16 * MIB);
+	/* these are counted on */
+	ck_assert_uint_eq(stats_of(1).swapout_bytes, 4 * MIB);
+	ck_assert_uint_eq(stats_of(2).swapout_bytes, 16 * MIB);
 	ck_assert_int_eq(spm_swap_evict(rig.s, a.file, 0, UINT64_MAX), -EDQUOT);
 	part[1].swap_max = 6 * MIB;
 	ck_assert_int_eq(spm_swap_evict(rig.s, a.file, 0, UINT64_MAX), -EDQUOT);
@@ -578,7 +582,8 @@ START_TEST(gone)
 			rig_open(&rig, true);
 		}
 		spm_swap_stats(rig.s, &st);
-		ck_assert_uint_eq(stats_of(1).swapped_bytes, 0);
+		ck_assert_uint_eq(stats_of(1).swapped_bytes + stats_of(1).swapout_bytes + stats_of(1).direct_waits, 0);
+		ck_assert_uint_eq(stats_of(2).swapout_bytes, 12 * MIB);
 		ck_assert_uint_eq(st.swapped_bytes, 12 * MIB);
 	}
 	doc_check(&b, 0, 12 * MIB);
