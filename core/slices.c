@@ -380,6 +380,7 @@ static int open_entries(struct spm_slices *t, int fd)
 	if (f->magic != MAGIC || atomic_load(&f->root_max) != root_word(atomic_load(&f->root_max) & ROOT_PAGES))
 		spm_log(SPM_LOG_ERR, "the table of slices is damaged: check the limits of all");
 	f->magic = MAGIC;
+	spm_slices_put_root_max(t, spm_slices_root_max(t));
 	atomic_store(&f->used, used);
 	for (uint16_t id = 1; id <= used; id++)
 		open_entry(t, id);
