@@ -52,6 +52,7 @@ struct scale {
 	int kill_s;	     /* length of the kill run */
 	int swap_rounds;     /* rounds of the figures of swap, which move gigabytes */
 	int cold_reads;	     /* extents touched per sample */
+	int slices;	     /* of the figures of many slices */
 	int work_ms;	     /* window of the working set figures, and the lead before it */
 };
 
@@ -166,6 +167,7 @@ extern const struct probe takeover_probe, kill_probe, pause_probe;		/* takeover.
 extern const struct probe out_probe, in_probe, swap_cpu_probe, swap_map_probe;	/* swap.c */
 extern const struct probe cold_probe;						/* swap-cold.c */
 extern const struct probe hot_probe, workset_probe;				/* workset.c */
+extern const struct probe slices_probe, moving_probe;				/* slices.c */
 
 enum { RANDOM_READ, RANDOM_WRITE };
 enum { TOUCH_ONLY, TOUCH_ALL };
@@ -178,6 +180,7 @@ enum { BESIDE_FIO, BESIDE_KERNEL };
 enum { COLD_AROUND, COLD_ALONE };
 enum { MAP_DENSE, MAP_SPARSE };
 enum { WORK_CACHED, WORK_EQUAL };
+enum { SLICES_LIST, SLICES_DF, SLICES_OPEN, SLICES_MEMORY, SLICES_THREADS };
 enum { INODE_BYTES, INODE_DESCRIPTORS, INODE_LEFT };
 /* The processor figures: what of how many clients, beside co-runners on all processors or not. */
 #define CPU_WHAT(kind, clients, busy) ((kind) | (clients) << 4 | (busy) << 12)

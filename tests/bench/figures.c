@@ -118,6 +118,19 @@ const struct figure bench_figures[] = {
 	  .probe = &workset_probe, .what = WORK_CACHED, .where = WORKSET },
 	{ "workset-equal", "the same, nothing cached but on the device", "op/s", SEEN, .more_is_better = true,
 	  .probe = &workset_probe, .what = WORK_EQUAL, .where = WORKSET },
+
+	/* slices */
+	{ "slices-list", "the list of 1,000 slices", "ms", MOST(1000), .probe = &slices_probe, .what = SLICES_LIST, .where = SERVED },
+	{ "slices-df", "df of the mount with 1,000 slices", "us", SEEN, .probe = &slices_probe, .what = SLICES_DF, .where = SERVED },
+	{ "slices-open", "from a death to the first answer, 1,000 slices", "ms", MOST(10000), .probe = &slices_probe,
+	  .what = SLICES_OPEN, .where = SERVED },
+	{ "slices-memory", "memory per idle slice, with descriptors", "KiB", MOST(16), .probe = &slices_probe,
+	  .what = SLICES_MEMORY, .where = SERVED },
+	{ "slices-threads", "threads gained by 1,000 slices", "threads", MOST(0), .probe = &slices_probe,
+	  .what = SLICES_THREADS, .where = SERVED },
+	/* what is asked for has to be allocated as well, beside what leaves */
+	{ "slices-move", "memory from a cold slice to another; eviction", "MiB/s", RATIO(0.8), .more_is_better = true,
+	  .probe = &moving_probe, .where = SWAPPING },
 };
 
 const int bench_figure_count = sizeof(bench_figures) / sizeof(*bench_figures);

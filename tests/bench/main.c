@@ -15,14 +15,14 @@ static const struct scale full = {
 	.rounds = 9, .inner = 4, .map_bytes = 256 * MIB, .io_bytes = 256 * MIB, .mirror_bytes = 1024 * MIB,
 	.accesses = 4000000, .io_ops = 10000, .name_ops = 1000, .cached_ops = 100000, .inodes = 1000000,
 	.load_ms = 400, .idle_ms = 5000, .open_files = 100000, .kill_s = 30, .swap_rounds = 5,
-	.cold_reads = 200, .work_ms = 10000,
+	.cold_reads = 200, .work_ms = 10000, .slices = 1000,
 };
 
 static const struct scale quick = {
 	.rounds = 3, .inner = 2, .map_bytes = 128 * MIB, .io_bytes = 64 * MIB, .mirror_bytes = 256 * MIB,
 	.accesses = 2000000, .io_ops = 5000, .name_ops = 500, .cached_ops = 50000, .inodes = 100000,
 	.load_ms = 300, .idle_ms = 2000, .open_files = 10000, .kill_s = 10, .swap_rounds = 2,
-	.cold_reads = 50, .work_ms = 3000,
+	.cold_reads = 50, .work_ms = 3000, .slices = 1000,
 };
 
 /* Only shows that every probe works; the numbers say nothing. */
@@ -30,7 +30,7 @@ static const struct scale smoke = {
 	.rounds = 1, .inner = 1, .map_bytes = 8 * MIB, .io_bytes = 8 * MIB, .mirror_bytes = 8 * MIB,
 	.accesses = 10000, .io_ops = 300, .name_ops = 100, .cached_ops = 1000, .inodes = 2000,
 	.load_ms = 50, .idle_ms = 50, .open_files = 500, .kill_s = 1, .swap_rounds = 1,
-	.cold_reads = 10, .work_ms = 200,
+	.cold_reads = 10, .work_ms = 200, .slices = 20,
 };
 
 static const char usage[] =
