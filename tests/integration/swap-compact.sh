@@ -135,10 +135,14 @@ swap_leaves_nothing "compacting all the time"
 ok "files are moved out" fill
 rm "$MNT"/f{1,3,5,7,9,11,13,15}
 moved=$(spm_stat compact_moved_bytes)
+has_moved()
+{
+	[ "$(spm_stat compact_moved_bytes)" -gt "$moved" ]
+}
 echo "compact:copied slow:1000 1 100" >"$MNT/.spm/fault"
 dd if=<(echo 1) of="$MNT/.spm/compact" status=none 2>"$SPM_TMP/cancelled" &
 load=$!
-ok "one that is slow has begun" wait_until 5 eval '[ "$(spm_stat compact_moved_bytes)" -gt "$moved" ]'
+ok "one that is slow has begun" wait_until 5 has_moved
 start=$(spm_now_ms)
 kill -TERM "$load"
 wait "$load"

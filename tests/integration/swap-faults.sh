@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Laws 2 and 3: the worker dies at each step of each move, with and without requests in flight, and every byte is right.
 set -u
-SPM_LIMIT=300
+SPM_LIMIT=480
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=../swapping.sh

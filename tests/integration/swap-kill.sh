@@ -3,7 +3,7 @@
 # Law 3 with swap: the worker, and the processes around it, are killed at random while eight processes work on four times
 # the device. Environment: SPM_SWAP_SECONDS (15), SPM_SWAP_ARGS (as -r SEED).
 set -u
-SPM_LIMIT=$((3 * ${SPM_SWAP_SECONDS:-20} + 240))
+SPM_LIMIT=$((6 * ${SPM_SWAP_SECONDS:-15} + 400))
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=../swapping.sh

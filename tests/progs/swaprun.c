@@ -7,8 +7,8 @@
  *	        [--kinds auto,direct,mirror] [--hot PERCENT] [--no-maps] [--no-space] [-m MODEL [--verify]] DIR
  *
  * -b is the sum of the files' sizes, -f their mean; one has a sixteenth of all, every fourth a few blocks. -k kills the
- * worker so often, at random moments; --points arms these fault points in turn, every MS or when the last one was passed,
- * and for longer than -s, if there is one that was not passed yet.
+ * worker so often, at random moments; --points arms these fault points in turn, every MS or when the last one was passed.
+ * Where the machine is slow both go on until all is done: for 90 s more than -s, or as long again.
  * --hot has so many of a hundred accesses go to a tenth of the files. --no-space: ENOSPC is no error (nothing may be lost
  * nevertheless). -m leaves what the files hold in a file, with which --verify compares them later, and does nothing else.
  * -s 0 only fills. Status 0: all was well; 1: it was not; 2: it could not be tried.
@@ -292,11 +292,11 @@ static void trouble_until_the_end(struct run *run)
 		pause_us(1000);
 	next = run->begun_ns = now_ns();
 	end = last = run->begun_ns + run->o.seconds * (uint64_t)NS_PER_S;
-	if (run->point_count)
-		last += LATE_S * (uint64_t)NS_PER_S;
+	if (run->point_count || left)
+		last += (run->o.seconds > LATE_S ? run->o.seconds : LATE_S) * (uint64_t)NS_PER_S;
 	run->m->until_ns = last;
 	while (reap(run) && (now = now_ns()) < last && !run->m->stop && !hangs(run)) {
-		if (now >= end && all_points_passed(run))
+		if (now >= end && !left && all_points_passed(run))
 			break;
 		if (run->point_count)
 			serve_points(run);
