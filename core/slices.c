@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "core/slices.h"
+#include "core/slices-local.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -7,9 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include "core/trailer.h"
 
-#define MAGIC UINT64_C(0x31636c736d7073) /* "spmslc1" */
 #define UMOUNT_TRIES 100 /* of 10 ms: a move or a request may be at a file of it just now */
 
 static int slice_path(uint16_t id, char *path, size_t len)
@@ -17,113 +15,10 @@ static int slice_path(uint16_t id, char *path, size_t len)
 	return snprintf(path, len, SPM_REGION_SLICE_DIR "/%u", id);
 }
 
-static void fault(const struct spm_slices *t, const char *at)
-{
-	if (t->fault)
-		t->fault(t->ctx, at);
-}
-
 /* Where the directory that holds a slice's place is made, among the root slice's orphans: it gets its name when it is known. */
 static void place_name(uint16_t id, char name[static 64])
 {
 	snprintf(name, 64, "slice.%u", id);
-}
-
-/* -- the table -- */
-
-static uint32_t check_of(const struct spm_slice_record *r)
-{
-	return spm_crc((const char *)r + sizeof(r->check), sizeof(*r) - sizeof(r->check));
-}
-
-static const struct spm_slice_record *record_of(const struct spm_slices *t, uint16_t id)
-{
-	const struct spm_slices_entry *e = &t->file->entry[id];
-
-	return &e->copy[atomic_load_explicit(&e->which, memory_order_acquire) & 1];
-}
-
-/* One store makes it count. */
-static void commit(struct spm_slices *t, struct spm_slice_record *r)
-{
-	struct spm_slices_entry *e = &t->file->entry[r->id];
-	uint32_t next = (atomic_load(&e->which) + 1) & 1;
-
-	r->seq = record_of(t, r->id)->seq + 1;
-	r->limits.seq = 0;
-	r->check = check_of(r);
-	e->copy[next] = *r;
-	atomic_store(&e->which, next);
-}
-
-static void commit_state(struct spm_slices *t, uint16_t id, enum spm_slice_state state)
-{
-	struct spm_slice_record r = *record_of(t, id);
-
-	r.state = (uint16_t)state;
-	commit(t, &r);
-}
-
-#define ROOT_PAGES ((UINT64_C(1) << 48) - 1)
-
-static uint64_t root_word(uint64_t pages)
-{
-	return (uint64_t)(spm_crc(&pages, sizeof(pages)) & 0xffff) << 48 | pages;
-}
-
-uint64_t spm_slices_root_max(const struct spm_slices *t)
-{
-	uint64_t word = atomic_load(&t->file->root_max);
-
-	return word == root_word(word & ROOT_PAGES) ? (word & ROOT_PAGES) << 12 : t->device_bytes;
-}
-
-void spm_slices_put_root_max(struct spm_slices *t, uint64_t bytes)
-{
-	atomic_store(&t->file->root_max, root_word((bytes >> 12) & ROOT_PAGES));
-}
-
-static int map_file(struct spm_slices *t, int fd)
-{
-	void *p = mmap(NULL, sizeof(*t->file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
-	if (p == MAP_FAILED)
-		return -errno;
-	t->file = p;
-	return 0;
-}
-
-static int make_file(struct spm_slices *t)
-{
-	static const char next[] = SPM_REGION_SLICES ".new";
-	spm_auto_close int fd = -1;
-	struct statvfs sv;
-	int rc;
-
-	if (t->file)
-		return 0;
-	/* the region's own small filesystem has no room for a table */
-	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, "size=0") ||
-	    (mkdir(SPM_REGION_SLICE_DIR, 0700) && errno != EEXIST))
-		return -errno;
-	rc = spm_slice_statfs(spm_slices_get(t, 0), &sv);
-	if (rc)
-		return rc;
-	fd = open(next, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, sizeof(*t->file)))
-		return -errno;
-	rc = map_file(t, fd);
-	if (rc)
-		return rc;
-	spm_slices_put_root_max(t, (uint64_t)sv.f_blocks * sv.f_frsize);
-	atomic_store(&t->file->next, 1);
-	t->file->magic = MAGIC;
-	if (!rename(next, SPM_REGION_SLICES))
-		return 0;
-	rc = -errno;
-	munmap(t->file, sizeof(*t->file));
-	t->file = NULL;
-	return rc;
 }
 
 /* -- a slice's filesystem -- */
@@ -277,11 +172,11 @@ static int take_apart(struct spm_slices *t, const struct spm_slice_record *r)
 /* One that was LIVE may have something in swap. */
 static int free_entry(struct spm_slices *t, uint16_t id)
 {
-	const struct spm_slice_record *r = record_of(t, id);
+	const struct spm_slice_record *r = spm_slices_raw(t, id);
 	int rc = take_apart(t, r);
 
 	if (!rc)
-		commit_state(t, id, r->state == SPM_SLICE_MAKING ? SPM_SLICE_FREE : SPM_SLICE_GONE);
+		spm_slices_commit_state(t, id, r->state == SPM_SLICE_MAKING ? SPM_SLICE_FREE : SPM_SLICE_GONE);
 	return rc;
 }
 
@@ -294,7 +189,7 @@ static bool is_blank(const struct spm_slice_record *r)
 
 static bool is_whole(const struct spm_slice_record *r, uint16_t id)
 {
-	return r->check == check_of(r) && r->id == id && r->state <= SPM_SLICE_GONE && !r->name[SPM_SLICE_NAME_MAX] &&
+	return r->check == spm_slice_check(r) && r->id == id && r->state <= SPM_SLICE_GONE && !r->name[SPM_SLICE_NAME_MAX] &&
 	       (r->state == SPM_SLICE_FREE || spm_slice_name_ok(r->name)) &&
 	       !r->limits.nodes[sizeof(r->limits.nodes) - 1] && !r->limits.huge[sizeof(r->limits.huge) - 1];
 }
@@ -316,7 +211,7 @@ static bool settle_entry(struct spm_slices *t, uint16_t id)
 		struct spm_slice_record r = *other;
 
 		spm_log(SPM_LOG_ERR, "slice '%s': its record is damaged; the one before it is used: check its limits", r.name);
-		commit(t, &r);
+		spm_slices_commit(t, &r);
 	}
 	return true;
 }
@@ -332,13 +227,13 @@ static void open_entry(struct spm_slices *t, uint16_t id)
 			"ended without keep", id);
 		return;
 	}
-	r = record_of(t, id);
+	r = spm_slices_raw(t, id);
 	if (r->state == SPM_SLICE_FREE || r->state == SPM_SLICE_GONE)
 		return;
 	rc = r->state == SPM_SLICE_LIVE ? open_slice(t, r) : free_entry(t, id);
 	if (rc == -EBUSY) { /* the removal was about to be refused */
-		commit_state(t, id, SPM_SLICE_LIVE);
-		r = record_of(t, id);
+		spm_slices_commit_state(t, id, SPM_SLICE_LIVE);
+		r = spm_slices_raw(t, id);
 		rc = open_slice(t, r);
 	}
 	if (!rc)
@@ -358,7 +253,7 @@ static void settle_grant(struct spm_slices *t, uint16_t id)
 		return;
 	rc = spm_grants_set(t, id, u.min);
 	if (rc)
-		spm_log(SPM_LOG_ERR, "slice '%s': cannot have all of its min again: %s; set a min that is free", record_of(t, id)->name,
+		spm_log(SPM_LOG_ERR, "slice '%s': cannot have all of its min again: %s; set a min that is free", spm_slices_raw(t, id)->name,
 			strerror(-rc));
 }
 
@@ -375,12 +270,8 @@ static int open_entries(struct spm_slices *t, int fd)
 		used = SPM_SLICES_MAX - 1;
 	for (uint16_t id = 1; id <= used; id++)
 		whole += is_whole(&f->entry[id].copy[0], id) || is_whole(&f->entry[id].copy[1], id);
-	if (f->magic != MAGIC && !whole)
+	if (!spm_slices_settle_head(t) && !whole)
 		return -EPROTO;
-	if (f->magic != MAGIC || atomic_load(&f->root_max) != root_word(atomic_load(&f->root_max) & ROOT_PAGES))
-		spm_log(SPM_LOG_ERR, "the table of slices is damaged: check the limits of all");
-	f->magic = MAGIC;
-	spm_slices_put_root_max(t, spm_slices_root_max(t));
 	atomic_store(&f->used, used);
 	for (uint16_t id = 1; id <= used; id++)
 		open_entry(t, id);
@@ -413,7 +304,7 @@ int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t devic
 		return -errno;
 	if (st.st_size != sizeof(*t->file))
 		return -EPROTO;
-	rc = map_file(t, fd);
+	rc = spm_slices_map(t, fd);
 	return rc ? rc : open_entries(t, fd);
 }
 
@@ -450,7 +341,7 @@ void spm_slices_close(struct spm_slices *t)
 
 static bool is_live(struct spm_slices *t, uint16_t id)
 {
-	return spm_slices_get(t, id) && record_of(t, id)->state == SPM_SLICE_LIVE;
+	return spm_slices_get(t, id) && spm_slices_raw(t, id)->state == SPM_SLICE_LIVE;
 }
 
 struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place)
@@ -467,7 +358,7 @@ static uint16_t id_of(struct spm_slices *t, const char *name)
 	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
 
 	for (uint16_t id = 1; id <= used; id++)
-		if (is_live(t, id) && !strcmp(record_of(t, id)->name, name))
+		if (is_live(t, id) && !strcmp(spm_slices_raw(t, id)->name, name))
 			return id;
 	return 0;
 }
@@ -496,7 +387,7 @@ bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_recor
 	pthread_mutex_lock(&t->lock);
 	live = id < SPM_SLICES_MAX && t->file && is_live(t, id);
 	if (live) {
-		*out = *record_of(t, id);
+		*out = *spm_slices_raw(t, id);
 		out->limits.seq = out->seq;
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -525,7 +416,7 @@ static uint16_t free_id(struct spm_slices *t)
 
 	for (uint32_t i = 0; i < SPM_SLICES_MAX; i++, next++) {
 		uint16_t id = (uint16_t)(next % SPM_SLICES_MAX);
-		const struct spm_slice_record *r = record_of(t, id);
+		const struct spm_slice_record *r = spm_slices_raw(t, id);
 
 		/* (a damaged one may have files) */
 		if (!id || spm_slices_get(t, id) || (!is_blank(r) && (!is_whole(r, id) || r->state != SPM_SLICE_FREE)))
@@ -579,13 +470,13 @@ static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
 	spm_slice_close(&made);
 	if (rc)
 		return rc;
-	fault(t, "slice:mounted");
+	spm_slices_fault(t, "slice:mounted");
 	place_name(r->id, path);
 	if ((mkdirat(root->orphans_fd, path, 0) && errno != EEXIST) || fstatat(root->orphans_fd, path, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
 	r->place = st.st_ino;
-	commit(t, r);
-	fault(t, "slice:placed");
+	spm_slices_commit(t, r);
+	spm_slices_fault(t, "slice:placed");
 	return 0;
 }
 
@@ -612,15 +503,15 @@ static int create(struct spm_slices *t, const char *name, const struct spm_slice
 		return -ENFILE;
 	r.limits.min = 0;
 	strcpy(r.name, name);
-	commit(t, &r);
-	fault(t, "slice:making");
+	spm_slices_commit(t, &r);
+	spm_slices_fault(t, "slice:making");
 	rc = mount_slice(t, &r);
 	if (!rc)
 		rc = open_slice(t, &r);
 	/* last, since from now on it can be seen */
 	if (!rc)
 		rc = show_place(t, &r);
-	fault(t, "slice:shown");
+	spm_slices_fault(t, "slice:shown");
 	if (rc) {
 		struct spm_slice *s = spm_slices_get(t, r.id);
 
@@ -631,8 +522,8 @@ static int create(struct spm_slices *t, const char *name, const struct spm_slice
 		return rc;
 	}
 	r.state = SPM_SLICE_LIVE;
-	commit(t, &r);
-	fault(t, "slice:live");
+	spm_slices_commit(t, &r);
+	spm_slices_fault(t, "slice:live");
 	*id = r.id;
 	return 0;
 }
@@ -644,7 +535,7 @@ int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_s
 	if (!spm_slice_name_ok(name))
 		return -EINVAL;
 	pthread_mutex_lock(&t->lock);
-	rc = make_file(t);
+	rc = spm_slices_make(t);
 	if (!rc) {
 		*id = id_of(t, name);
 		rc = *id ? again ? 0 : -EEXIST : create(t, name, l, id);
@@ -681,7 +572,7 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 		pthread_mutex_unlock(&t->lock);
 		return -ENOENT;
 	}
-	r = *record_of(t, id);
+	r = *spm_slices_raw(t, id);
 	if (l->seq && l->seq != r.seq)
 		rc = -EAGAIN;
 	else if (strcmp(r.limits.nodes, l->nodes) || strcmp(r.limits.huge, l->huge))
@@ -696,11 +587,11 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 			(void)!spm_slice_set_inodes(spm_slices_get(t, id), inodes_of(&r.limits));
 	}
 	if (!rc) {
-		fault(t, "slice:granted");
+		spm_slices_fault(t, "slice:granted");
 		r.limits = *l;
 		if (r.limits.own_max < l->min) /* root's word counts for more than the owner's */
 			r.limits.own_max = l->min;
-		commit(t, &r);
+		spm_slices_commit(t, &r);
 		show_limits(spm_slices_get(t, id), l);
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -816,15 +707,15 @@ static int unmount(const char *path)
 /* A removal that is refused. */
 static void come_back(struct spm_slices *t, struct spm_slice *s, const char *path)
 {
-	const char *name = record_of(t, s->id)->name;
+	const char *name = spm_slices_raw(t, s->id)->name;
 	int rc = make_writable(path, true);
 
 	if (!rc)
 		rc = spm_slice_reopen(path, s);
 	if (rc)
 		spm_log(SPM_LOG_ERR, "slice '%s': cannot be opened again: %s", name, strerror(-rc));
-	if (record_of(t, s->id)->state == SPM_SLICE_REMOVING)
-		commit_state(t, s->id, SPM_SLICE_LIVE);
+	if (spm_slices_raw(t, s->id)->state == SPM_SLICE_REMOVING)
+		spm_slices_commit_state(t, s->id, SPM_SLICE_LIVE);
 	atomic_store(&s->away, false);
 	atomic_store(&s->leaving, false);
 }
@@ -844,16 +735,16 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
 		rc = patiently(still_empty, path);
 	if (!rc) {
 		pthread_mutex_lock(&t->lock);
-		commit_state(t, id, SPM_SLICE_REMOVING);
+		spm_slices_commit_state(t, id, SPM_SLICE_REMOVING);
 		pthread_mutex_unlock(&t->lock);
-		fault(t, "slice:removing");
+		spm_slices_fault(t, "slice:removing");
 		rc = patiently(unmount, path);
 	}
 	pthread_mutex_lock(&t->lock);
 	if (rc) {
 		come_back(t, s, path);
 	} else {
-		fault(t, "slice:unmounted");
+		spm_slices_fault(t, "slice:unmounted");
 		(void)free_entry(t, id);
 		atomic_store(&t->by_id[id], NULL);
 		bury(t, s);
@@ -865,8 +756,8 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
 void spm_slices_remove_done(struct spm_slices *t, uint16_t id)
 {
 	pthread_mutex_lock(&t->lock);
-	if (record_of(t, id)->state == SPM_SLICE_GONE)
-		commit_state(t, id, SPM_SLICE_FREE);
+	if (spm_slices_raw(t, id)->state == SPM_SLICE_GONE)
+		spm_slices_commit_state(t, id, SPM_SLICE_FREE);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -875,7 +766,7 @@ uint16_t spm_slices_removed(struct spm_slices *t, uint16_t id)
 	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
 
 	for (; id && id <= used; id++)
-		if (is_whole(record_of(t, id), id) && record_of(t, id)->state == SPM_SLICE_GONE)
+		if (is_whole(spm_slices_raw(t, id), id) && spm_slices_raw(t, id)->state == SPM_SLICE_GONE)
 			return id;
 	return 0;
 }

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_CORE_SLICES_LOCAL_H
+#define SPM_CORE_SLICES_LOCAL_H
+
+#include "core/slices.h"
+
+/* Between slices.c (how slices come and go) and slices-table.c. All with the lock, or before there are threads. */
+
+uint32_t spm_slice_check(const struct spm_slice_record *r);
+/* The copy that counts, whatever its state. */
+const struct spm_slice_record *spm_slices_raw(const struct spm_slices *t, uint16_t id);
+/* One store makes it count. */
+void spm_slices_commit(struct spm_slices *t, struct spm_slice_record *r);
+void spm_slices_commit_state(struct spm_slices *t, uint16_t id, enum spm_slice_state state);
+int spm_slices_map(struct spm_slices *t, int fd) SPM_MUST_CHECK;
+/* Makes the table if there is none. */
+int spm_slices_make(struct spm_slices *t) SPM_MUST_CHECK;
+/* Says what is wrong with the head of the table, and makes it right. False: it does not look like one. */
+bool spm_slices_settle_head(struct spm_slices *t);
+
+/* A point of tests. */
+static inline void spm_slices_fault(const struct spm_slices *t, const char *at)
+{
+	if (t->fault)
+		t->fault(t->ctx, at);
+}
+
+
+#endif

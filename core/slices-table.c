@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of slices: records, and the one store that makes each count. */
+#include "core/slices-local.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include "core/trailer.h"
+
+#define MAGIC UINT64_C(0x31636c736d7073) /* "spmslc1" */
+
+uint32_t spm_slice_check(const struct spm_slice_record *r)
+{
+	return spm_crc((const char *)r + sizeof(r->check), sizeof(*r) - sizeof(r->check));
+}
+
+const struct spm_slice_record *spm_slices_raw(const struct spm_slices *t, uint16_t id)
+{
+	const struct spm_slices_entry *e = &t->file->entry[id];
+
+	return &e->copy[atomic_load_explicit(&e->which, memory_order_acquire) & 1];
+}
+
+/* One store makes it count. */
+void spm_slices_commit(struct spm_slices *t, struct spm_slice_record *r)
+{
+	struct spm_slices_entry *e = &t->file->entry[r->id];
+	uint32_t next = (atomic_load(&e->which) + 1) & 1;
+
+	r->seq = spm_slices_raw(t, r->id)->seq + 1;
+	r->limits.seq = 0;
+	r->check = spm_slice_check(r);
+	e->copy[next] = *r;
+	atomic_store(&e->which, next);
+}
+
+void spm_slices_commit_state(struct spm_slices *t, uint16_t id, enum spm_slice_state state)
+{
+	struct spm_slice_record r = *spm_slices_raw(t, id);
+
+	r.state = (uint16_t)state;
+	spm_slices_commit(t, &r);
+}
+
+#define ROOT_PAGES ((UINT64_C(1) << 48) - 1)
+
+static uint64_t root_word(uint64_t pages)
+{
+	return (uint64_t)(spm_crc(&pages, sizeof(pages)) & 0xffff) << 48 | pages;
+}
+
+uint64_t spm_slices_root_max(const struct spm_slices *t)
+{
+	uint64_t word = atomic_load(&t->file->root_max);
+
+	return word == root_word(word & ROOT_PAGES) ? (word & ROOT_PAGES) << 12 : t->device_bytes;
+}
+
+void spm_slices_put_root_max(struct spm_slices *t, uint64_t bytes)
+{
+	atomic_store(&t->file->root_max, root_word((bytes >> 12) & ROOT_PAGES));
+}
+
+int spm_slices_map(struct spm_slices *t, int fd)
+{
+	void *p = mmap(NULL, sizeof(*t->file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	t->file = p;
+	return 0;
+}
+
+int spm_slices_make(struct spm_slices *t)
+{
+	static const char next[] = SPM_REGION_SLICES ".new";
+	spm_auto_close int fd = -1;
+	struct statvfs sv;
+	int rc;
+
+	if (t->file)
+		return 0;
+	/* the region's own small filesystem has no room for a table */
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, "size=0") ||
+	    (mkdir(SPM_REGION_SLICE_DIR, 0700) && errno != EEXIST))
+		return -errno;
+	rc = spm_slice_statfs(spm_slices_get(t, 0), &sv);
+	if (rc)
+		return rc;
+	fd = open(next, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, sizeof(*t->file)))
+		return -errno;
+	rc = spm_slices_map(t, fd);
+	if (rc)
+		return rc;
+	spm_slices_put_root_max(t, (uint64_t)sv.f_blocks * sv.f_frsize);
+	atomic_store(&t->file->next, 1);
+	t->file->magic = MAGIC;
+	if (!rename(next, SPM_REGION_SLICES))
+		return 0;
+	rc = -errno;
+	munmap(t->file, sizeof(*t->file));
+	t->file = NULL;
+	return rc;
+}
+
+bool spm_slices_settle_head(struct spm_slices *t)
+{
+	struct spm_slices_file *f = t->file;
+	uint64_t word = atomic_load(&f->root_max);
+	bool mine = f->magic == MAGIC;
+
+	if (!mine || word != root_word(word & ROOT_PAGES))
+		spm_log(SPM_LOG_ERR, "the table of slices is damaged: check the limits of all");
+	f->magic = MAGIC;
+	spm_slices_put_root_max(t, spm_slices_root_max(t));
+	return mine;
+}
