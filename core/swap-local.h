@@ -97,6 +97,10 @@ struct spm_pass {
 	uint32_t cursor;
 	uint16_t age;
 	int64_t begin, until; /* ns: since when, and how long that holds */
+	/* of a round that was broken off before it found anything, and goes on: how often the pass has come to its end, and what was
+	 * seen by then */
+	bool broken_off, skipped, direct, over;
+	unsigned int ends, unfit;
 };
 
 /* Those of one slice who wait for room; see core/swap-room.c. Guarded by the reclaimer's lock. */
@@ -115,7 +119,8 @@ struct spm_room {
 	bool refilling[2];             /* in the background, in the same way */
 	unsigned int busy;             /* rounds in a row that freed nothing, because all was in use */
 	int64_t not_before;            /* it is tried again */
-	uint64_t served;               /* bytes written for it, and what it has not claimed in time: who has the least is next */
+	/* bytes written for it, or their worth in time, and what it did not claim: who has the least is next */
+	uint64_t served;
 	int64_t turn_ns;               /* when its last turn began */
 };
 

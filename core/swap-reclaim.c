@@ -186,7 +186,7 @@ static bool aim(struct spm_swap *s, struct spm_reclaimer *r, struct spm_pass *p)
 {
 	int64_t now = spm_room_clock();
 
-	if (p->cursor && now < p->until)
+	if (p->broken_off || (p->cursor && now < p->until))
 		return false;
 	p->cursor = 0;
 	p->begin = now;
@@ -194,18 +194,43 @@ static bool aim(struct spm_swap *s, struct spm_reclaimer *r, struct spm_pass *p)
 	return true;
 }
 
+/* A round that has found nothing as yet ends before its time, or goes on. */
+static void break_off(struct spm_reclaimer *r, struct spm_pass *p, unsigned int passes)
+{
+	p->broken_off = r->yield && !r->ev.freed;
+	p->ends = passes;
+	p->skipped = r->ev.skipped;
+	p->direct = r->ev.direct;
+	p->over = r->over;
+	p->unfit = r->ev.unfit;
+}
+
+static unsigned int go_on(struct spm_reclaimer *r, const struct spm_pass *p)
+{
+	if (!p->broken_off)
+		return 0;
+	r->ev.skipped = p->skipped;
+	r->ev.direct = p->direct;
+	r->over = p->over;
+	r->ev.unfit = p->unfit;
+	return p->ends;
+}
+
 /* Moves out at least @bytes if there is so much that may go; what came to be free. */
 static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t bytes)
 {
 	struct spm_pass *p = &spm_room_of(s, r->slice)->pass[r->own];
 	struct spm_evictor *ev = &r->ev;
-	unsigned int passes = 0, over = 0;
+	unsigned int passes = go_on(r, p), over = 0;
 	bool aiming = aim(s, r, p);
 	uint64_t before = ev->written;
 
-	while (ev->freed < bytes && !ev->full && !r->yield) {
+	while (ev->freed < bytes && !ev->full) {
 		int rc;
 
+		r->yield = r->yield || (r->contended && spm_room_should_yield(r));
+		if (r->yield)
+			break;
 		spm_evictor_wait(ev, bytes);
 		if (ev->freed >= bytes)
 			break;
@@ -237,6 +262,7 @@ static uint64_t make_room(struct spm_swap *s, struct spm_reclaimer *r, uint64_t 
 		}
 	}
 	spm_evictor_drain(ev);
+	break_off(r, p, passes);
 	if (r->room)
 		give(s, r);
 	return ev->freed;
@@ -308,6 +334,7 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r, struct spm_ro
 	freed = make_room(s, r, want);
 	if (!freed && back && !r->yield && (r->ev.unfit || r->over)) {
 		r->exchange = true;
+		r->contended = false;
 		begin(s, r, room, room->slice, own);
 		exchanged = make_room(s, r, back < want ? back : want);
 		r->exchange = false;
@@ -317,7 +344,7 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r, struct spm_ro
 	pthread_mutex_lock(&r->lock);
 	r->room = NULL;
 	r->contended = false;
-	room->served += r->ev.written;
+	room->served += r->ev.written ? r->ev.written : r->portion * (uint64_t)(spm_room_clock() - room->turn_ns) / SPM_TURN_NS;
 	if (!freed && !exchanged && (r->yield || ++room->busy < patience)) {
 		room->not_before = r->yield ? 0 : spm_room_clock() + BUSY_NS;
 		spm_room_line_up(r, room);

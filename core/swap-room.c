@@ -4,7 +4,8 @@
  *
  * Each slice has a line of its own, and these take turns: a round is for one slice, and while several wait, of the same number of
  * bytes for each, however many threads wait in it, and for however much. Next is who has been served the least, and who is
- * ahead of one that comes to wait ends his turn early: who has one thread is not always there in time.
+ * ahead of one that comes to wait ends his turn early: who has one thread is not always there in time. A turn that finds
+ * nothing is as short, and goes on another time.
  *
  * Whoever waits counts himself among the requests of his slice, and waits until a round for it that began after that has ended, or
  * until enough was freed. A round that frees nothing refuses one of those who wait; the others ask again, since what the
@@ -81,11 +82,11 @@ struct spm_room *spm_room_next(struct spm_reclaimer *r, int64_t now, int64_t *un
 bool spm_room_should_yield(struct spm_reclaimer *r)
 {
 	uint64_t served = r->room->served + r->ev.written;
-	bool yield = false;
+	bool late = spm_room_clock() - r->room->turn_ns > SPM_TURN_NS, yield = false;
 
 	pthread_mutex_lock(&r->lock);
 	for (struct spm_room *room = r->first; room && !yield; room = room->next)
-		yield = !room->not_before && room->turn_ns && room->served + r->portion < served;
+		yield = !room->not_before && (late || (room->turn_ns && room->served + r->portion < served));
 	pthread_mutex_unlock(&r->lock);
 	return yield;
 }

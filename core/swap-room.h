@@ -8,6 +8,7 @@
 #define SPM_AGES        1024u /* steps of the histogram, of 64 ticks each: all of the clock */
 #define SPM_FINE        64u   /* ages below this many ticks, one by one */
 #define SPM_ROUND_BYTES (UINT64_C(32) << 20)
+#define SPM_TURN_NS     INT64_C(50000000) /* a turn that does not come to what it may have is no longer, while others wait */
 
 enum spm_may { SPM_MAY_ASK, SPM_MAY, SPM_MAY_NOT };
 
@@ -59,7 +60,7 @@ static inline bool spm_room_is_waited_for(const struct spm_room *room)
 void spm_room_line_up(struct spm_reclaimer *r, struct spm_room *room);
 /* A turn of @slice begins: whether another slice waits, or did a moment ago. */
 bool spm_room_is_contended(struct spm_reclaimer *r, uint16_t slice, int64_t now);
-/* In a turn: whether a slice that has got less waits. */
+/* In a turn: whether a slice that has got less waits, or it takes too long. */
 bool spm_room_should_yield(struct spm_reclaimer *r);
 /* Memory came free that this slice can use. */
 void spm_room_freed(struct spm_reclaimer *r, struct spm_room *room, uint64_t bytes, bool own);

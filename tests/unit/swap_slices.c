@@ -25,9 +25,9 @@ static struct rig rig;
 /* A slice: a tmpfs, whose size is its grant. */
 static struct part {
 	int fd;
-	uint64_t min, max, swap_max;
-	_Atomic uint64_t grant;
-	uint32_t cold;
+	uint64_t min, max;
+	_Atomic uint64_t grant, swap_max;
+	_Atomic uint32_t cold;
 } part[PARTS];
 static uint64_t device;
 static pthread_mutex_t grants = PTHREAD_MUTEX_INITIALIZER;
@@ -62,13 +62,21 @@ static int op_open(void *ctx, uint16_t slice, const struct spm_handle *h)
 	return slice < PARTS ? spm_handle_open(part[slice].fd, h, O_RDWR | O_NOATIME) : -ESTALE;
 }
 
+static unsigned int lease_ms;    /* for which a lease test of slice 1 takes */
+static _Atomic unsigned int leases; /* so many were made */
+
 static int op_release(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, const struct spm_handle *h)
 {
 	spm_auto_close int fd = op_open(ctx, slice, h);
+	struct timespec ms = { .tv_nsec = lease_ms * 1000000 };
 
 	(void)ino;
 	if (fd < 0)
 		return fd;
+	if (slice == 1 && lease_ms) {
+		leases++;
+		nanosleep(&ms, NULL);
+	}
 	if (spm_lease_test(fd) != SPM_LEASE_FREE)
 		return -EBUSY;
 	spm_swap_idle(rig.s, file);
@@ -444,6 +452,49 @@ START_TEST(full_slice_is_alone)
 }
 END_TEST
 
+/* The same with many files, at which it takes long to find out that nothing can leave. */
+START_TEST(full_slice_takes_no_time)
+{
+	struct doc held[100], free;
+	struct writer w;
+	atomic_bool stop = false;
+	struct spm_pin pin;
+	unsigned int before;
+
+	set_up_equal(8 * MIB, plain);
+	for (unsigned int i = 0; i < 100; i++) {
+		held[i] = doc_new(1);
+		ck_assert_int_eq(doc_write(&held[i], 0, 80 << 10), 0);
+		ck_assert_int_eq(spm_swap_pin(rig.s, held[i].file, 0, UINT64_MAX, SPM_PIN_FILE, &pin), 0);
+		ck_assert_int_eq(spm_swap_load(&pin, 0, UINT64_MAX), 0);
+		ck_assert_int_eq(spm_swap_direct(&pin), 0);
+		spm_swap_unpin(&pin);
+	}
+	lease_ms = 2;
+	part[1].swap_max = 0; /* what it writes itself cannot leave either */
+	writers_start(&w, 1, 1, 64 * MIB, &stop);
+	wait_until(w.refused);
+	free = doc_new(2);
+	ck_assert_int_eq(doc_write(&free, 0, 8 * MIB), 0);
+	before = leases;
+	/* in 24 turns or so: of 25 tests, and not 400 */
+	ck_assert_int_eq(doc_write(&free, 8 * MIB, 32 * MIB), 0);
+	printf("# %u lease tests\n", leases - before);
+	fflush(stdout);
+	ck_assert_uint_lt(leases - before, 2400);
+	ck_assert_uint_eq(stats_of(2).refused, 0);
+	/* and its own writers are still told */
+	before = w.refused;
+	wait_until(w.refused > before);
+	stop = true;
+	writers_end(&w, 1);
+	for (unsigned int i = 0; i < 100; i++)
+		close(held[i].fd);
+	close(free.fd);
+	tear_down();
+}
+END_TEST
+
 /* Memory goes where it is asked for, from who has more than he is guaranteed, and no further. */
 START_TEST(nobody_below_min)
 {
@@ -777,6 +828,7 @@ int main(void)
 	tcase_set_timeout(t, FOREVER + 60);
 	tcase_add_test(t, equal_shares);
 	tcase_add_test(t, full_slice_is_alone);
+	tcase_add_test(t, full_slice_takes_no_time);
 	tcase_add_test(t, nobody_below_min);
 	tcase_add_test(t, both_over_min);
 	tcase_add_test(t, limit_of_swap);
