@@ -119,7 +119,7 @@ static bool set_nodes(struct spm_slice_limits *l, const char *v)
 
 	if (strlen(v) >= sizeof(l->nodes) || (*v && spm_nodes_parse(v, &nodes)))
 		return false;
-	strcpy(l->nodes, v);
+	snprintf(l->nodes, sizeof(l->nodes), "%s", v);
 	return true;
 }
 
@@ -250,7 +250,7 @@ int spm_limits_check(const struct spm_slice_limits *l, struct spm_error *e)
 static void bytes_text(uint64_t bytes, char buf[static SPM_LIMIT_TEXT])
 {
 	if (bytes == SPM_SLICE_NONE)
-		strcpy(buf, "max");
+		snprintf(buf, SPM_LIMIT_TEXT, "max");
 	else
 		snprintf(buf, SPM_LIMIT_TEXT, "%" PRIu64, bytes);
 }

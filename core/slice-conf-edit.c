@@ -281,25 +281,13 @@ static int lock_dir(const char *dir, struct spm_error *e)
 	return spm_steal_fd(&fd);
 }
 
-static int change(const char *path, const char *dir, const struct spm_slice_edit *edit, struct spm_error *e)
+static int change_text(const char *path, const char *dir, const char *text, size_t len, const struct stat *old,
+		       const struct spm_slice_edit *edit, struct spm_error *e)
 {
-	spm_auto_free char *text = NULL, *edited = NULL;
 	struct spm_slices_conf conf;
-	struct stat st;
-	size_t len = 0;
-	int rc = spm_slices_conf_load(path, &text, &len);
-	bool there = !rc && !stat(path, &st);
+	char *edited;
+	int rc = spm_slices_conf_parse(text, len, path, &conf, e);
 
-	if (rc == -ENOENT && edit->how == SPM_EDIT_REMOVE)
-		return 0;
-	if (rc == -ENOENT) {
-		text = strdup(FIRST_LINE);
-		rc = text ? 0 : -ENOMEM;
-		len = text ? strlen(text) : 0;
-	}
-	if (rc)
-		return spm_fail(e, rc, "cannot read %s: %s", path, strerror(-rc));
-	rc = spm_slices_conf_parse(text, len, path, &conf, e);
 	if (rc)
 		return rc;
 	spm_slices_conf_free(&conf);
@@ -307,10 +295,28 @@ static int change(const char *path, const char *dir, const struct spm_slice_edit
 	if (!edited)
 		return -ENOMEM;
 	rc = spm_slices_conf_parse(edited, strlen(edited), path, &conf, e);
-	if (rc)
-		return rc;
 	spm_slices_conf_free(&conf);
-	return there && !strcmp(text, edited) ? 0 : replace(path, dir, edited, there ? &st : NULL, e);
+	if (!rc && strcmp(text, edited))
+		rc = replace(path, dir, edited, old, e);
+	free(edited);
+	return rc;
+}
+
+static int change(const char *path, const char *dir, const struct spm_slice_edit *edit, struct spm_error *e)
+{
+	char *text = NULL;
+	struct stat st;
+	size_t len = 0;
+	int rc = spm_slices_conf_load(path, &text, &len);
+
+	if (!rc && stat(path, &st))
+		rc = -errno;
+	if (rc == -ENOENT)
+		return edit->how == SPM_EDIT_REMOVE ? 0 :
+			change_text(path, dir, FIRST_LINE, strlen(FIRST_LINE), NULL, edit, e);
+	rc = rc ? spm_fail(e, rc, "cannot read %s: %s", path, strerror(-rc)) : change_text(path, dir, text, len, &st, edit, e);
+	free(text);
+	return rc;
 }
 
 int spm_slices_conf_save(const char *path, const struct spm_slice_edit *edit, struct spm_error *e)
@@ -321,7 +327,7 @@ int spm_slices_conf_save(const char *path, const struct spm_slice_edit *edit, st
 	/* a link stays one: what it leads to is replaced */
 	if (!realpath(path, real) && snprintf(real, sizeof(real), "%s", path) >= (int)sizeof(real))
 		return spm_fail(e, -ENAMETOOLONG, "%s: %s", path, strerror(ENAMETOOLONG));
-	strcpy(dir, real);
+	snprintf(dir, sizeof(dir), "%s", real);
 	lock = lock_dir(dirname(dir), e);
 	return lock < 0 ? lock : change(real, dir, edit, e);
 }

@@ -92,7 +92,7 @@ static int begin_section(struct reading *r, const char *name)
 	r->conf->list = list;
 	list += r->conf->n++;
 	memset(list, 0, sizeof(*list));
-	strcpy(list->name, name);
+	snprintf(list->name, sizeof(list->name), "%s", name);
 	list->line = r->line;
 	spm_limits_init(&list->limits);
 	return 0;
@@ -124,13 +124,12 @@ static int check_line(struct reading *r, const char *p, size_t n, char *buf, siz
 		n--;
 	}
 	if (!n || *p == '#' || *p == ';' || (!r->conf->n && is_the_units(p, n))) {
-		strcpy(buf, "\n");
+		snprintf(buf, room, "\n");
 		return 0;
 	}
 	if (n + 2 > room)
 		return spm_fail(&r->why, -EINVAL, "longer than %zu characters", room - 2);
-	memcpy(buf, p, n);
-	strcpy(buf + n, "\n");
+	snprintf(buf, room, "%.*s\n", (int)n, p);
 	rc = spm_slices_conf_header(buf, name, &r->why);
 	return rc > 0 ? begin_section(r, name) : rc;
 }
@@ -171,11 +170,15 @@ static int take_key(void *arg, const char *section, const char *key, const char 
 		return 1; /* a libinih that tells sections, too */
 	if (r->rc)
 		return 0;
-	if (!c)
-		spm_fail(&r->why, -EINVAL, "'%.40s' stands before the first [slice NAME]", key);
-	else if (!value)
-		spm_fail(&r->why, -EINVAL, "'%.40s' has no value; write %.40s = VALUE", key, key);
-	k = r->why.text[0] ? -EINVAL : spm_owner_number(key, &value, number, &r->why);
+	if (!c || !value) {
+		if (!c)
+			spm_fail(&r->why, -EINVAL, "'%.40s' stands before the first [slice NAME]", key);
+		else
+			spm_fail(&r->why, -EINVAL, "'%.40s' has no value; write %.40s = VALUE", key, key);
+		stop(r, r->line, -EINVAL);
+		return 0;
+	}
+	k = spm_owner_number(key, &value, number, &r->why);
 	if (!k)
 		k = spm_limit_set(&c->limits, key, value, &r->why);
 	if (k >= 0 && c->given & 1u << k)
@@ -235,7 +238,7 @@ int spm_slices_conf_load(const char *path, char **text, size_t *len)
 int spm_slices_conf_read(const char *path, struct spm_slices_conf *out, struct spm_error *e)
 {
 	spm_auto_free char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	int rc = spm_slices_conf_load(path, &text, &len);
 
 	memset(out, 0, sizeof(*out));

@@ -175,27 +175,28 @@ static int update(const struct ctl_mount *m, const char *path)
 	return CTL_FAILED;
 }
 
-/* The path of the mount's file in one of the directories, to be freed; NULL after an error, which is told. */
-static char *file_in(const struct ctl_mount *m, const char *dir)
+/* The path of the mount's file in one of the directories. CTL_DONE, or CTL_FAILED (told). */
+static int file_in(const struct ctl_mount *m, const char *dir, char path[static PATH_MAX])
 {
-	spm_auto_free char *name = ctl_mount_word(m, "features", "name");
-	char *path;
+	char *name = ctl_mount_word(m, "features", "name");
+	int rc = name ? CTL_DONE : CTL_FAILED;
 
-	if (name && asprintf(&path, "%s/spmfs-%s.json", dir, name) >= 0)
-		return path;
-	ctl_error("%s: its server does not say how it is named", m->point);
-	return NULL;
+	if (name)
+		snprintf(path, PATH_MAX, "%s/spmfs-%s.json", dir, name);
+	else
+		ctl_error("%s: its server does not say how it is named", m->point);
+	free(name);
+	return rc;
 }
 
 int ctl_cdi_refresh(const struct ctl_mount *m, bool make)
 {
+	char path[PATH_MAX];
 	bool any = false;
 	int rc = CTL_DONE;
 
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(dirs); i++) {
-		spm_auto_free char *path = file_in(m, dirs[i]);
-
-		if (!path)
+		if (file_in(m, dirs[i], path))
 			return CTL_FAILED;
 		if (access(path, F_OK))
 			continue;
@@ -203,13 +204,10 @@ int ctl_cdi_refresh(const struct ctl_mount *m, bool make)
 		if (update(m, path))
 			rc = CTL_FAILED;
 	}
-	if (make && !any) {
-		spm_auto_free char *path = file_in(m, dirs[0]);
-
-		mkdir(dirs[0], 0755);
-		rc = path ? update(m, path) : CTL_FAILED;
-	}
-	return rc;
+	if (!make || any)
+		return rc;
+	mkdir(dirs[0], 0755);
+	return file_in(m, dirs[0], path) ? CTL_FAILED : update(m, path);
 }
 
 static int print(const struct ctl_mount *m)
@@ -231,21 +229,20 @@ static int print(const struct ctl_mount *m)
 
 static int write_for(const struct ctl_mount *m, const char *output)
 {
-	spm_auto_free char *path = NULL;
+	char path[PATH_MAX];
 	int rc;
 
 	if (output && !strcmp(output, "-"))
 		return print(m);
-	path = output ? strdup(output) : file_in(m, dirs[0]);
-	if (!path)
+	if (!output && file_in(m, dirs[0], path))
 		return CTL_FAILED;
 	if (!output && mkdir(dirs[0], 0755) && errno != EEXIST) {
 		ctl_error("cannot make %s: %s", dirs[0], strerror(errno));
 		return CTL_FAILED;
 	}
-	rc = update(m, path);
+	rc = update(m, output ? output : path);
 	if (!rc)
-		printf("%s\n", path);
+		printf("%s\n", output ? output : path);
 	return rc;
 }
 

@@ -103,10 +103,13 @@ char *ctl_mount_word(const struct ctl_mount *m, const char *file, const char *ke
 
 uint64_t ctl_mount_number(const struct ctl_mount *m, const char *file, const char *key)
 {
-	spm_auto_free char *word = ctl_mount_word(m, file, key);
+	char *word = ctl_mount_word(m, file, key);
 	uint64_t n;
 
-	return word && !spm_number_parse(word, 10, UINT64_MAX, &n) ? n : 0;
+	if (!word || spm_number_parse(word, 10, UINT64_MAX, &n))
+		n = 0;
+	free(word);
+	return n;
 }
 
 /* ---- JSON ---- */

@@ -44,6 +44,7 @@ int ctl_slice_begin(struct ctl_slice_call *c, const struct ctl_cmd *cmd, int arg
 
 void ctl_slice_end(struct ctl_slice_call *c)
 {
+	free(c->conf);
 	ctl_mounts_free(&c->mounts);
 }
 
@@ -94,25 +95,22 @@ static int parse_limits(const struct ctl_slice_call *c, struct spm_slice_limits 
 
 /* ---- the configuration file ---- */
 
-/* The file of the mount, to be freed; NULL: told. */
-static char *conf_path(const struct ctl_slice_call *c)
-{
-	spm_auto_free char *word = ctl_mount_word(c->mount, "features", "conf");
-
-	if (word && *word == '/')
-		return strdup(word);
-	ctl_error("%s: the mount has no configuration file (%s): mount it without conf=none, or leave --save out",
-		  c->mount->point, word ? word : "its server does not say");
-	return NULL;
-}
-
-/* Before the server is asked: what could not be saved is not done. */
-static int check_conf(const char *path)
+/* With --save: which file it is, and that it is whole. What could not be saved is not done. CTL_DONE or CTL_FAILED (told). */
+static int find_conf(struct ctl_slice_call *c)
 {
 	struct spm_slices_conf conf;
 	struct spm_error e = { "" };
-	int rc = spm_slices_conf_read(path, &conf, &e);
+	int rc;
 
+	if (!c->opts.save)
+		return CTL_DONE;
+	c->conf = ctl_mount_word(c->mount, "features", "conf");
+	if (!c->conf || *c->conf != '/') {
+		ctl_error("%s: the mount has no configuration file (%s): mount it without conf=none, or leave --save out",
+			  c->mount->point, c->conf ? c->conf : "its server does not say");
+		return CTL_FAILED;
+	}
+	rc = spm_slices_conf_read(c->conf, &conf, &e);
 	if (!rc)
 		spm_slices_conf_free(&conf);
 	if (!rc || rc == -ENOENT)
@@ -150,7 +148,7 @@ static void add_the_rest(struct spm_slice_edit *edit, const struct ctl_slice *s)
 	}
 }
 
-static int save(const struct ctl_slice_call *c, const char *path, struct spm_slice_edit *edit)
+static int save(const struct ctl_slice_call *c, struct spm_slice_edit *edit)
 {
 	struct ctl_slices slices = { .n = 0 };
 	struct spm_error e = { "" };
@@ -158,12 +156,12 @@ static int save(const struct ctl_slice_call *c, const char *path, struct spm_sli
 
 	edit->name = c->name;
 	memcpy(edit->value, c->opts.limit, sizeof(edit->value));
-	if (edit->how == SPM_EDIT_SET && !is_declared(path, c->name)) {
+	if (edit->how == SPM_EDIT_SET && !is_declared(c->conf, c->name)) {
 		rc = ctl_slices_read(c->mount->point, &slices) ? -EIO : 0;
 		add_the_rest(edit, ctl_slices_find(&slices, c->name));
 	}
 	if (!rc)
-		rc = spm_slices_conf_save(path, edit, &e);
+		rc = spm_slices_conf_save(c->conf, edit, &e);
 	ctl_slices_free(&slices);
 	if (!rc)
 		return CTL_DONE;
@@ -175,7 +173,6 @@ static int save(const struct ctl_slice_call *c, const char *path, struct spm_sli
 
 static int change(struct ctl_slice_call *c, const char *verb, int how)
 {
-	spm_auto_free char *conf = NULL;
 	struct spm_slice_edit edit = { .how = how };
 	char words[REQUEST_MAX - 128], text[REQUEST_MAX];
 	struct spm_slice_limits l;
@@ -187,17 +184,14 @@ static int change(struct ctl_slice_call *c, const char *verb, int how)
 		ctl_error("%s: nothing to change is given; usage: spmctl %s %s", c->cmd->name, c->cmd->name, c->cmd->args);
 		return CTL_USAGE;
 	}
-	if (c->opts.save) {
-		conf = conf_path(c);
-		if (!conf || check_conf(conf))
-			return CTL_FAILED;
-	}
+	if (find_conf(c))
+		return CTL_FAILED;
 	snprintf(text, sizeof(text), "%s %s%s\n", verb, c->name, words);
 	rc = send_request(c, text);
 	if (rc)
 		return rc < 0 ? CTL_FAILED : ctl_slice_why(c, &l, rc);
 	c->changed = true;
-	return conf ? save(c, conf, &edit) : CTL_DONE;
+	return c->conf ? save(c, &edit) : CTL_DONE;
 }
 
 static int run_create(const struct ctl_cmd *cmd, int argc, char **argv)
@@ -254,25 +248,21 @@ static int remove_live(struct ctl_slice_call *c, const struct ctl_slice *s)
 static int remove_slice(struct ctl_slice_call *c)
 {
 	struct spm_slice_edit edit = { .how = SPM_EDIT_REMOVE };
-	spm_auto_free char *conf = NULL;
 	const struct ctl_slice *s;
 	struct ctl_slices slices;
 	int rc;
 
-	if (c->opts.save) {
-		conf = conf_path(c);
-		if (!conf || check_conf(conf))
-			return CTL_FAILED;
-	}
+	if (find_conf(c))
+		return CTL_FAILED;
 	if (ctl_slices_read(c->mount->point, &slices))
 		return CTL_FAILED;
 	s = ctl_slices_find(&slices, c->name);
 	if (s)
 		rc = remove_live(c, s);
 	else /* only written down: then only that goes */
-		rc = is_declared(conf, c->name) ? CTL_DONE : ctl_slice_why(c, NULL, ENOENT);
+		rc = is_declared(c->conf, c->name) ? CTL_DONE : ctl_slice_why(c, NULL, ENOENT);
 	ctl_slices_free(&slices);
-	return rc || !conf ? rc : save(c, conf, &edit);
+	return rc || !c->conf ? rc : save(c, &edit);
 }
 
 static int run_remove(const struct ctl_cmd *cmd, int argc, char **argv)

@@ -47,6 +47,7 @@ struct ctl_slice_call {
 	const struct ctl_mount *mount;
 	const char *name;
 	bool changed; /* the server did it */
+	char *conf;   /* with --save: the mount's configuration file */
 };
 
 /* CTL_DONE: go on, and ctl_slice_end() in the end; or an exit status (told), or -1: done already (--help). */
