@@ -114,6 +114,7 @@ struct spm_room {
 	uint64_t freed;                /* bytes, ever */
 	uint64_t exchanged;            /* of these, with the reserve's help: only for what comes back */
 	uint64_t own;                  /* of these, the slice's own */
+	uint64_t promised;             /* of @freed: up to here it is for those who wait */
 	/* the reclaimer's */
 	struct spm_pass pass[2];       /* over what may leave for it, and over its own */
 	bool refilling[2];             /* in the background, in the same way */

@@ -147,11 +147,31 @@ void spm_room_refuse(struct spm_reclaimer *r, struct spm_room *room, bool exchan
 
 /* -- waiting -- */
 
+/*
+ * What has to be freed for those who came before: else all who wait would try for what is enough for one, again and again, and the
+ * more of them there are the less would come of it. No more than a hint: whoever has waited for a round goes on with what there is.
+ */
+static uint64_t ahead_of(struct spm_room *room, enum spm_room_for what, uint64_t bytes)
+{
+	uint64_t ahead = room->promised > room->freed ? room->promised - room->freed : 0;
+
+	room->promised = room->freed + ahead + bytes;
+	return what == SPM_ROOM_OWN ? 0 : ahead; /* which is counted by itself */
+}
+
+static void give_up_place(struct spm_room *room)
+{
+	for (unsigned int i = 0; i < SPM_ROOM_KINDS; i++)
+		if (room->need[i])
+			return;
+	room->promised = 0; /* what others had no use for is nobody's */
+}
+
 static int wait_for(struct spm_swap *s, uint16_t slice, enum spm_room_for what, uint64_t bytes, uint64_t *freed)
 {
 	struct spm_room *room = spm_room_of(s, slice);
 	struct spm_reclaimer *r = s->reclaim;
-	uint64_t mine, before;
+	uint64_t mine, before, ahead;
 	int rc = 0;
 
 	if (s->ops.slow)
@@ -161,11 +181,12 @@ static int wait_for(struct spm_swap *s, uint16_t slice, enum spm_room_for what, 
 	if (room->slice != slice) /* the first time */
 		room->slice = slice;
 	before = freed_for(room, what);
+	ahead = ahead_of(room, what, bytes);
 	room->need[what] += bytes;
 	mine = ++room->requests;
 	spm_room_line_up(r, room);
 	pthread_cond_signal(&r->wake);
-	while (r->running && freed_for(room, what) - before < bytes) {
+	while (r->running && freed_for(room, what) - before < ahead + bytes) {
 		if (room->covered < mine) {
 			pthread_cond_wait(&r->done, &r->lock);
 		} else if (freed_for(room, what) != before) {
@@ -184,6 +205,7 @@ static int wait_for(struct spm_swap *s, uint16_t slice, enum spm_room_for what, 
 	if (!r->running)
 		rc = -ENOSPC;
 	room->need[what] -= bytes;
+	give_up_place(room);
 	*freed = freed_for(room, what) - before;
 	pthread_mutex_unlock(&r->lock);
 	return rc;
