@@ -413,6 +413,33 @@ removal()
 	ok "remove r" slice remove r
 }
 
+# A container has a bind mount of its slice.
+bound()
+{
+	local bind=$SPM_TMP/bind
+	made r
+	printf xy >"$MNT/r/f"
+	mkdir "$bind" "$bind.2"
+	mount --bind "$MNT/r" "$bind"
+	is "bind mount: .. is not the mount's top" "$(ls "$bind/..")" "$(ls "$SPM_TMP")"
+	is "bind mount: its .spm is the slice's" "$(cat "$bind/.spm/min")" 0
+	fails "bind mount: and no other" test -e "$bind/.spm/slices"
+	is "bind mount: df" "$(df_of "$bind")" "$(df_of "$MNT/r")"
+	actor u
+	tell u open f r "$bind/f"
+	refused "open by its bind mount" "Device or resource busy" remove r force
+	is "bind mount: it goes on" "$(cat "$bind/f")" xy
+	ok "bind mount: and can be bound again" mount --bind "$bind" "$bind.2"
+	actor_end u
+	umount "$bind.2"
+	ok "unused, it is removed under the bind mount" wait_until 5 slice remove r force
+	like "bind mount: of nothing" "$(why cat "$bind/f")" "Stale file handle|No such file"
+	made r
+	like "bind mount: nor of the next one of that name" "$(why touch "$bind/new")" "Stale file handle|No such file"
+	umount "$bind"
+	ok "remove r" slice remove r
+}
+
 # A file that is made while its slice is removed is either in a slice that stays, or was refused.
 racing()
 {
@@ -492,6 +519,7 @@ numbers
 rights
 maps
 removal
+bound
 racing
 many
 leaves_nothing
