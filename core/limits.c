@@ -8,8 +8,9 @@
 
 #define MAX_LEAST 65536 /* of a slice's memory: below it tmpfs cannot even hold its directories' parts */
 
-static const char *const map_names[] = { [SPM_MAP_AUTO] = "auto", [SPM_MAP_DIRECT] = "direct",
-					 [SPM_MAP_MIRROR] = "mirror" };
+static const char *const map_names[] = {
+	[SPM_MAP_AUTO] = "auto", [SPM_MAP_DIRECT] = "direct", [SPM_MAP_MIRROR] = "mirror"
+};
 
 bool spm_map_parse(const char *s, size_t len, enum spm_map *out)
 {
@@ -243,8 +244,8 @@ int spm_limits_check(const struct spm_slice_limits *l, struct spm_error *e)
 
 	if (l->min <= l->max)
 		return 0;
-	return spm_fail(e, -ERANGE, "min=%s is above max=%s; give a min that is not", spm_size_human(l->min, min, sizeof(min)),
-			spm_size_human(l->max, max, sizeof(max)));
+	return spm_fail(e, -ERANGE, "min=%s is above max=%s; give a min that is not",
+			spm_size_human(l->min, min, sizeof(min)), spm_size_human(l->max, max, sizeof(max)));
 }
 
 static void bytes_text(uint64_t bytes, char buf[static SPM_LIMIT_TEXT])

@@ -46,10 +46,11 @@ int spm_limit_find(const char *key);
 /* Nothing guaranteed and nothing limited, of root, 0755, the rest as the mount. */
 void spm_limits_init(struct spm_slice_limits *l);
 /*
- * Sizes: a number with K, M, G or T, or "max"; nodes, huge, map and cold may be empty: as the mount. Ids are numbers.
- * Returns which one it was, or -ENOENT (no such key), -EINVAL (the value), with what is legal in @e.
+ * Sizes: a number with K, M, G or T, or "max"; nodes, huge, map and cold may be empty: as the mount. Ids are
+ * numbers. Returns which one it was, or -ENOENT (no such key), -EINVAL (the value), with what is legal in @e.
  */
-int spm_limit_set(struct spm_slice_limits *l, const char *key, const char *value, struct spm_error *e) SPM_MUST_CHECK;
+int spm_limit_set(struct spm_slice_limits *l, const char *key, const char *value,
+		  struct spm_error *e) SPM_MUST_CHECK;
 /* -ERANGE: min is above max. */
 int spm_limits_check(const struct spm_slice_limits *l, struct spm_error *e) SPM_MUST_CHECK;
 /* As spm_limit_set() takes it: bytes or "max", octal, "" for as the mount. Returns @buf. */
@@ -57,9 +58,10 @@ int spm_limits_check(const struct spm_slice_limits *l, struct spm_error *e) SPM_
 char *spm_limit_text(const struct spm_slice_limits *l, enum spm_limit k, char buf[static SPM_LIMIT_TEXT]);
 
 /*
- * "KEY=VALUE KEY=VALUE ...", which is changed; @given (or NULL) gets a bit 1 << enum spm_limit for each. -EINVAL with the reason
- * in @e, also for a key that is there twice; @l is of no use then.
+ * "KEY=VALUE KEY=VALUE ...", which is changed; @given (or NULL) gets a bit 1 << enum spm_limit for each. -EINVAL
+ * with the reason in @e, also for a key that is there twice; @l is of no use then.
  */
-int spm_limits_words(struct spm_slice_limits *l, char *words, unsigned int *given, struct spm_error *e) SPM_MUST_CHECK;
+int spm_limits_words(struct spm_slice_limits *l, char *words, unsigned int *given,
+		     struct spm_error *e) SPM_MUST_CHECK;
 
 #endif

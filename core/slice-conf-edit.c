@@ -143,10 +143,12 @@ static void put_changed(FILE *out, const struct line *l, const char *value)
 	while (comment < end && comment > at && strchr(" \t", l->at[comment - 1]))
 		comment--;
 	fwrite(l->at, 1, at, out);
-	fprintf(out, "%s%s%.*s\n", value, comment == at && comment < end ? " " : "", (int)(end - comment), l->at + comment);
+	fprintf(out, "%s%s%.*s\n", value, comment == at && comment < end ? " " : "", (int)(end - comment),
+		l->at + comment);
 }
 
-static void put_section(FILE *out, const struct lines *all, size_t from, size_t to, const struct spm_slice_edit *edit)
+static void put_section(FILE *out, const struct lines *all, size_t from, size_t to,
+			const struct spm_slice_edit *edit)
 {
 	unsigned int done = 0;
 	size_t last = from;
@@ -183,8 +185,8 @@ static void put_new(FILE *out, const struct lines *all, const struct spm_slice_e
 }
 
 /*
- * The comment right above the header, and what stands right behind the keys, is the section's and goes with it; but not what
- * the file begins with, nor what stands behind a blank line, which is about the next one.
+ * The comment right above the header, and what stands right behind the keys, is the section's and goes with it; but
+ * not what the file begins with, nor what stands behind a blank line, which is about the next one.
  */
 static void put_without(FILE *out, const struct lines *all, size_t from, size_t to)
 {
@@ -312,9 +314,10 @@ static int change(const char *path, const char *dir, const struct spm_slice_edit
 	if (!rc && stat(path, &st))
 		rc = -errno;
 	if (rc == -ENOENT)
-		return edit->how == SPM_EDIT_REMOVE ? 0 :
-			change_text(path, dir, FIRST_LINE, strlen(FIRST_LINE), NULL, edit, e);
-	rc = rc ? spm_fail(e, rc, "cannot read %s: %s", path, strerror(-rc)) : change_text(path, dir, text, len, &st, edit, e);
+		return edit->how == SPM_EDIT_REMOVE ? 0 : change_text(path, dir, FIRST_LINE, strlen(FIRST_LINE), NULL,
+								      edit, e);
+	rc = rc ? spm_fail(e, rc, "cannot read %s: %s", path, strerror(-rc)) :
+		  change_text(path, dir, text, len, &st, edit, e);
 	free(text);
 	return rc;
 }

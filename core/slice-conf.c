@@ -48,14 +48,16 @@ int spm_slices_conf_header(const char *line, char name[static SPM_SLICE_NAME_MAX
 		return spm_fail(e, -EINVAL, "the section's closing ']' is missing");
 	p += strspn(p, " \t");
 	if (strncmp(p, "slice", 5) || !strspn(p + 5, " \t"))
-		return spm_fail(e, -EINVAL, "[%.*s]: sections are [slice NAME]", (int)(end - p < 80 ? end - p : 80), p);
+		return spm_fail(e, -EINVAL, "[%.*s]: sections are [slice NAME]", (int)(end - p < 80 ? end - p : 80),
+				p);
 	p += 5 + strspn(p + 5, " \t");
 	n = (size_t)(end - p);
 	while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
 		n--;
 	snprintf(name, SPM_SLICE_NAME_MAX + 1, "%.*s", n <= SPM_SLICE_NAME_MAX ? (int)n : 0, p);
 	if (!spm_slice_name_ok(name))
-		return spm_fail(e, -EINVAL, "slice '%.*s': give 1 to 63 letters, digits and . _ - with no . or - in front",
+		return spm_fail(e, -EINVAL,
+				"slice '%.*s': give 1 to 63 letters, digits and . _ - with no . or - in front",
 				(int)(n < 80 ? n : 80), p);
 	end += 1 + strspn(end + 1, " \t\r\n");
 	if (!*end || *end == ';' || *end == '#')
@@ -117,7 +119,8 @@ static int check_line(struct reading *r, const char *p, size_t n, char *buf, siz
 
 	for (size_t i = 0; i < n; i++)
 		if (((unsigned char)p[i] < 0x20 && p[i] != '\t' && p[i] != '\r') || p[i] == 0x7f)
-			return spm_fail(&r->why, -EINVAL, "byte %zu is a control character (0x%02x)", i + 1, (unsigned char)p[i]);
+			return spm_fail(&r->why, -EINVAL, "byte %zu is a control character (0x%02x)", i + 1,
+					(unsigned char)p[i]);
 	/* as it is here, white space in front never makes a line the last one's continuation */
 	while (n && isspace((unsigned char)*p)) {
 		p++;
@@ -190,7 +193,8 @@ static int take_key(void *arg, const char *section, const char *key, const char 
 	return k >= 0;
 }
 
-int spm_slices_conf_parse(const char *text, size_t len, const char *path, struct spm_slices_conf *out, struct spm_error *e)
+int spm_slices_conf_parse(const char *text, size_t len, const char *path, struct spm_slices_conf *out,
+			  struct spm_error *e)
 {
 	struct reading r = { .at = text, .end = text + len, .conf = out };
 	int bad;

@@ -5,14 +5,14 @@
 #include "core/limits.h"
 
 /*
- * The slices of a mount as its configuration file declares them, spmfs.conf(5). What systemd's unit is told stands in front, as
- * SOURCE=, MOUNTPOINT= and OPTIONS=, and is passed over:
+ * The slices of a mount as its configuration file declares them, spmfs.conf(5). What systemd's unit is told stands
+ * in front, as SOURCE=, MOUNTPOINT= and OPTIONS=, and is passed over:
  *
  *	[slice NAME]
  *	min = 1G        ; keys are those of core/limits.h, owners may be names
  *
- * libinih takes the lines apart. What it would pass over in silence (a long line, a section without keys, one that comes
- * twice) is an error here: what an administrator wrote is either understood or refused, with the line.
+ * libinih takes the lines apart. What it would pass over in silence (a long line, a section without keys, one that
+ * comes twice) is an error here: what an administrator wrote is either understood or refused, with the line.
  */
 #define SPM_CONF_DIR "/etc/spmfs"
 
@@ -37,13 +37,15 @@ void spm_slices_conf_free(struct spm_slices_conf *conf);
 const struct spm_slice_conf *spm_slices_conf_find(const struct spm_slices_conf *conf, const char *name);
 
 /*
- * What spm_limit_set() takes for a user or group (key "uid" or "gid"), a name or a number, in place of @value, which is given
- * back for all other keys. Asks the system's user database. -EINVAL with the reason; @buf is for the number.
+ * What spm_limit_set() takes for a user or group (key "uid" or "gid"), a name or a number, in place of @value,
+ * which is given back for all other keys. Asks the system's user database. -EINVAL with the reason; @buf is for the
+ * number.
  */
 #define SPM_OWNER_TEXT 16
-int spm_owner_number(const char *key, const char **value, char buf[static SPM_OWNER_TEXT], struct spm_error *e) SPM_MUST_CHECK;
+int spm_owner_number(const char *key, const char **value, char buf[static SPM_OWNER_TEXT],
+		     struct spm_error *e) SPM_MUST_CHECK;
 
-/* ---- slice-conf-edit.c: changes of the file; what is not changed keeps its place, its spelling and its comments ---- */
+/* ---- slice-conf-edit.c: changes of the file; all else keeps its place, its spelling and its comments ---- */
 
 struct spm_slice_edit {
 	const char *name;
@@ -52,12 +54,14 @@ struct spm_slice_edit {
 };
 
 /* Whether a line is a section's header; its name goes to @name. -EINVAL: something like one, with the reason. */
-int spm_slices_conf_header(const char *line, char name[static SPM_SLICE_NAME_MAX + 1], struct spm_error *e) SPM_MUST_CHECK;
+int spm_slices_conf_header(const char *line, char name[static SPM_SLICE_NAME_MAX + 1],
+			   struct spm_error *e) SPM_MUST_CHECK;
 /* The text after the change, to be freed; NULL: no memory. The text must be one that can be parsed. */
 char *spm_slices_conf_edited(const char *text, const struct spm_slice_edit *edit);
 /*
- * Changes the file, as a whole or not at all; makes it, and its directory, if it is not there (REMOVE does not). One change at
- * a time. -errno with the reason in @e; a file that is broken, or would be, is left as it is: -EINVAL.
+ * Changes the file, as a whole or not at all; makes it, and its directory, if it is not there (REMOVE does not).
+ * One change at a time. -errno with the reason in @e; a file that is broken, or would be, is left as it is:
+ * -EINVAL.
  */
 int spm_slices_conf_save(const char *path, const struct spm_slice_edit *edit, struct spm_error *e) SPM_MUST_CHECK;
 /* The text of a file, to be freed; *@len is without the NUL behind it. -errno, -EFBIG: more than 4 MiB. */

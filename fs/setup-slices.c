@@ -33,8 +33,9 @@ int spm_setup_slices_read(const struct spm_options *o, struct spm_slices_conf *c
 	rc = path ? spm_slices_conf_read(path, conf, e) : 0;
 	if (rc == -ENOENT && !o->conf)
 		return 0;
-	return rc == -ENOENT ? spm_fail(e, rc, "option conf=%s: there is no such file; make it, or leave the option out", o->conf) :
-			       rc;
+	if (rc != -ENOENT)
+		return rc;
+	return spm_fail(e, rc, "option conf=%s: there is no such file; make it, or leave the option out", o->conf);
 }
 
 int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_conf *conf, struct spm_error *e)
@@ -53,12 +54,16 @@ int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_co
 		/* after each: so the sum cannot wrap */
 		sum += c->limits.min;
 		if (c->limits.min > device)
-			return spm_fail(e, -ERANGE, "%s:%u: slice '%s': min is %s, and the device has %s; give less", path, c->line,
-					c->name, spm_size_human(c->limits.min, sum_text, sizeof(sum_text)), have);
+			return spm_fail(e, -ERANGE,
+					"%s:%u: slice '%s': min is %s, and the device has %s; give less", path,
+					c->line, c->name, spm_size_human(c->limits.min, sum_text, sizeof(sum_text)),
+					have);
 		if (sum > device)
-			return spm_fail(e, -ENOSPC, "%s:%u: up to slice '%s' the slices are guaranteed %s together, and the "
-					"device has %s; lower the min of some", path, c->line, c->name,
-					spm_size_human(sum, sum_text, sizeof(sum_text)), have);
+			return spm_fail(e, -ENOSPC,
+					"%s:%u: up to slice '%s' the slices are guaranteed %s together, and the "
+					"device has %s; lower the min of some",
+					path, c->line, c->name, spm_size_human(sum, sum_text, sizeof(sum_text)),
+					have);
 	}
 	return 0;
 }
@@ -85,7 +90,8 @@ static int explain(struct making *m, const struct spm_slice_conf *c, int rc)
 	if (rc == -EEXIST)
 		why = "a file or directory of that name is in its place; rename that, or the slice";
 	else if (rc == -ENOSPC)
-		why = "its min is not free, or not left by the min of other slices that are there; lower min, or remove files";
+		why = "its min is not free, or not left by the min of other slices that are there; lower min, or "
+		      "remove files";
 	else if (rc == -EBUSY)
 		why = "more than its max is in use; raise max, or remove files";
 	else if (rc == -ENFILE)
@@ -104,8 +110,8 @@ static int set_old(struct making *m, const struct spm_slice_conf *c, struct undo
 	if (!spm_slices_record(m->t, u->id, &r))
 		return -ENOENT;
 	if (strcmp(l.nodes, r.limits.nodes) || strcmp(l.huge, r.limits.huge))
-		spm_log(SPM_LOG_WARNING, "%s: slices: %s:%u: nodes and huge pages of '%s' stay as when it was made", m->mountpoint,
-			m->path, c->line, c->name);
+		spm_log(SPM_LOG_WARNING, "%s: slices: %s:%u: nodes and huge pages of '%s' stay as when it was made",
+			m->mountpoint, m->path, c->line, c->name);
 	u->before = r.limits;
 	u->before.seq = 0; /* it is put back whatever it is by then */
 	l.own_max = r.limits.own_max;
@@ -143,15 +149,18 @@ static void take_back(struct making *m)
 		uint16_t id;
 		int rc = 0;
 
-		if (!u->made)
+		if (!u->made) {
 			rc = spm_slices_set(m->t, u->id, &u->before);
-		else if (spm_slices_record(m->t, u->id, &r))
-			rc = spm_slices_remove_begin(m->t, r.name, true, &id) ?: spm_slices_remove_end(m->t, id, true);
-		if (!rc && u->made)
-			spm_slices_remove_done(m->t, u->id);
+		} else if (spm_slices_record(m->t, u->id, &r)) {
+			rc = spm_slices_remove_begin(m->t, r.name, true, &id);
+			if (!rc)
+				rc = spm_slices_remove_end(m->t, id, true);
+			if (!rc)
+				spm_slices_remove_done(m->t, id);
+		}
 		if (rc)
-			spm_log(SPM_LOG_WARNING, "%s: slices: number %u cannot be put back as it was: %s", m->mountpoint, u->id,
-				strerror(-rc));
+			spm_log(SPM_LOG_WARNING, "%s: slices: number %u cannot be put back as it was: %s",
+				m->mountpoint, u->id, strerror(-rc));
 	}
 }
 
@@ -159,7 +168,10 @@ int spm_setup_slices_make(const struct spm_options *o, const struct spm_slices_c
 			  struct spm_error *e)
 {
 	char buf[128];
-	struct making m = { .conf = conf, .t = t, .mountpoint = o->mountpoint, .err = e,
+	struct making m = { .conf = conf,
+			    .t = t,
+			    .mountpoint = o->mountpoint,
+			    .err = e,
 			    .path = spm_setup_slices_path(o, buf, sizeof(buf), NULL),
 			    .undo = calloc(conf->n + 1, sizeof(*m.undo)) };
 	unsigned int others = atomic_load(&t->count);
@@ -171,8 +183,8 @@ int spm_setup_slices_make(const struct spm_options *o, const struct spm_slices_c
 	if (rc)
 		take_back(&m);
 	else if (conf->n || others)
-		spm_log(SPM_LOG_INFO, "%s: slices: %zu made and %zu set as %s says; %u others are as they were", m.mountpoint, m.made,
-			m.n - m.made, m.path ? m.path : "no file", others);
+		spm_log(SPM_LOG_INFO, "%s: slices: %zu made and %zu set as %s says; %u others are as they were",
+			m.mountpoint, m.made, m.n - m.made, m.path ? m.path : "no file", others);
 	free(m.undo);
 	return rc;
 }

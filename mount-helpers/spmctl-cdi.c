@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * spmctl cdi: the slices of a mount as devices of the Container Device Interface, so that a container gets one by
- * --device spmfs.io/slice=NAME. One file a mount; a mount without slices has none, since a specification without devices is not
- * valid.
+ * --device spmfs.io/slice=NAME. One file a mount; a mount without slices has none, since a specification without
+ * devices is not valid.
  */
 #include "config.h"
 
@@ -62,7 +62,8 @@ static struct json_object *spec_json(const struct ctl_mount *m, const struct ctl
 		if (can_be_named(slices->list[i].name))
 			json_object_array_add(devices, device_json(m, &slices->list[i]));
 		else
-			ctl_error("%s: not in the CDI file: names of devices begin and end with a letter or a digit",
+			ctl_error("%s: not in the CDI file: names of devices begin and end with a letter or a "
+				  "digit",
 				  slices->list[i].name);
 	}
 	json_object_object_add(spec, "cdiVersion", json_object_new_string(CDI_VERSION));
@@ -80,9 +81,9 @@ static bool is_taken_in(const char *file, const struct json_object *spec)
 	struct json_object *devices, *had = json_object_from_file(file), *kind, *list, *a, *b;
 	bool taken = false;
 
-	if (!json_object_object_get_ex(spec, "devices", &devices) || !json_object_object_get_ex(had, "kind", &kind) ||
-	    strcmp(json_object_get_string(kind), CDI_KIND) || !json_object_object_get_ex(had, "devices", &list) ||
-	    !json_object_is_type(list, json_type_array)) {
+	if (!json_object_object_get_ex(spec, "devices", &devices) ||
+	    !json_object_object_get_ex(had, "kind", &kind) || strcmp(json_object_get_string(kind), CDI_KIND) ||
+	    !json_object_object_get_ex(had, "devices", &list) || !json_object_is_type(list, json_type_array)) {
 		json_object_put(had);
 		return false;
 	}
@@ -92,7 +93,8 @@ static bool is_taken_in(const char *file, const struct json_object *spec)
 				json_object_object_get_ex(json_object_array_get_idx(list, j), "name", &b) &&
 				!strcmp(json_object_get_string(a), json_object_get_string(b));
 			if (taken)
-				ctl_error("%s: %s has a device of that name, too, and container runtimes would take neither; "
+				ctl_error("%s: %s has a device of that name, too, and container runtimes would "
+					  "take neither; "
 					  "rename one of the slices, or write this file elsewhere with --output",
 					  json_object_get_string(a), file);
 		}
@@ -145,8 +147,8 @@ static int write_file(const char *path, struct json_object *spec)
 	}
 	fd = mkostemp(next, O_CLOEXEC);
 	f = fd < 0 ? NULL : fdopen(fd, "w");
-	if (f && !fchmod(fd, 0644) && fprintf(f, "%s\n", json_object_to_json_string_ext(spec, flags)) > 0 && !fclose(f) &&
-	    !rename(next, path))
+	if (f && !fchmod(fd, 0644) && fprintf(f, "%s\n", json_object_to_json_string_ext(spec, flags)) > 0 &&
+	    !fclose(f) && !rename(next, path))
 		return CTL_DONE;
 	ctl_error("cannot write %s: %s", path, strerror(errno));
 	if (fd >= 0)

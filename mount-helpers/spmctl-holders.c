@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Who has a file open or mapped, or uses a slice in any way, from /proc. The inode decides, not a path: a process in another
- * mount namespace, or one that reaches the file by another name, holds it as well.
+ * Who has a file open or mapped, or uses a slice in any way, from /proc. The inode decides, not a path: a process
+ * in another mount namespace, or one that reaches the file by another name, holds it as well.
  */
 #include "config.h"
 
@@ -90,7 +90,8 @@ static bool has_it_open(const struct search *s, const char *pid)
 	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
 	dir = opendir(path);
 	while (!found && dir && (e = readdir(dir)))
-		found = e->d_name[0] != '.' && may_be_it(s, pid, e->d_name) && leads_to_it(s, dirfd(dir), e->d_name);
+		found = e->d_name[0] != '.' && may_be_it(s, pid, e->d_name) &&
+			leads_to_it(s, dirfd(dir), e->d_name);
 	if (dir)
 		closedir(dir);
 	return found;
@@ -182,7 +183,8 @@ static void look_at(struct search *s, const char *pid)
 
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(ways); i++)
 		if (ways[i].is)
-			snprintf(how + strlen(how), sizeof(how) - strlen(how), "%s%s", how[0] ? " and " : "", ways[i].how);
+			snprintf(how + strlen(how), sizeof(how) - strlen(how), "%s%s", how[0] ? " and " : "",
+				 ways[i].how);
 	if (how[0])
 		add(s, pid, how);
 	if (!s->ino && is_new_namespace(s, pid))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * spmctl slice list --output k8s-pv: slices as local PersistentVolumes of Kubernetes, a YAML document each. Every value that is
- * not ours is a quoted string, as JSON has them, which YAML knows as well.
+ * spmctl slice list --output k8s-pv: slices as local PersistentVolumes of Kubernetes, a YAML document each. Every
+ * value that is not ours is a quoted string, as JSON has them, which YAML knows as well.
  */
 #include "config.h"
 
@@ -23,10 +23,11 @@ static void put_text(const char *key, const char *value)
 }
 
 /*
- * "spmfs-NODE-MOUNT-SLICE" as Kubernetes takes names. Where something had to be changed for that, or a '-' in a name would blur
- * where it ends, a hash (FNV-1a) of what it was keeps two slices apart.
+ * "spmfs-NODE-MOUNT-SLICE" as Kubernetes takes names. Where something had to be changed for that, or a '-' in a
+ * name would blur where it ends, a hash (FNV-1a) of what it was keeps two slices apart.
  */
-static void object_name(char out[static OBJECT_NAME_MAX + 1], const char *node, const char *mount, const char *slice)
+static void object_name(char out[static OBJECT_NAME_MAX + 1], const char *node, const char *mount,
+			const char *slice)
 {
 	uint64_t h = UINT64_C(0xcbf29ce484222325);
 	spm_auto_free char *whole = NULL;
@@ -47,7 +48,7 @@ static void object_name(char out[static OBJECT_NAME_MAX + 1], const char *node, 
 		parts += *p == '/';
 		changed |= (!fine && *p != '/') || (*p == '-' && parts > 1) || n >= OBJECT_NAME_MAX - 17;
 		if (n < OBJECT_NAME_MAX - 17)
-			out[n++] = (char)(fine ? *p : isalnum((unsigned char)*p) ? tolower((unsigned char)*p) : '-');
+			out[n++] = fine ? *p : isalnum((unsigned char)*p) ? (char)tolower((unsigned char)*p) : '-';
 	}
 	while (n && !isalnum((unsigned char)out[n - 1]))
 		n--;
@@ -56,7 +57,8 @@ static void object_name(char out[static OBJECT_NAME_MAX + 1], const char *node, 
 		snprintf(out + n, OBJECT_NAME_MAX + 1 - n, "-%016" PRIx64, h);
 }
 
-static void volume(const struct ctl_mount *m, const struct ctl_slice *s, const char *node, const char *name, uint64_t bytes)
+static void volume(const struct ctl_mount *m, const struct ctl_slice *s, const char *node, const char *name,
+		   uint64_t bytes)
 {
 	char object[OBJECT_NAME_MAX + 1];
 	spm_auto_free char *path = NULL;
@@ -70,7 +72,8 @@ static void volume(const struct ctl_mount *m, const struct ctl_slice *s, const c
 	put_text("    spmfs.io/mount: ", name);
 	put_text("    spmfs.io/slice: ", s->name);
 	printf("spec:\n  capacity:\n    storage: \"%" PRIu64 "\"\n", bytes);
-	puts("  volumeMode: Filesystem\n  accessModes:\n    - ReadWriteOnce\n  persistentVolumeReclaimPolicy: Retain\n"
+	puts("  volumeMode: Filesystem\n  accessModes:\n    - ReadWriteOnce\n  persistentVolumeReclaimPolicy: "
+	     "Retain\n"
 	     "  storageClassName: spmfs\n  local:");
 	put_text("    path: ", path ? path : "");
 	puts("  nodeAffinity:\n    required:\n      nodeSelectorTerms:\n        - matchExpressions:\n"

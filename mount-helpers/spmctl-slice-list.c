@@ -149,7 +149,8 @@ static char *path_of(const struct ctl_mount *m, const struct ctl_slice *s)
 	return asprintf(&path, "%s/%s", strcmp(m->point, "/") ? m->point : "", s->name) < 0 ? NULL : path;
 }
 
-static struct json_object *slice_json(const struct ctl_mount *m, const struct ctl_slice *s, const struct ctl_opts *opts)
+static struct json_object *slice_json(const struct ctl_mount *m, const struct ctl_slice *s,
+				      const struct ctl_opts *opts)
 {
 	struct json_object *obj = json_object_new_object();
 	spm_auto_free char *path = path_of(m, s);
@@ -205,8 +206,10 @@ static void show_text(const struct ctl_mount *m, const struct ctl_slice *s, cons
 	ctl_print_path(m->point);
 	printf("\n  memory     %s used, %s granted, min %s, max %s\n", size_of(s, opts, "current", a),
 	       size_of(s, opts, "grant", b), size_of(s, opts, "min", c), size_of(s, opts, "max", d));
-	printf("  swap       %s used, max %s\n", size_of(s, opts, "swap.current", a), size_of(s, opts, "swap.max", b));
-	if (ctl_slice_number(s, "own.max") != SPM_SLICE_NONE || ctl_slice_number(s, "own.swap.max") != SPM_SLICE_NONE)
+	printf("  swap       %s used, max %s\n", size_of(s, opts, "swap.current", a),
+	       size_of(s, opts, "swap.max", b));
+	if (ctl_slice_number(s, "own.max") != SPM_SLICE_NONE ||
+	    ctl_slice_number(s, "own.swap.max") != SPM_SLICE_NONE)
 		printf("  its owner  max %s, of swap %s\n", size_of(s, opts, "own.max", a),
 		       size_of(s, opts, "own.swap.max", b));
 	printf("  pinned     at most %s\n", size_of(s, opts, "pin.max", a));
@@ -246,7 +249,8 @@ static void rows_text(const struct ctl_slices *slices, const struct ctl_opts *op
 
 enum how { AS_TEXT, AS_JSON, AS_K8S };
 
-static int list_mount(const struct ctl_mount *m, const struct ctl_opts *opts, enum how how, struct ctl_list *items, bool *any)
+static int list_mount(const struct ctl_mount *m, const struct ctl_opts *opts, enum how how, struct ctl_list *items,
+		      bool *any)
 {
 	struct ctl_slices slices;
 	int rc = ctl_slices_read(m->point, &slices);

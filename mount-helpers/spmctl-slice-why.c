@@ -37,7 +37,8 @@ static void why_exists(const struct facts *f)
 	if (f->s)
 		ctl_error("%s: %s has a slice of that name; 'spmctl slice set' changes it", f->c->name, point);
 	else
-		ctl_error("%s: %s has a file or directory of that name, and it is no slice; rename it, or take another name",
+		ctl_error("%s: %s has a file or directory of that name, and it is no slice; rename it, or take "
+			  "another name",
 			  f->c->name, point);
 }
 
@@ -54,7 +55,8 @@ static void why_range(const struct facts *f)
 		ctl_error("%s: min %s is more than the device has (%s); give less", f->c->name, human(min, &a),
 			  human(f->device, &b));
 	else if (min > max)
-		ctl_error("%s: min %s would be above max %s; change both", f->c->name, human(min, &a), human(max, &b));
+		ctl_error("%s: min %s would be above max %s; change both", f->c->name, human(min, &a),
+			  human(max, &b));
 	else
 		ctl_error("%s: a limit is out of range; the device has %s", f->c->name, human(f->device, &a));
 }
@@ -79,12 +81,14 @@ static void why_no_space(const struct facts *f)
 	struct text a, b, c, d;
 
 	if (f->l->min > f->device || others > f->device - f->l->min)
-		ctl_error("%s: min %s: of the device's %s other slices are guaranteed %s, so that %s is left; lower another "
+		ctl_error("%s: min %s: of the device's %s other slices are guaranteed %s, so that %s is left; "
+			  "lower another "
 			  "one's min first",
 			  f->c->name, human(f->l->min, &a), human(f->device, &b), human(others, &c),
 			  human(f->device > others ? f->device - others : 0, &d));
 	else
-		ctl_error("%s: min %s: only %s of the device's %s is free, and what is there cannot leave; remove files, or "
+		ctl_error("%s: min %s: only %s of the device's %s is free, and what is there cannot leave; remove "
+			  "files, or "
 			  "close what is open or mapped, and try again",
 			  f->c->name, human(f->l->min, &a),
 			  human(ctl_mount_number(f->c->mount, "stat", "free_bytes"), &b), human(f->device, &c));
@@ -97,12 +101,15 @@ static void why_busy(const struct facts *f)
 	struct text a, b;
 
 	if (f->l && used != SPM_SLICE_NONE && gave(f, SPM_LIMIT_MAX))
-		ctl_error("%s: max %s: %s is in use and cannot leave%s%s; remove files, or close what is open or mapped",
-			  f->c->name, human(f->l->max, &a), human(used, &b), who ? ", held by " : "", who ? who : "");
+		ctl_error("%s: max %s: %s is in use and cannot leave%s%s; remove files, or close what is open or "
+			  "mapped",
+			  f->c->name, human(f->l->max, &a), human(used, &b), who ? ", held by " : "",
+			  who ? who : "");
 	else if (who)
 		ctl_slice_in_use(f->c, who);
 	else
-		ctl_error("%s: in use, and by nobody that /proc shows here: a process in a container, io_uring or a device may "
+		ctl_error("%s: in use, and by nobody that /proc shows here: a process in a container, io_uring or "
+			  "a device may "
 			  "hold a file of it",
 			  f->c->name);
 }
@@ -119,7 +126,8 @@ static void why_not_empty(const struct facts *f)
 static void why_not_possible(const struct facts *f)
 {
 	if (f->l && f->s && (gave(f, SPM_LIMIT_NODES) || gave(f, SPM_LIMIT_HUGE)))
-		ctl_error("%s: nodes and huge pages are chosen when a slice is made; make another one, and move the files there",
+		ctl_error("%s: nodes and huge pages are chosen when a slice is made; make another one, and move "
+			  "the files there",
 			  f->c->name);
 	else
 		ctl_swap_off(f->c->mount->point);
@@ -128,7 +136,8 @@ static void why_not_possible(const struct facts *f)
 static void why_invalid(const struct facts *f)
 {
 	if (f->l && gave(f, SPM_LIMIT_NODES))
-		ctl_error("%s: nodes %s: they are not all nodes of the device (%s); 'spmctl devices' shows which there are",
+		ctl_error("%s: nodes %s: they are not all nodes of the device (%s); 'spmctl devices' shows which "
+			  "there are",
 			  f->c->name, f->l->nodes, f->c->mount->source);
 	else
 		ctl_error("%s: the server does not understand this; it may be of another version than spmctl "
@@ -147,7 +156,8 @@ static void tell(const struct facts *f, int err)
 	const char *name = f->c->name, *point = f->c->mount->point;
 
 	if (err == ENOENT)
-		ctl_error("%s: %s has no slice of that name; 'spmctl slice list %s' shows them", name, point, point);
+		ctl_error("%s: %s has no slice of that name; 'spmctl slice list %s' shows them", name, point,
+			  point);
 	else if (err == ENFILE)
 		ctl_error("%s: %s has as many slices as there can be; remove one first", name, point);
 	else if (err == EEXIST)

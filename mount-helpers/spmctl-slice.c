@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmctl slice create, set and remove: one line for the server's control file slice, and what is written down for later. */
+/* spmctl slice create, set and remove: one line for the server's control file slice, and what is written down for
+ * later. */
 #include "config.h"
 
 #include "core/slice-conf.h"
@@ -12,7 +13,7 @@
 
 #define REQUEST_MAX 1024
 #define BUSY_TRIES  50 /* a close takes a moment to arrive at the server */
-#define BUSY_NS     20000000
+#define BUSY_NS	    20000000
 
 int ctl_slice_begin(struct ctl_slice_call *c, const struct ctl_cmd *cmd, int argc, char **argv)
 {
@@ -24,13 +25,14 @@ int ctl_slice_begin(struct ctl_slice_call *c, const struct ctl_cmd *cmd, int arg
 	if (first < 0)
 		return first == -2 ? -1 : CTL_USAGE;
 	if (argc - first != 2) {
-		ctl_error("%s: give a name and a mount point; usage: spmctl %s %s", cmd->name, cmd->name, cmd->args);
+		ctl_error("%s: give a name and a mount point; usage: spmctl %s %s", cmd->name, cmd->name,
+			  cmd->args);
 		return CTL_USAGE;
 	}
 	c->name = argv[first];
 	if (!spm_slice_name_ok(c->name)) {
-		ctl_error("%s: '%s': a slice's name has 1 to 63 letters, digits and . _ - with no . or - in front", cmd->name,
-			  c->name);
+		ctl_error("%s: '%s': a slice's name has 1 to 63 letters, digits and . _ - with no . or - in front",
+			  cmd->name, c->name);
 		return CTL_USAGE;
 	}
 	if (ctl_mounts_read(&c->mounts))
@@ -95,7 +97,8 @@ static int parse_limits(const struct ctl_slice_call *c, struct spm_slice_limits 
 
 /* ---- the configuration file ---- */
 
-/* With --save: which file it is, and that it is whole. What could not be saved is not done. CTL_DONE or CTL_FAILED (told). */
+/* With --save: which file it is, and that it is whole. What could not be saved is not done. CTL_DONE or CTL_FAILED
+ * (told). */
 static int find_conf(struct ctl_slice_call *c)
 {
 	struct spm_slices_conf conf;
@@ -106,7 +109,8 @@ static int find_conf(struct ctl_slice_call *c)
 		return CTL_DONE;
 	c->conf = ctl_mount_word(c->mount, "features", "conf");
 	if (!c->conf || *c->conf != '/') {
-		ctl_error("%s: the mount has no configuration file (%s): mount it without conf=none, or leave --save out",
+		ctl_error("%s: the mount has no configuration file (%s): mount it without conf=none, or leave "
+			  "--save out",
 			  c->mount->point, c->conf ? c->conf : "its server does not say");
 		return CTL_FAILED;
 	}
@@ -181,7 +185,8 @@ static int change(struct ctl_slice_call *c, const char *verb, int how)
 	if (rc)
 		return rc;
 	if (!words[0] && how == SPM_EDIT_SET) {
-		ctl_error("%s: nothing to change is given; usage: spmctl %s %s", c->cmd->name, c->cmd->name, c->cmd->args);
+		ctl_error("%s: nothing to change is given; usage: spmctl %s %s", c->cmd->name, c->cmd->name,
+			  c->cmd->args);
 		return CTL_USAGE;
 	}
 	if (find_conf(c))
@@ -222,7 +227,8 @@ static int run_set(const struct ctl_cmd *cmd, int argc, char **argv)
 	return rc;
 }
 
-/* Who uses it is asked first: those that only stand in it, or have it mounted elsewhere, are not known to the server. */
+/* Who uses it is asked first: those that only stand in it, or have it mounted elsewhere, are not known to the
+ * server. */
 static int remove_live(struct ctl_slice_call *c, const struct ctl_slice *s)
 {
 	static const struct timespec pause = { .tv_nsec = BUSY_NS };
@@ -303,7 +309,8 @@ static const struct ctl_cmd remove_cmd = {
 	.run = run_remove,
 };
 
-static const struct ctl_cmd *const commands[] = { &create_cmd, &set_cmd, &ctl_slice_show, &ctl_slice_list, &remove_cmd };
+static const struct ctl_cmd *const commands[] = { &create_cmd, &set_cmd, &ctl_slice_show, &ctl_slice_list,
+						  &remove_cmd };
 
 static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 {

@@ -24,7 +24,8 @@ struct ctl_slices {
 /* CTL_DONE, or CTL_FAILED (told). */
 int ctl_slices_read(const char *mount, struct ctl_slices *slices);
 void ctl_slices_free(struct ctl_slices *slices);
-const struct ctl_slice *ctl_slices_find(const struct ctl_slices *slices, const char *name); /* NULL: there is none */
+const struct ctl_slice *ctl_slices_find(const struct ctl_slices *slices,
+					const char *name); /* NULL: there is none */
 /* As the server says it; NULL: it does not. */
 const char *ctl_slice_get(const struct ctl_slice *s, const char *key);
 /* A number; SPM_SLICE_NONE: "max", or not said. */
@@ -63,7 +64,8 @@ int ctl_slice_in_use(const struct ctl_slice_call *c, const char *who);
 
 /* ---- spmctl-holders.c ---- */
 
-/* Who uses a slice: has a file of it open or mapped, works in it, or has a part of it mounted elsewhere; as ctl_holders(). */
+/* Who uses a slice: has a file of it open or mapped, works in it, or has a part of it mounted elsewhere; as
+ * ctl_holders(). */
 char *ctl_slice_holders(const struct ctl_mount *m, const struct ctl_slice *s);
 
 /* ---- spmctl-k8s.c, spmctl-cdi.c ---- */

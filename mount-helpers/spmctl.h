@@ -95,7 +95,8 @@ bool ctl_is_dead(int err);
 /* A mount of that filesystem, all of it (@whole) or any part; NULL: there is none here, which is not told. */
 const struct ctl_mount *ctl_mount_of(const struct ctl_mounts *mounts, dev_t dev, bool whole);
 
-/* Whether it is all of a filesystem, for the first time: a bind mount shows it once more, or a part without the control files. */
+/* Whether it is all of a filesystem, for the first time: a bind mount shows it once more, or a part without the
+ * control files. */
 bool ctl_mount_first(const struct ctl_mounts *mounts, size_t i);
 
 /* Why what was named on the command line (not what is below it) has no data to look at; NULL: it has, or was not named. */

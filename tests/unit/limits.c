@@ -9,18 +9,51 @@
 static const struct {
 	const char *key, *value, *text; /* NULL: refused */
 } values[] = {
-	{ "min", "64K", "65536" }, { "min", "0", "0" }, { "min", "max", NULL }, { "min", "", NULL }, { "min", "1.5G", NULL },
-	{ "max", "1g", "1073741824" }, { "max", "max", "max" }, { "max", "65535", NULL }, { "max", "-1", NULL },
-	{ "max", "9223372036854775808", NULL }, { "swap.max", "0", "0" }, { "swap-max", "4G", "4294967296" },
-	{ "swap.max", "4 G", NULL }, { "pin-max", "max", "max" }, { "pin.max", "50%", NULL },
-	{ "inodes", "10k", "10240" }, { "inodes", "max", "max" }, { "inodes", "0", "max" }, { "inodes", "x", NULL },
-	{ "uid", "1000", "1000" }, { "uid", "4294967295", NULL }, { "uid", "root", NULL }, { "gid", "0", "0" },
-	{ "mode", "2770", "2770" }, { "mode", "0", "0000" }, { "mode", "10000", NULL }, { "mode", "9", NULL },
-	{ "nodes", "0-3,5", "0-3,5" }, { "nodes", "", "" }, { "nodes", "x", NULL }, { "nodes", "4096", NULL },
-	{ "huge", "never", "never" }, { "huge", "", "" }, { "huge", "sometimes", NULL },
-	{ "map", "mirror", "mirror" }, { "map", "", "" }, { "map", "mirro", NULL },
-	{ "cold", "0", "0" }, { "cold", "", "" }, { "cold", "14401", NULL }, { "cold", "1m", NULL },
-	{ "delegate", "1", "1" }, { "delegate", "no", "0" }, { "delegate", "yes", "1" }, { "delegate", "2", NULL },
+	{ "min", "64K", "65536" },
+	{ "min", "0", "0" },
+	{ "min", "max", NULL },
+	{ "min", "", NULL },
+	{ "min", "1.5G", NULL },
+	{ "max", "1g", "1073741824" },
+	{ "max", "max", "max" },
+	{ "max", "65535", NULL },
+	{ "max", "-1", NULL },
+	{ "max", "9223372036854775808", NULL },
+	{ "swap.max", "0", "0" },
+	{ "swap-max", "4G", "4294967296" },
+	{ "swap.max", "4 G", NULL },
+	{ "pin-max", "max", "max" },
+	{ "pin.max", "50%", NULL },
+	{ "inodes", "10k", "10240" },
+	{ "inodes", "max", "max" },
+	{ "inodes", "0", "max" },
+	{ "inodes", "x", NULL },
+	{ "uid", "1000", "1000" },
+	{ "uid", "4294967295", NULL },
+	{ "uid", "root", NULL },
+	{ "gid", "0", "0" },
+	{ "mode", "2770", "2770" },
+	{ "mode", "0", "0000" },
+	{ "mode", "10000", NULL },
+	{ "mode", "9", NULL },
+	{ "nodes", "0-3,5", "0-3,5" },
+	{ "nodes", "", "" },
+	{ "nodes", "x", NULL },
+	{ "nodes", "4096", NULL },
+	{ "huge", "never", "never" },
+	{ "huge", "", "" },
+	{ "huge", "sometimes", NULL },
+	{ "map", "mirror", "mirror" },
+	{ "map", "", "" },
+	{ "map", "mirro", NULL },
+	{ "cold", "0", "0" },
+	{ "cold", "", "" },
+	{ "cold", "14401", NULL },
+	{ "cold", "1m", NULL },
+	{ "delegate", "1", "1" },
+	{ "delegate", "no", "0" },
+	{ "delegate", "yes", "1" },
+	{ "delegate", "2", NULL },
 };
 
 START_TEST(set_and_text)
@@ -69,7 +102,8 @@ END_TEST
 /* What a slice has by default survives being written down, and so does everything else. */
 START_TEST(round_trip)
 {
-	char words[] = "min=1M max=2M swap.max=3M pin.max=4M inodes=5 uid=6 gid=7 mode=0700 nodes=0-1 huge=always map=direct "
+	char words[] = "min=1M max=2M swap.max=3M pin.max=4M inodes=5 uid=6 gid=7 mode=0700 nodes=0-1 huge=always "
+		       "map=direct "
 		       "cold=8 delegate=1";
 	struct spm_slice_limits l, again;
 	struct spm_error e = { "" };
@@ -83,7 +117,8 @@ START_TEST(round_trip)
 		spm_limits_init(&again);
 		for (int k = 0; k < SPM_LIMITS; k++)
 			ck_assert_int_eq(spm_limit_set(&again, spm_limit_key((enum spm_limit)k),
-						       spm_limit_text(&l, (enum spm_limit)k, buf), &e), k);
+						       spm_limit_text(&l, (enum spm_limit)k, buf), &e),
+					 k);
 		ck_assert_mem_eq(&l, &again, sizeof(l));
 	}
 	ck_assert_uint_eq(given, (1u << SPM_LIMITS) - 1);
@@ -128,9 +163,21 @@ static const struct {
 	const char *name;
 	bool ok;
 } names[] = {
-	{ "a", true }, { "A-b_c.9", true }, { "_x", true }, { "9", true }, { "a..", true },
-	{ "", false }, { ".spm", false }, { "..", false }, { "-x", false }, { "a/b", false }, { "a b", false }, { "a=b", false },
-	{ "a\n", false }, { "\xc3\xa4", false }, { "a:b", false },
+	{ "a", true },
+	{ "A-b_c.9", true },
+	{ "_x", true },
+	{ "9", true },
+	{ "a..", true },
+	{ "", false },
+	{ ".spm", false },
+	{ "..", false },
+	{ "-x", false },
+	{ "a/b", false },
+	{ "a b", false },
+	{ "a=b", false },
+	{ "a\n", false },
+	{ "\xc3\xa4", false },
+	{ "a:b", false },
 	{ "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", true },
 	{ "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", false },
 };

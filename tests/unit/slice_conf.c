@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Configuration files (core/slice-conf.h): what they declare, what is said of broken ones, and how they are changed. */
+/* Configuration files (core/slice-conf.h): what they declare, what is said of broken ones, and how they are
+ * changed. */
 #include "core/slice-conf.h"
 #include "tests/unit/unit.h"
 
@@ -20,10 +21,13 @@ START_TEST(whole_file)
 	struct spm_slices_conf conf;
 	struct spm_error e;
 
-	ck_assert_int_eq(parse("\xef\xbb\xbf# tenants\n\n[slice a]   ; the first\n  min = 1G ; guaranteed\n\tmax: 2g\nswap-max=max\r\n"
-			       "uid = root\ngid=5\nmode = 0750\nnodes = 0-1,3\nhuge=never\nmap = mirror\ncold=\ndelegate = yes\n"
+	ck_assert_int_eq(parse("\xef\xbb\xbf# tenants\n\n[slice a]   ; the first\n  min = 1G ; guaranteed\n\tmax: "
+			       "2g\nswap-max=max\r\n"
+			       "uid = root\ngid=5\nmode = 0750\nnodes = 0-1,3\nhuge=never\nmap = "
+			       "mirror\ncold=\ndelegate = yes\n"
 			       "[ slice  b.c ]\n;nothing said\n[slice c]\npin-max = 0\ninodes = max",
-			       &conf, &e), 0);
+			       &conf, &e),
+			 0);
 	ck_assert_str_eq(e.text, "");
 	ck_assert_uint_eq(conf.n, 3);
 	ck_assert_str_eq(conf.list[0].name, "a");
@@ -59,9 +63,14 @@ static const struct {
 } good[] = {
 	/* the systemd unit's part, with a long line */
 	{ "SOURCE=mem:4G\nMOUNTPOINT=/spm\n  OPTIONS=" LONG_TEXT "\n[slice a]\n", 1 },
-	{ "", 0 }, { "\n\n# only\n; comments\n", 0 }, { "[slice " LONG_NAME "]\nmin=1M\n", 1 },
-	{ "# " LONG_TEXT "\n[slice a]\n", 1 }, { "[slice a]\nmin=1M\n   max=2M\n", 1 }, { "[slice a]\n\n[slice b]", 2 },
-	{ "[slice a]\r\nmin = 1M\r\n", 1 }, { "[slice a] # here\nmin=1\t; there", 1 },
+	{ "", 0 },
+	{ "\n\n# only\n; comments\n", 0 },
+	{ "[slice " LONG_NAME "]\nmin=1M\n", 1 },
+	{ "# " LONG_TEXT "\n[slice a]\n", 1 },
+	{ "[slice a]\nmin=1M\n   max=2M\n", 1 },
+	{ "[slice a]\n\n[slice b]", 2 },
+	{ "[slice a]\r\nmin = 1M\r\n", 1 },
+	{ "[slice a] # here\nmin=1\t; there", 1 },
 };
 
 START_TEST(good_files)
@@ -91,13 +100,19 @@ static const struct {
 	{ "[slice a]\n[slice b]\n[slice a]\n", "x.conf:3: ", "slice 'a' is in line 1 already" },
 	{ "[slice a]\nmax=1G\nmin = 2G\n[slice b]", "x.conf:1: ", "min=2G is above max=1G" },
 	{ "\n[slice a]\nmax=1G\nmin = 2G", "x.conf:2: ", "min=2G is above max=1G" },
-	{ "[slice a\nmin = 1G\n", "x.conf:1: ", "closing ']'" }, { "[mount]\n", "x.conf:1: ", "[mount]: sections are [slice NAME]" },
-	{ "[slice]\n", "x.conf:1: ", "sections are [slice NAME]" }, { "[slicea]\n", "x.conf:1: ", "[slicea]" },
-	{ "[slice a/b]\n", "x.conf:1: ", "slice 'a/b': give 1 to 63 letters" }, { "[slice .x]\n", "x.conf:1: ", "'.x'" },
-	{ "[slice " LONG_NAME "x]\n", "x.conf:1: ", "1 to 63" }, { "[slice a] min = 1G\n", "x.conf:1: ", "'min = 1G" },
-	{ "[slice a]\nuid = nobody-of-that-name\n", "x.conf:2: ", "there is no such user; give a name or a number" },
+	{ "[slice a\nmin = 1G\n", "x.conf:1: ", "closing ']'" },
+	{ "[mount]\n", "x.conf:1: ", "[mount]: sections are [slice NAME]" },
+	{ "[slice]\n", "x.conf:1: ", "sections are [slice NAME]" },
+	{ "[slicea]\n", "x.conf:1: ", "[slicea]" },
+	{ "[slice a/b]\n", "x.conf:1: ", "slice 'a/b': give 1 to 63 letters" },
+	{ "[slice .x]\n", "x.conf:1: ", "'.x'" },
+	{ "[slice " LONG_NAME "x]\n", "x.conf:1: ", "1 to 63" },
+	{ "[slice a] min = 1G\n", "x.conf:1: ", "'min = 1G" },
+	{ "[slice a]\nuid = nobody-of-that-name\n",
+	  "x.conf:2: ", "there is no such user; give a name or a number" },
 	{ "[slice a]\ngid = nobody-of-that-name\n", "x.conf:2: ", "no such group" },
-	{ "[slice a]\nuid = -1\n", "x.conf:2: ", "no such user" }, { "[slice a]\nuid = 4294967295\n", "x.conf:2: ", "uid=4294967295" },
+	{ "[slice a]\nuid = -1\n", "x.conf:2: ", "no such user" },
+	{ "[slice a]\nuid = 4294967295\n", "x.conf:2: ", "uid=4294967295" },
 	{ "[slice a]\nmin = \001\n", "x.conf:2: ", "byte 7 is a control character (0x01)" },
 	{ "[slice a]\nnodes = " LONG_TEXT "\n", "x.conf:2: ", "longer than " },
 	{ "[slice a]\nown.max = 1G\n", "x.conf:2: ", "unknown key 'own.max'" },
@@ -127,38 +142,48 @@ START_TEST(zero_bytes)
 }
 END_TEST
 
-#define SET .how = SPM_EDIT_SET
+#define SET    .how = SPM_EDIT_SET
 #define CREATE .how = SPM_EDIT_CREATE
 #define REMOVE .how = SPM_EDIT_REMOVE
-#define MIN [SPM_LIMIT_MIN]
-#define MAX [SPM_LIMIT_MAX]
+#define MIN    [SPM_LIMIT_MIN]
+#define MAX    [SPM_LIMIT_MAX]
 
 static const struct {
 	const char *before;
 	struct spm_slice_edit edit;
 	const char *after;
 } edits[] = {
-	{ "", { .name = "a", CREATE, .value = { MIN = "1G", MAX = "2G", [SPM_LIMIT_SWAP_MAX] = "3G" } },
+	{ "",
+	  { .name = "a", CREATE, .value = { MIN = "1G", MAX = "2G", [SPM_LIMIT_SWAP_MAX] = "3G" } },
 	  "[slice a]\nmin = 1G\nmax = 2G\nswap-max = 3G\n" },
 	{ "# top", { .name = "a", CREATE }, "# top\n\n[slice a]\n" },
-	{ "[slice a]\nmin=1G\n\n", { .name = "b", CREATE, .value = { MIN = "1G" } }, "[slice a]\nmin=1G\n\n[slice b]\nmin = 1G\n" },
+	{ "[slice a]\nmin=1G\n\n",
+	  { .name = "b", CREATE, .value = { MIN = "1G" } },
+	  "[slice a]\nmin=1G\n\n[slice b]\nmin = 1G\n" },
 	/* a value goes, its spelling and its comment stay */
 	{ "[slice a]\n\tmin :  1G   ; least\n# c\nmax=4G\n[slice b]\nmin=1G",
 	  { .name = "a", SET, .value = { MIN = "2G" } },
 	  "[slice a]\n\tmin :  2G   ; least\n# c\nmax=4G\n[slice b]\nmin=1G\n" },
-	{ "[slice a]\nmin = 1G\n\n# about b\n[slice b]\n", { .name = "a", SET, .value = { MAX = "2G" } },
+	{ "[slice a]\nmin = 1G\n\n# about b\n[slice b]\n",
+	  { .name = "a", SET, .value = { MAX = "2G" } },
 	  "[slice a]\nmin = 1G\nmax = 2G\n\n# about b\n[slice b]\n" },
 	{ "[slice a]", { .name = "a", SET, .value = { MAX = "2G" } }, "[slice a]\nmax = 2G\n" },
-	{ "[slice a] ; x\n[slice aa]\nmax=1G\n", { .name = "aa", SET, .value = { MAX = "2G" } },
+	{ "[slice a] ; x\n[slice aa]\nmax=1G\n",
+	  { .name = "aa", SET, .value = { MAX = "2G" } },
 	  "[slice a] ; x\n[slice aa]\nmax=2G\n" },
 	{ "[slice a]\ncold = 5 ; s\nswap.max=1G\n",
 	  { .name = "a", SET, .value = { [SPM_LIMIT_COLD] = "", [SPM_LIMIT_SWAP_MAX] = "max" } },
 	  "[slice a]\ncold =  ; s\nswap.max=max\n" },
-	{ "[slice a]\ncold = ; s\n", { .name = "a", SET, .value = { [SPM_LIMIT_COLD] = "9" } }, "[slice a]\ncold = 9 ; s\n" },
+	{ "[slice a]\ncold = ; s\n",
+	  { .name = "a", SET, .value = { [SPM_LIMIT_COLD] = "9" } },
+	  "[slice a]\ncold = 9 ; s\n" },
 	/* made anew: only what is said now */
-	{ "[slice a]\n# kept\nmin = 1G\nmax = 2G ; x\n", { .name = "a", CREATE, .value = { MAX = "8G" } },
+	{ "[slice a]\n# kept\nmin = 1G\nmax = 2G ; x\n",
+	  { .name = "a", CREATE, .value = { MAX = "8G" } },
 	  "[slice a]\n# kept\nmax = 8G ; x\n" },
-	{ "# top\n\n# a's\n[slice a]\nmin=1G\n# too\n\n# b's\n[slice b]\n", { .name = "a", REMOVE }, "# top\n\n# b's\n[slice b]\n" },
+	{ "# top\n\n# a's\n[slice a]\nmin=1G\n# too\n\n# b's\n[slice b]\n",
+	  { .name = "a", REMOVE },
+	  "# top\n\n# b's\n[slice b]\n" },
 	{ "# top\n[slice a]\nmin=1G\n", { .name = "a", REMOVE }, "# top\n" },
 	{ "[slice a]\nmin=1G\n\n[slice b]\nmax=1G", { .name = "b", REMOVE }, "[slice a]\nmin=1G\n" },
 	{ "[slice a]\nmin=1G\n[slice b]\nmax=1G", { .name = "a", REMOVE }, "[slice b]\nmax=1G\n" },
@@ -188,12 +213,16 @@ static void spoil(char *text, size_t len, unsigned int *seed)
 		text[(size_t)rand_r(seed) % len] = interesting[(size_t)rand_r(seed) % (sizeof(interesting) - 1)];
 }
 
-/* Whatever is in a file: it is understood, or refused with a line of it; and a change that is made can be read back. */
+/* Whatever is in a file: it is understood, or refused with a line of it; and a change that is made can be read
+ * back. */
 START_TEST(spoilt_files)
 {
-	static const char seed_text[] = "# top\n[slice a]\nmin = 1G ; x\nmax=2G\nuid=0\n\n# b\n[slice b.c]\nswap-max: 1G\nnodes = 0-1\n"
-					"cold =\nmode=0750\n";
-	const struct spm_slice_edit edit = { .name = "a", SET, .value = { MIN = "1M", [SPM_LIMIT_PIN_MAX] = "9M" } };
+	static const char seed_text[] =
+		"# top\n[slice a]\nmin = 1G ; x\nmax=2G\nuid=0\n\n# b\n[slice b.c]\nswap-max: 1G\nnodes = 0-1\n"
+		"cold =\nmode=0750\n";
+	const struct spm_slice_edit edit = { .name = "a",
+					     SET,
+					     .value = { MIN = "1M", [SPM_LIMIT_PIN_MAX] = "9M" } };
 	unsigned int seed = 7, understood = 0;
 
 	for (int i = 0; i < 20000; i++) {
@@ -209,7 +238,8 @@ START_TEST(spoilt_files)
 		rc = parse(text, &conf, &e);
 		if (rc) {
 			ck_assert_int_eq(rc, -EINVAL);
-			ck_assert_msg(sscanf(e.text, "x.conf:%u: ", &line) == 1 && line >= 1 && line <= 13, "%s of:\n%s", e.text, text);
+			ck_assert_msg(sscanf(e.text, "x.conf:%u: ", &line) == 1 && line >= 1 && line <= 13,
+				      "%s of:\n%s", e.text, text);
 			continue;
 		}
 		understood++;
@@ -217,7 +247,8 @@ START_TEST(spoilt_files)
 		after = spm_slices_conf_edited(text, &edit);
 		rc = parse(after, &conf, &e);
 		c = rc ? NULL : spm_slices_conf_find(&conf, "a");
-		ck_assert_msg(c && c->limits.min == 1u << 20 && c->limits.pin_max == 9u << 20, "%s: %s\nbecame %s", e.text, text, after);
+		ck_assert_msg(c && c->limits.min == 1u << 20 && c->limits.pin_max == 9u << 20, "%s: %s\nbecame %s",
+			      e.text, text, after);
 		spm_slices_conf_free(&conf);
 		free(after);
 	}
@@ -272,7 +303,8 @@ START_TEST(saved)
 	ck_assert_int_eq(spm_slices_conf_save(path, &make, &e), -EINVAL);
 	ck_assert_ptr_nonnull(strstr(e.text, "x.conf:2: neither"));
 	check_text(path, "[slice b]\nbroken\n");
-	ck_assert_int_eq(unlink(link) | unlink(path) | rmdir(sub) | rmdir(dir), 0); /* nothing else was left there */
+	ck_assert_int_eq(unlink(link) | unlink(path) | rmdir(sub) | rmdir(dir),
+			 0); /* nothing else was left there */
 }
 END_TEST
 
