@@ -220,10 +220,11 @@ static int end_slice(struct spm_fs *fs, uint16_t id, bool force)
 		return rc;
 	}
 	rc = spm_slices_remove_end(&fs->slices, id, force);
-	if (!rc)
-		forget_slice(fs, id);
+	/* first: who waits for the end of this may have a file of it pinned, and is told that it is stale */
 	if (fs->swap)
 		spm_swap_slice_let_go(fs->swap, id);
+	if (!rc)
+		forget_slice(fs, id);
 	return rc;
 }
 
