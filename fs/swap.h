@@ -39,6 +39,9 @@ static inline int spm_content_head(struct spm_fs *fs, const struct spm_inode *re
 	*file = 0;
 	if (!fs->swap || spm_inode_is(rec, SPM_INODE_DIR))
 		return 0;
+	/* a head that is made after those of a removed slice went would be found by the next one of its number */
+	if (spm_slice_of(fs, rec) == &fs->gone)
+		return -ESTALE;
 	*file = spm_swap_file(fs->swap, rec->slice, rec->ino, &rec->handle, false);
 	return *file ? 0 : -ENOMEM;
 }
