@@ -166,6 +166,7 @@ static int attr_of(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
 {
 	const struct control_file *f = file_of(nodeid);
 	uint16_t slice = spm_control_slice(nodeid);
+	const struct spm_slice *s;
 	struct spm_slice_record r;
 	struct stat top;
 
@@ -175,7 +176,9 @@ static int attr_of(struct spm_fs *fs, uint64_t nodeid, struct stat *st)
 	st->st_nlink = f ? 1 : 2;
 	if (!slice)
 		return 0;
-	if (!spm_slices_record(&fs->slices, slice, &r) || fstat(spm_slices_get(&fs->slices, slice)->data_fd, &top))
+	/* (it may be removed at any moment) */
+	s = spm_slices_get(&fs->slices, slice);
+	if (!s || !spm_slices_record(&fs->slices, slice, &r) || fstat(s->data_fd, &top))
 		return SPM_STALE;
 	/* what it says is for whom the slice belongs to */
 	st->st_gid = top.st_gid;
