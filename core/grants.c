@@ -166,7 +166,7 @@ uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	return got < bytes ? got : bytes;
 }
 
-int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes)
+int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t part)
 {
 	struct spm_slice_use u;
 	uint64_t got;
@@ -178,6 +178,8 @@ int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	if (bytes < u.grant)
 		return resize(t, id, bytes);
 	got = spm_grants_take(t, id, bytes - u.grant);
+	if (u.grant + got < bytes && u.grant + got > part)
+		got = part > u.grant ? part - u.grant : 0;
 	if (got)
 		rc = resize(t, id, u.grant + got);
 	return rc ? rc : u.grant + got < bytes ? -ENOSPC : 0;
@@ -217,7 +219,7 @@ int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 			free = look(t, 0, &root) ? 0 : root.grant - root.used;
 		}
 		step = free / STEP_DIV < STEP ? free / STEP_DIV : STEP;
-		rc = spm_grants_set(t, id, want + step < u.max ? want + step : u.max);
+		rc = spm_grants_set(t, id, want + step < u.max ? want + step : u.max, u.max);
 		if (rc == -ENOSPC)
 			rc = 0;
 		if (!rc)
@@ -252,7 +254,7 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes)
 	rc = look(t, 0, &u);
 	/* it gives back at once what it may not have any more; what it may have more it gets when it asks */
 	if (!rc && (bytes < u.grant || !atomic_load(&t->count)))
-		rc = spm_grants_set(t, 0, bytes);
+		rc = spm_grants_set(t, 0, bytes, bytes);
 	if (!rc && t->file)
 		spm_slices_put_root_max(t, bytes);
 	pthread_mutex_unlock(&t->lock);

@@ -243,15 +243,19 @@ static void open_entry(struct spm_slices *t, uint16_t id)
 		strerror(-rc));
 }
 
-/* A worker may have died after a grant had shrunk for a lower min, and before that was written down. */
+/* A worker may have died after a grant had changed for a new limit, and before that was written down. */
 static void settle_grant(struct spm_slices *t, uint16_t id)
 {
 	struct spm_slice_use u;
 	int rc = spm_slices_get(t, id) ? spm_slices_use(t, id, &u) : -ENOENT;
 
+	if (!rc && u.grant > u.max && u.used <= u.max) {
+		(void)!spm_grants_set(t, id, u.max, u.max);
+		return;
+	}
 	if (rc || u.grant >= u.min)
 		return;
-	rc = spm_grants_set(t, id, u.min);
+	rc = spm_grants_set(t, id, u.min, u.max);
 	if (rc)
 		spm_log(SPM_LOG_ERR, "slice '%s': cannot have all of its min again: %s; set a min that is free", spm_slices_raw(t, id)->name,
 			strerror(-rc));
@@ -559,7 +563,8 @@ static int set_grant(struct spm_slices *t, uint16_t id, const struct spm_slice_l
 	if (max < SPM_SLICE_FLOOR)
 		max = SPM_SLICE_FLOOR;
 	want = u.grant < l->min ? l->min : u.grant;
-	return spm_grants_set(t, id, want < max ? want : max);
+	/* (if it is refused, the old max counts) */
+	return spm_grants_set(t, id, want < max ? want : max, u.max);
 }
 
 int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)

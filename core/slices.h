@@ -203,8 +203,8 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes) SPM_MUST_CHECK
 
 /* For core/slices.c. With the lock: the sum of all min with @id's as @min. */
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min);
-/* With the lock: brings a slice's grant to @bytes, or as near as it goes. -ENOSPC, -EBUSY. */
-int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
+/* With the lock: brings a slice's grant to @bytes, or as near as it goes, but then to no more than @part. -ENOSPC, -EBUSY. */
+int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t part) SPM_MUST_CHECK;
 /* With the lock: takes @bytes out of what nobody has, or has free. What it came to. */
 uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes);
 
