@@ -93,7 +93,9 @@ static int time_list(struct bench *b)
 	for (size_t i = 0; i < len; i++)
 		lines += text[i] == '\n';
 	free(text);
-	return lines == b->scale.slices ? 0 : bench_fail(b, UNFIT, "the list has %d lines for %d slices", lines, b->scale.slices);
+	return lines == b->scale.slices
+		       ? 0
+		       : bench_fail(b, UNFIT, "the list has %d lines for %d slices", lines, b->scale.slices);
 }
 
 static int time_df(struct bench *b)
@@ -170,7 +172,8 @@ static int many_sample(struct bench *b, enum side side, double *value)
 		snprintf(b->why, sizeof(b->why), "%s", many.why);
 		return many.rc;
 	}
-	bench_note(b, "%d slices; made in %.2f s, removed in %.2f s", b->scale.slices, many.create_s, many.remove_s);
+	bench_note(b, "%d slices; made in %.2f s, removed in %.2f s", b->scale.slices, many.create_s,
+		   many.remove_s);
 	switch (b->fig->what) {
 	case SLICES_LIST:
 		*value = many.list_ms;

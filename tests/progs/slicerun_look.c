@@ -11,7 +11,7 @@
 
 #define PATIENCE_S 20
 #define PAUSE_NS   2000000
-#define FLOOR      16384u /* a grant is never less */
+#define FLOOR	   16384u /* a grant is never less */
 
 static uint64_t number(const char *line, const char *key)
 {
@@ -49,7 +49,8 @@ static uint64_t at_most(const struct run *r, uint64_t bytes)
 /* The laws for one line of the list, whoever's slice it is. */
 static void law(const struct run *r, const char *line, uint64_t *sum, char *why, size_t size)
 {
-	uint64_t min = number(line, "min"), max = at_most(r, number(line, "max")), grant = number(line, "grant");
+	uint64_t min = number(line, "min"), max = at_most(r, number(line, "max")),
+		 grant = number(line, "grant");
 	uint64_t current = number(line, "current");
 
 	*sum += grant;
@@ -64,10 +65,12 @@ static void compare(const struct run *r, const struct slice *s, const struct sai
 	struct statvfs sv;
 
 	if (is->min != s->min || is->max != s->max || is->current + is->swapped != used) {
-		snprintf(why, size, "%s: list: min %llu, max %llu, current %llu, swapped %llu; model: min %llu, max %llu, used %llu",
-			 s->name, (unsigned long long)is->min, (unsigned long long)is->max, (unsigned long long)is->current,
-			 (unsigned long long)is->swapped, (unsigned long long)s->min, (unsigned long long)s->max,
-			 (unsigned long long)used);
+		snprintf(why, size,
+			 "%s: list: min %llu, max %llu, current %llu, swapped %llu; model: min %llu, max "
+			 "%llu, used %llu",
+			 s->name, (unsigned long long)is->min, (unsigned long long)is->max,
+			 (unsigned long long)is->current, (unsigned long long)is->swapped,
+			 (unsigned long long)s->min, (unsigned long long)s->max, (unsigned long long)used);
 		return;
 	}
 	path_of(r, s, -1, path, sizeof(path));
@@ -78,18 +81,20 @@ static void compare(const struct run *r, const struct slice *s, const struct sai
 	shown = (uint64_t)(sv.f_blocks - sv.f_bfree) * sv.f_frsize;
 	limit = at_most(r, s->max);
 	if (shown != used || (!r->swap && (uint64_t)sv.f_blocks * sv.f_frsize != limit))
-		snprintf(why, size, "%s: df: %llu of %llu used; model: %llu of %llu", s->name, (unsigned long long)shown,
-			 (unsigned long long)sv.f_blocks * sv.f_frsize, (unsigned long long)used, (unsigned long long)limit);
+		snprintf(why, size, "%s: df: %llu of %llu used; model: %llu of %llu", s->name,
+			 (unsigned long long)shown, (unsigned long long)sv.f_blocks * sv.f_frsize,
+			 (unsigned long long)used, (unsigned long long)limit);
 	strcat(path, "/.spm/stat");
 	shown = keyed(path, "resident_bytes") + keyed(path, "swapped_bytes");
 	if (shown != used || keyed(path, "limit_bytes") != limit || keyed(path, "min_bytes") != s->min)
-		snprintf(why, size, "%s: stat: %llu used; model: %llu", s->name, (unsigned long long)shown, (unsigned long long)used);
+		snprintf(why, size, "%s: stat: %llu used; model: %llu", s->name, (unsigned long long)shown,
+			 (unsigned long long)used);
 }
 
 static void look_once(struct run *r, char *why, size_t size)
 {
 	struct said is[SLICES];
-	bool seen[SLICES] = { false };
+	bool seen[SLICES] = {false};
 	char path[512], line[1024];
 	uint64_t sum = 0;
 	FILE *f;
@@ -108,9 +113,11 @@ static void look_once(struct run *r, char *why, size_t size)
 			if (strncmp(line, r->slice[i].name, n) || line[n] != ' ')
 				continue;
 			seen[i] = true;
-			is[i] = (struct said){ .min = number(line, "min"), .max = number(line, "max"),
-					       .current = number(line, "current"), .grant = number(line, "grant"),
-					       .swapped = number(line, "swap.current") };
+			is[i] = (struct said){.min = number(line, "min"),
+					      .max = number(line, "max"),
+					      .current = number(line, "current"),
+					      .grant = number(line, "grant"),
+					      .swapped = number(line, "swap.current")};
 		}
 	}
 	fclose(f);
@@ -127,7 +134,7 @@ static void look_once(struct run *r, char *why, size_t size)
 
 void look(struct run *r)
 {
-	static const struct timespec pause = { .tv_nsec = PAUSE_NS };
+	static const struct timespec pause = {.tv_nsec = PAUSE_NS};
 	const char *factor = getenv("SPM_FACTOR");
 	struct timespec now, end;
 	char why[512], path[512];

@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHUNK   65536u
-#define MIB     (UINT64_C(1) << 20)
+#define CHUNK	 65536u
+#define MIB	 (UINT64_C(1) << 20)
 #define FILE_MAX (4 * MIB)
 
 static void pattern(uint64_t *buf, uint64_t at, size_t bytes, uint64_t seed)
@@ -50,7 +50,8 @@ static void words(char *out, size_t size, const char *verb, const struct slice *
 	if (max == UINT64_MAX)
 		snprintf(out, size, "%s %s min=%llu max=max", verb, s->name, (unsigned long long)min);
 	else
-		snprintf(out, size, "%s %s min=%llu max=%llu", verb, s->name, (unsigned long long)min, (unsigned long long)max);
+		snprintf(out, size, "%s %s min=%llu max=%llu", verb, s->name, (unsigned long long)min,
+			 (unsigned long long)max);
 }
 
 static void create(struct run *r, struct slice *s)
@@ -67,7 +68,7 @@ static void create(struct run *r, struct slice *s)
 	} else if (!rc && min > max) {
 		wrong(r, "min above max is taken");
 	} else if (!rc) {
-		*s = (struct slice){ .there = true, .min = min, .max = max };
+		*s = (struct slice){.there = true, .min = min, .max = max};
 		snprintf(s->name, sizeof(s->name), "p%u.%d", r->who, (int)(s - r->slice));
 	} else if (rc == -ERANGE ? min <= max : rc != -ENOSPC) {
 		wrong(r, "%s", strerror(-rc));
@@ -98,8 +99,8 @@ static void set(struct run *r, struct slice *s)
 	}
 	r->all->refused++;
 	if (rc == -ERANGE ? min <= max : rc == -EBUSY ? used <= max : rc == -ENOSPC ? min <= s->min : true)
-		wrong(r, "%s, with %llu in use and a min of %llu before", strerror(-rc), (unsigned long long)used,
-		      (unsigned long long)s->min);
+		wrong(r, "%s, with %llu in use and a min of %llu before", strerror(-rc),
+		      (unsigned long long)used, (unsigned long long)s->min);
 }
 
 static void drop(struct run *r, struct slice *s, bool force)
@@ -153,13 +154,15 @@ static uint64_t map_all(int fd, uint64_t bytes, uint64_t seed)
 /* A new file; what is refused of it is cut off. */
 static void fill(struct run *r, struct slice *s, int f)
 {
-	uint64_t bytes = (1 + pick(r, FILE_MAX / PAGE)) * PAGE, seed = pick(r, UINT64_MAX), got = 0, before = used_by(s);
+	uint64_t bytes = (1 + pick(r, FILE_MAX / PAGE)) * PAGE, seed = pick(r, UINT64_MAX), got = 0,
+		 before = used_by(s);
 	bool mapped = pick(r, 3) == 0;
 	char path[512];
 	int fd, rc;
 
 	path_of(r, s, f, path, sizeof(path));
-	snprintf(r->did, sizeof(r->did), "%s %s/f%d %llu", mapped ? "map" : "write", s->name, f, (unsigned long long)bytes);
+	snprintf(r->did, sizeof(r->did), "%s %s/f%d %llu", mapped ? "map" : "write", s->name, f,
+		 (unsigned long long)bytes);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		wrong(r, "open: %s", strerror(errno));
@@ -181,7 +184,7 @@ static void fill(struct run *r, struct slice *s, int f)
 	close(fd);
 	if (!got && unlink(path))
 		wrong(r, "unlink: %s", strerror(errno));
-	s->file[f] = (struct file){ .bytes = got, .seed = seed };
+	s->file[f] = (struct file){.bytes = got, .seed = seed};
 }
 
 void verify(struct run *r, struct slice *s, int f)
@@ -201,7 +204,8 @@ void verify(struct run *r, struct slice *s, int f)
 		ssize_t n = pread(fd, buf, CHUNK, (off_t)at);
 
 		if (n <= 0 || n % 8) {
-			wrong(r, "%s: read at %llu: %s", path, (unsigned long long)at, n < 0 ? strerror(errno) : "short");
+			wrong(r, "%s: read at %llu: %s", path, (unsigned long long)at,
+			      n < 0 ? strerror(errno) : "short");
 			break;
 		}
 		pattern(want, at, (size_t)n, s->file[f].seed);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The table of slices and their grants (core/slices.h) on real tmpfs mounts. Needs root: a mount namespace of its own. */
+/* The table of slices and their grants on real tmpfs mounts. Needs root: mounts in a namespace of its own. */
 #include "core/limits.h"
 #include "core/region.h"
 #include "core/slices.h"
