@@ -638,6 +638,8 @@ spm_begin()
 	if [ -z "${SPM_NO_SANDBOX:-}" ]; then
 		[ -n "${SPM_INSIDE:-}" ] || spm_enter_sandbox "$@"
 		unset SPM_INSIDE
+		# A copy of what a mount outside of tests has there would go away when that one ends.
+		umount -R -l /run/spmfs 2>/dev/null
 		mount -t tmpfs -o mode=755 spm-test-run /run || exit 1
 		# mount(8) and umount(8) make this one.
 		mkdir /run/mount
