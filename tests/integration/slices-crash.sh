@@ -37,7 +37,7 @@ names()
 
 content()
 {
-	put "$MNT/$1/f" 2M "$2" && check "$MNT/$1/f" 2M "$2"
+	put "$MNT/$1/f" 2M "$2" >/dev/null && check "$MNT/$1/f" 2M "$2" >/dev/null
 }
 
 # What is in swap is not always the same.
