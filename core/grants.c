@@ -55,7 +55,7 @@ int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out)
 
 int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 {
-	uint32_t used = t->file && atomic_load(&t->count) ? atomic_load(&t->file->used) : 0;
+	uint16_t used = atomic_load(&t->count) ? spm_slices_last(t) : 0;
 	struct spm_slice *s = spm_slices_get(t, id);
 	struct spm_slice_use u, other;
 	uint64_t size;
@@ -89,7 +89,7 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 
 void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free)
 {
-	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint16_t used = spm_slices_last(t);
 	uint64_t min = 0, over = 0;
 	struct spm_slice_use u = { .max = t->device_bytes };
 
@@ -146,7 +146,7 @@ static uint64_t take_from(struct spm_slices *t, uint16_t id, uint64_t bytes)
 
 uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
-	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint16_t used = spm_slices_last(t);
 	uint64_t got = nobodys(t);
 
 	if (got < bytes && id)
@@ -187,7 +187,7 @@ int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t p
 
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min)
 {
-	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint16_t used = spm_slices_last(t);
 	uint64_t sum = pages(min) + t->lost;
 
 	for (uint16_t other = 1; other <= used; other++) {

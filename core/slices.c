@@ -265,13 +265,14 @@ static void settle_grant(struct spm_slices *t, uint16_t id)
 static int open_entries(struct spm_slices *t, int fd)
 {
 	struct spm_slices_file *f = t->file;
-	uint32_t used = 0, whole = 0;
+	uint64_t entries = 0;
+	uint32_t whole = 0;
+	uint16_t used;
 	off_t at = 0, end = 0;
 
 	while ((at = lseek(fd, end, SEEK_DATA)) >= 0 && (end = lseek(fd, at, SEEK_HOLE)) > at)
-		used = (uint32_t)(((uint64_t)end - offsetof(struct spm_slices_file, entry)) / sizeof(f->entry[0]));
-	if (used >= SPM_SLICES_MAX)
-		used = SPM_SLICES_MAX - 1;
+		entries = ((uint64_t)end - offsetof(struct spm_slices_file, entry)) / sizeof(f->entry[0]);
+	used = (uint16_t)(entries < SPM_SLICES_MAX ? entries : SPM_SLICES_MAX - 1);
 	for (uint16_t id = 1; id <= used; id++)
 		whole += is_whole(&f->entry[id].copy[0], id) || is_whole(&f->entry[id].copy[1], id);
 	if (!spm_slices_settle_head(t) && !whole)
@@ -359,7 +360,7 @@ struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place)
 
 static uint16_t id_of(struct spm_slices *t, const char *name)
 {
-	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+	uint16_t used = spm_slices_last(t);
 
 	for (uint16_t id = 1; id <= used; id++)
 		if (is_live(t, id) && !strcmp(spm_slices_raw(t, id)->name, name))
@@ -506,7 +507,7 @@ static int create(struct spm_slices *t, const char *name, const struct spm_slice
 	if (!r.id)
 		return -ENFILE;
 	r.limits.min = 0;
-	strcpy(r.name, name);
+	snprintf(r.name, sizeof(r.name), "%s", name);
 	spm_slices_commit(t, &r);
 	spm_slices_fault(t, "slice:making");
 	rc = mount_slice(t, &r);
@@ -729,8 +730,11 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
 {
 	struct spm_slice *s = spm_slices_get(t, id);
 	char path[64];
-	int rc = let_go(t, s);
+	int rc;
 
+	if (!s)
+		return -ENOENT;
+	rc = let_go(t, s);
 	if (rc) {
 		spm_slices_remove_not(t, id);
 		return rc;

@@ -126,6 +126,14 @@ static inline struct spm_slice *spm_slices_get(struct spm_slices *t, uint16_t id
 	return id < SPM_SLICES_MAX ? atomic_load_explicit(&t->by_id[id], memory_order_acquire) : NULL;
 }
 
+/* Numbers up to this one may be taken. */
+static inline uint16_t spm_slices_last(const struct spm_slices *t)
+{
+	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
+
+	return (uint16_t)(used < SPM_SLICES_MAX ? used : SPM_SLICES_MAX - 1);
+}
+
 /* The slice whose place is inode @place of the root slice's data, also if it is leaving; NULL: that is an ordinary
  * directory. */
 struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place);
