@@ -298,6 +298,7 @@ static int chown_now(struct spm_fs *fs, uint16_t id, const struct spm_slice_limi
 	spm_keep_suid bool sgid = spm_fsetid(l->mode & (S_ISUID | S_ISGID));
 	int rc = spm_slices_chown(&fs->slices, id, l);
 
+	(void)sgid;
 	if (!rc && s && spm_itable_find(&fs->itable, id, s->top, &nodeid))
 		spm_fresh_void(fs, nodeid);
 	return rc;
