@@ -564,6 +564,7 @@ static int bring_here(struct opening *o, uint64_t takes)
 	lock = spm_lock_inode(fs, o->nodeid);
 	spm_budget_grow(fs, o->nodeid, takes);
 	pthread_mutex_unlock(lock);
+	spm_fault("bring");
 	rc = spm_content_pin(fs, o->rec, 0, UINT64_MAX, SPM_PIN_FILE, &o->pin);
 	if (!rc)
 		rc = spm_swap_load(&o->pin, 0, UINT64_MAX);

@@ -191,6 +191,25 @@ loads()
 	done
 }
 
+# Who opens a file of a slice that goes waits for that with the file pinned, and the removal must not wait for him.
+waiting()
+{
+	local reader
+	slice create gone || fail "waiting: create"
+	content gone 9 || fail "waiting: content"
+	evict "$MNT/gone/f" || fail "waiting: evict"
+	echo "open:bring slow:1000" >"$MNT/.spm/fault"
+	echo "slice:unmounted slow:2500" >"$MNT/.spm/fault"
+	(cat "$MNT/gone/f" 2>&1 >/dev/null || true) >"$SPM_TMP/reader.out" &
+	reader=$!
+	ok "waiting: an open is on its way" wait_until 10 grep -q "open:bring" "$MNT.log"
+	ok "waiting: the slice is removed" timeout $((30 * SPM_FACTOR)) bash -c 'printf "remove gone force" >"$1"' - "$MNT/.spm/slice"
+	wait "$reader"
+	like "waiting: whoever opened a file of it is told" "$(cat "$SPM_TMP/reader.out")" "Stale file handle|No such file"
+	echo clear >"$MNT/.spm/fault"
+	is "waiting: nothing of it is in swap" "$(spm_stat swapped_bytes)" "$1"
+}
+
 # The table is written at from outside; the next worker finds it so. flip OFFSET...: one bit of each byte.
 flip()
 {
@@ -246,6 +265,7 @@ recovered recover,keep,name=crash
 loads "without swap"
 swap_mount mem:64M 128M keep,name=crashswap
 deaths swap 12
+waiting $((2 * MIB))
 kept "keep with swap" "swap=$SWAP,swapsize=128M,keep,name=crashswap"
 recovered "swap=$SWAP,swapsize=128M,recover,keep,name=crashswap"
 loads swap
