@@ -194,7 +194,8 @@ loads()
 # Who opens a file of a slice that goes waits for that with the file pinned, and the removal must not wait for him.
 waiting()
 {
-	local reader
+	local reader before
+	before=$(spm_stat swapped_bytes)
 	slice create gone || fail "waiting: create"
 	content gone 9 || fail "waiting: content"
 	evict "$MNT/gone/f" || fail "waiting: evict"
@@ -207,7 +208,7 @@ waiting()
 	wait "$reader"
 	like "waiting: whoever opened a file of it is told" "$(cat "$SPM_TMP/reader.out")" "Stale file handle|No such file"
 	echo clear >"$MNT/.spm/fault"
-	is "waiting: nothing of it is in swap" "$(spm_stat swapped_bytes)" "$1"
+	is "waiting: nothing of it is in swap" "$(spm_stat swapped_bytes)" "$before"
 }
 
 # The table is written at from outside; the next worker finds it so. flip OFFSET...: one bit of each byte.
@@ -265,7 +266,7 @@ recovered recover,keep,name=crash
 loads "without swap"
 swap_mount mem:64M 128M keep,name=crashswap
 deaths swap 12
-waiting $((2 * MIB))
+waiting
 kept "keep with swap" "swap=$SWAP,swapsize=128M,keep,name=crashswap"
 recovered "swap=$SWAP,swapsize=128M,recover,keep,name=crashswap"
 loads swap
