@@ -201,7 +201,7 @@ waiting()
 	evict "$MNT/gone/f" || fail "waiting: evict"
 	echo "open:bring slow:1000" >"$MNT/.spm/fault"
 	echo "slice:unmounted slow:2500" >"$MNT/.spm/fault"
-	(cat "$MNT/gone/f" 2>&1 >/dev/null || true) >"$SPM_TMP/reader.out" &
+	cat "$MNT/gone/f" >/dev/null 2>"$SPM_TMP/reader.out" &
 	reader=$!
 	ok "waiting: an open is on its way" wait_until 10 grep -q "open:bring" "$MNT.log"
 	ok "waiting: the slice is removed" timeout $((30 * SPM_FACTOR)) bash -c 'printf "remove gone force" >"$1"' - "$MNT/.spm/slice"
