@@ -177,7 +177,7 @@ loads()
 		mountpoint -q "$SPM_TMP/$s" && umount "$SPM_TMP/$s"
 		mount -t tmpfs -o size=256M spm-reference "$SPM_TMP/$s" || { fail "mount tmpfs"; return; }
 		# all of it is granted: where a client's fault fills a hole, nobody is there to ask for more (spmfs.conf(5), max)
-		slice create $s min=24M max=24M || fail "$1: create $s"
+		slice create $s min=96M max=96M || fail "$1: create $s"
 	done
 	"$KILLRUN" -S -n 3 -s 4 -k 0 "$MNT/y" "$SPM_TMP/y" >"$SPM_TMP/y.out" 2>&1 </dev/null &
 	pid=$!
@@ -264,12 +264,15 @@ spm_need_mount mem:64M keep,name=crash
 deaths "without swap" 8
 kept "keep" keep,name=crash
 recovered recover,keep,name=crash
-loads "without swap"
 swap_mount mem:64M 128M keep,name=crashswap
 deaths swap 12
 waiting
 kept "keep with swap" "swap=$SWAP,swapsize=128M,keep,name=crashswap"
 recovered "swap=$SWAP,swapsize=128M,recover,keep,name=crashswap"
+spm_umount_all
+spm_need_mount mem:256M name=loads
+loads "without swap"
+swap_mount mem:256M 256M name=loadsswap
 loads swap
 damaged
 spm_done
