@@ -496,6 +496,8 @@ actor()
 	ACTOR_PID[$name]=$!
 	ACTOR_IN[$name]=$in
 	ACTOR_OUT[$name]=$out
+	# What goes before it has done its work: it is in its namespace, its directory, its group.
+	[ $# -eq 0 ] || tell "$name" pid || diag "actor $name: $REPLY"
 }
 
 # Sends one line, takes one line: "ok [TEXT]" or "err NAME". REPLY holds it.

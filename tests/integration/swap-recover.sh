@@ -39,6 +39,11 @@ wanted: 32, and one line that matches $1"
 	fi
 }
 
+most_is_out()
+{
+	[ "$(spm_stat swapped_bytes)" -gt "$(($(spm_stat resident_bytes)))" ]
+}
+
 verify()
 {
 	"$SWAPRUN" --verify -m "$model" "$d" >"$SWAP_OUT" 2>&1
@@ -54,7 +59,9 @@ if ! out=$(start lost 2>&1); then
 fi
 SWAP_FREE=$(spm_stat free_bytes)
 swaprun "a run" -s 3 -b 192M -m "$model"
-ok "most of it is in swap files" [ "$(spm_stat swapped_bytes)" -ge $((64 * MIB)) ]
+# on a slow machine the run leaves less than the device holds
+echo 1G >"$d/.spm/reclaim" 2>/dev/null
+ok "most of it is in swap files ($(spm_stat swapped_bytes))" most_is_out
 
 for i in 1 2; do
 	spm_kill_servers
@@ -64,7 +71,7 @@ for i in 1 2; do
 	refused "swap" "recover with another swap file is refused ($i)" "name=lost,recover,swap=$SPM_TMP"
 	is "and makes nothing there ($i)" "$(ls "$SPM_TMP"/*.swap 2>/dev/null)" ""
 	ok "with recover it is mounted ($i)" start lost recover
-	ok "most of it is in swap files ($i)" [ "$(spm_stat swapped_bytes)" -ge $((64 * MIB)) ]
+	ok "most of it is in swap files ($i: $(spm_stat swapped_bytes))" most_is_out
 	verify "recovered ($i)"
 	ok "and everything goes on: more is written ($i)" put "$d/more$i" 64M "$i"
 	ok "and read ($i)" check "$d/more$i" 64M "$i"
