@@ -22,6 +22,8 @@
 #define ROUNDS_MAX  1000 /* unmounts in one namespace; a bound, not an expectation */
 #define SYNC_TRIES  1000 /* of 10 ms */
 #define DEAD_TRIES  100  /* likewise */
+#define RUN_TRIES    25
+#define RUN_PAUSE_NS 4000000
 
 static int set_string(int fs, const char *key, const char *value)
 {
@@ -395,6 +397,35 @@ struct tidying {
 	bool unpin;
 };
 
+static bool holds_something(const char *dir)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *de;
+
+	while (d && (de = readdir(d)) && (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..")))
+		;
+	if (!d)
+		return true;
+	closedir(d);
+	return de;
+}
+
+/* Only an empty directory goes: other regions have their pins in it. Somebody may be looking into it at this moment. */
+static void remove_run_dir(void)
+{
+	static const struct timespec pause = { .tv_nsec = RUN_PAUSE_NS };
+	int rc = -1;
+
+	for (int i = 0; i < RUN_TRIES && (rc = umount2(SPM_RUN_DIR, UMOUNT_NOFOLLOW)) && errno == EBUSY; i++) {
+		if (holds_something(SPM_RUN_DIR))
+			return;
+		nanosleep(&pause, NULL);
+	}
+	/* it was not empty after all: whoever comes next mounts it again */
+	if (!rc && rmdir(SPM_RUN_DIR))
+		spm_log(SPM_LOG_DEBUG, "%s: %m", SPM_RUN_DIR);
+}
+
 static enum visited tidy_here(const char *path, void *arg)
 {
 	const struct tidying *t = arg;
@@ -405,11 +436,7 @@ static enum visited tidy_here(const char *path, void *arg)
 	if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
 		return VISITED_STAYS;
 	unlink(path);
-	/* only an empty directory goes: other regions have their pins in it */
-	if (!umount2(SPM_RUN_DIR, UMOUNT_NOFOLLOW) && rmdir(SPM_RUN_DIR)) {
-		/* it was not empty after all: whoever comes next mounts it again */
-		spm_log(SPM_LOG_DEBUG, "%s: %m", SPM_RUN_DIR);
-	}
+	remove_run_dir();
 	return VISITED_GONE;
 }
 

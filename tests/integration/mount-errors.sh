@@ -102,6 +102,7 @@ before=$(traces)
 refused 32 "mem:16M" "a kept region of another source" mem:32M "$d" -o "keep,name=$NAMES"
 "$SPMFS" mem:16M "$d" -o "name=$NAMES" && umount "$d"
 ok "the kept region is given up" wait_until 5 spm_no_servers
+ok "and nothing of it is left" test ! -e /run/spmfs
 before=$(traces)
 
 # Nobody but root, and no user namespace around it.
