@@ -254,6 +254,7 @@ run_check()
 		tail -n 15 "$log"
 		die "the tests could not be built"
 	fi
+	bash "$top/tests/again.sh" "$build"
 	bash "$top/tests/failures.sh" "$build"
 	bash "$top/tests/summary.sh" "$build"
 }
