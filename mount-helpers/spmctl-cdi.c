@@ -261,18 +261,22 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 		ctl_error("cdi: give one mount point; usage: spmctl cdi %s", cmd->args);
 		return CTL_USAGE;
 	}
+	if (opts.output && opts.refresh) {
+		ctl_error("cdi: --output and --refresh exclude each other; usage: spmctl cdi %s", cmd->args);
+		return CTL_USAGE;
+	}
 	if (ctl_mounts_read(&mounts))
 		return CTL_FAILED;
 	m = ctl_mount_find(&mounts, argv[first]);
-	rc = m ? write_for(m, opts.output) : CTL_FAILED;
+	rc = !m ? CTL_FAILED : opts.refresh ? ctl_cdi_refresh(m, false) : write_for(m, opts.output);
 	ctl_mounts_free(&mounts);
 	return rc;
 }
 
 const struct ctl_cmd ctl_cdi = {
 	.name = "cdi",
-	.args = "[--output FILE|-] MOUNTPOINT",
+	.args = "[--output FILE|- | --refresh] MOUNTPOINT",
 	.help = "slices as devices for containers",
-	.options = CTL_OPT_OUTPUT,
+	.options = CTL_OPT_OUTPUT | CTL_OPT_REFRESH,
 	.run = run,
 };

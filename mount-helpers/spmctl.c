@@ -66,6 +66,8 @@ static const struct {
 	  "  --cdi            make the mount's CDI file if there is none, as spmctl cdi does" },
 	{ { "output", required_argument, NULL, 'o' }, CTL_OPT_OUTPUT,
 	  "  --output WHAT    slice list: k8s-pv, in place of a table; cdi: a file, or - for standard output" },
+	{ { "refresh", no_argument, NULL, 'R' }, CTL_OPT_REFRESH,
+	  "  --refresh        only if there is such a file already, as a mount does" },
 	{ { "node", required_argument, NULL, 'n' }, CTL_OPT_NODE,
 	  "  --node NAME      with --output k8s-pv: this machine in the cluster (its host name)" },
 };
@@ -96,6 +98,9 @@ static void help(void)
 static void take(struct ctl_opts *opts, int c)
 {
 	switch (c) {
+	case 'R':
+		opts->refresh = true;
+		break;
 	case 'j':
 		opts->json = true;
 		break;

@@ -28,6 +28,7 @@ enum ctl_option {
 	CTL_OPT_CDI = 1 << 6,
 	CTL_OPT_OUTPUT = 1 << 7,
 	CTL_OPT_NODE = 1 << 8,
+	CTL_OPT_REFRESH = 1 << 10,
 	CTL_OPT_LIMITS = 1 << 9, /* one for each enum spm_limit */
 };
 
@@ -40,6 +41,7 @@ struct ctl_opts {
 	bool cdi;
 	/* NULL: not given */
 	const char *binary;
+	bool refresh;
 	const char *output;
 	const char *node;
 	const char *limit[SPM_LIMITS];

@@ -17,6 +17,7 @@
 #include <sched.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 
 static const char *program;
 
@@ -184,6 +185,39 @@ static int serve(struct spm_options *o, const struct spm_report_fds *rep)
 	return SPM_EXIT_FAILED;
 }
 
+/*
+ * A mount makes slices anew, so a file that tells containers of them (spmctl cdi) is brought up to date. It is no part of the
+ * mount: what goes wrong there is told, and that is all.
+ */
+static void refresh_cdi(const struct spm_options *o)
+{
+	static const char *const dirs[] = { "/etc/cdi", "/var/run/cdi" };
+	char path[PATH_MAX], *slash;
+	bool any = false;
+	pid_t pid;
+	ssize_t n;
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(dirs); i++) {
+		snprintf(path, sizeof(path), "%s/spmfs-%s.json", dirs[i], o->name);
+		any |= !access(path, F_OK);
+	}
+	pid = any ? fork() : -1;
+	if (pid > 0)
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	if (pid)
+		return;
+	n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("spmctl"));
+	path[n > 0 ? n : 0] = '\0';
+	slash = strrchr(path, '/');
+	if (slash)
+		strcpy(slash + 1, "spmctl");
+	/* in a build directory it lies beside, installed in a directory of its own */
+	execl(slash && !access(path, X_OK) ? path : SPM_BINDIR "/spmctl", "spmctl", "cdi", "--refresh", o->mountpoint, NULL);
+	fprintf(stderr, "%s: " SPM_BINDIR "/spmctl cdi --refresh: %s\n", program, strerror(errno));
+	_exit(1);
+}
+
 static int run(struct spm_options *o)
 {
 	struct spm_report_fds rep = { .report = -1, .null = -1 };
@@ -200,8 +234,13 @@ static int run(struct spm_options *o)
 	if (pid < 0)
 		return complain(SPM_EXIT_FAILED, strerror(errno));
 	if (pid) {
+		int status;
+
 		close(p[1]);
-		return await_report(p[0]);
+		status = await_report(p[0]);
+		if (!status)
+			refresh_cdi(o);
+		return status;
 	}
 	close(p[0]);
 	setsid();

@@ -61,7 +61,7 @@ for command in create set show list remove; do
 done
 offers "spmctl slice create --map: its values" spmctl "spmctl slice create a --map m" mirror
 offers "spmctl slice list --output: its value" spmctl "spmctl slice list --output " k8s-pv
-offers "spmctl cdi: --output" spmctl "spmctl cdi --" --output
+offers "spmctl cdi: --output" spmctl "spmctl cdi --" --output --refresh
 offers "spmctl files: files" spmctl "spmctl files $top_srcdir/conf" "$top_srcdir/configure.ac"
 
 if [ -x "$SPMFS" ]; then

@@ -156,4 +156,43 @@ is "all mounts together" "$(pvs 2>/dev/null | grep -cF " $SPM_TMP/")" 8
 "$SPMCTL" slice remove a "$MNT2"
 is "no slices, no volumes" "$("$SPMCTL" slice list --output k8s-pv "$MNT2")" ""
 
+spm_umount "$MNT2"
+
+# ---- at mount ----
+
+spm_umount "$mnt"
+printf '[slice declared]\nmax = 16M\n[slice other]\n' >"$SPM_TMP/cdi.conf"
+ok "a mount with slices of its own" "$SPMFS" mem:64M "$mnt" -o "name=cdi,conf=$SPM_TMP/cdi.conf"
+is "brings the file up to date" "$(valid "$file" | xargs -n 1 | sort | xargs)" "declared other"
+rm "$file"
+ok "which none that is not there" eval 'umount "$mnt" && wait_until 10 spm_no_servers &&
+	"$SPMFS" mem:64M "$mnt" -o "name=cdi,conf=$SPM_TMP/cdi.conf"'
+ok "needs" test ! -e "$file"
+ok "--refresh alone neither" "$SPMCTL" cdi --refresh "$mnt"
+ok "so it makes none" test ! -e "$file"
+"$SPMCTL" cdi --refresh --output - "$mnt" >"$SPM_TMP/out" 2>"$SPM_TMP/err"
+is "--refresh is for no other file" "$?" 2
+"$SPMCTL" cdi "$mnt" >/dev/null
+
+# ---- the schema that the specification publishes ----
+
+# Where Debian's package has it; CI unpacks that (SPM_CDI_SCHEMA).
+schema=${SPM_CDI_SCHEMA:-/usr/share/gocode/src/github.com/container-orchestrated-devices/container-device-interface/schema}
+cat >"$SPM_TMP/schema.py" <<'END'
+import json, sys, jsonschema
+base, file = sys.argv[1:]
+schema = json.load(open(base + '/schema.json'))
+resolver = jsonschema.RefResolver('file://' + base + '/', schema)
+jsonschema.Draft7Validator(schema, resolver=resolver).validate(json.load(open(file)))
+END
+if [ ! -f "$schema/schema.json" ]; then
+	skip "the published schema" "no schema.json of CDI here (golang-github-container-orchestrated-devices-container-device-interface-dev)"
+elif ! python3 -c 'import jsonschema' 2>/dev/null; then
+	skip "the published schema" "no python3-jsonschema here"
+else
+	ok "the published schema takes the file" python3 "$SPM_TMP/schema.py" "$schema" "$file"
+	jq 'del(.devices[0].name)' "$file" >"$SPM_TMP/bad.json"
+	fails "and not one that is wrong" python3 "$SPM_TMP/schema.py" "$schema" "$SPM_TMP/bad.json"
+fi
+
 spm_done
