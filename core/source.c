@@ -17,6 +17,38 @@ static int parse_size(const char *text, const char *size, struct spm_source *s, 
 	return 0;
 }
 
+static int parse_nodes(const char *text, struct spm_source *s, struct spm_error *e)
+{
+	const char *list = text + 5, *colon = strchr(list, ':');
+	char nodes[128];
+	size_t n = colon ? (size_t)(colon - list) : strlen(list);
+
+	s->kind = SPM_SOURCE_NODE;
+	if (n >= sizeof(nodes))
+		return spm_fail(e, -EINVAL, "%s: node list too long", text);
+	memcpy(nodes, list, n);
+	nodes[n] = '\0';
+	if (spm_nodes_parse(nodes, &s->nodes))
+		return spm_fail(e, -EINVAL, "%s: bad node list '%s'; give node:LIST[:SIZE] as in node:1 or node:1-2:16G",
+				text, nodes);
+	return colon ? parse_size(text, colon + 1, s, e) : 0;
+}
+
+static bool parse_dax(const char *text, struct spm_source *s)
+{
+	const char *name = strncmp(text, "/dev/", 5) ? text : text + 5;
+	unsigned int region, dev;
+	int end = 0;
+
+	/* sscanf(3) alone would take blanks and signs */
+	if (strncmp(name, "dax", 3) || name[3 + strspn(name + 3, "0123456789.")] || strlen(name) >= sizeof(s->dax) ||
+	    sscanf(name, "dax%9u.%9u%n", &region, &dev, &end) != 2 || name[end])
+		return false;
+	s->kind = SPM_SOURCE_DAX;
+	memcpy(s->dax, name, strlen(name) + 1);
+	return true;
+}
+
 int spm_source_parse(const char *text, struct spm_source *out, struct spm_error *e)
 {
 	struct spm_source s = { .kind = SPM_SOURCE_MEM };
@@ -25,29 +57,26 @@ int spm_source_parse(const char *text, struct spm_source *out, struct spm_error 
 	if (!strncmp(text, "mem:", 4)) {
 		rc = parse_size(text, text + 4, &s, e);
 	} else if (!strncmp(text, "node:", 5)) {
-		const char *list = text + 5, *colon = strchr(list, ':');
-		char nodes[128];
-		size_t n = colon ? (size_t)(colon - list) : strlen(list);
-
-		s.kind = SPM_SOURCE_NODE;
-		if (n >= sizeof(nodes))
-			return spm_fail(e, -EINVAL, "%s: node list too long", text);
-		memcpy(nodes, list, n);
-		nodes[n] = '\0';
-		if (spm_nodes_parse(nodes, &s.nodes))
-			return spm_fail(e, -EINVAL, "%s: bad node list '%s'; give node:LIST[:SIZE] as in node:1 or node:1-2:16G",
-					text, nodes);
-		if (colon)
-			rc = parse_size(text, colon + 1, &s, e);
-	} else {
+		rc = parse_nodes(text, &s, e);
+	} else if (!strncmp(text, "dir:", 4)) {
+		s.kind = SPM_SOURCE_DIR;
+		s.path = text + 4;
+		if (!*s.path)
+			rc = spm_fail(e, -EINVAL, "%s: no directory given; give dir:PATH", text);
+	} else if (!parse_dax(text, &s)) {
 		return spm_fail(e, -EINVAL,
-				"%s: unknown source; give mem:SIZE (plain memory) or node:LIST[:SIZE] (NUMA nodes), "
-				"'spmctl devices' lists what this machine has", text);
+				"%s: unknown source; give mem:SIZE (plain memory), node:LIST[:SIZE] (NUMA nodes) or daxX.Y "
+				"(a dax device), 'spmctl devices' lists what this machine has", text);
 	}
 	if (rc)
 		return rc;
 	*out = s;
 	return 0;
+}
+
+bool spm_source_on_nodes(const struct spm_source *s)
+{
+	return s->kind == SPM_SOURCE_NODE || (s->kind == SPM_SOURCE_DAX && s->dax_mode == SPM_DAX_SYSTEM_RAM);
 }
 
 static int check_nodes(struct spm_source *s, const char *text, struct spm_numa_mem *sum, struct spm_error *e)
@@ -84,6 +113,11 @@ int spm_source_check(struct spm_source *s, const char *text, struct spm_error *e
 	char want[16], have[16];
 	int rc;
 
+	if (s->kind == SPM_SOURCE_DAX)
+		return spm_fail(e, -ENOTSUP, "%s: dax devices cannot be mounted yet; make its memory a node with "
+				"'daxctl reconfigure-device --mode=system-ram %s', and mount node:N", text, s->dax);
+	if (s->kind == SPM_SOURCE_DIR)
+		return spm_fail(e, -ENOTSUP, "%s: directories cannot be mounted yet; give mem:SIZE or node:LIST", text);
 	if (s->kind == SPM_SOURCE_NODE) {
 		rc = check_nodes(s, text, &m, e);
 		if (rc)

@@ -661,7 +661,7 @@ int spm_options_finish(struct spm_options *o, struct spm_error *e)
 
 	if (rc)
 		return rc;
-	if (o->mpol && o->source.kind == SPM_SOURCE_NODE)
+	if (o->mpol && spm_source_on_nodes(&o->source))
 		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
 				o->mpol, o->source_text);
 	return o->name ? 0 : default_name(o);

@@ -156,7 +156,7 @@ static int open_slices(struct setup *s)
 	const struct spm_options *o = s->o;
 	const struct spm_slice_opts defaults = spm_slices_defaults(o);
 	int rc = spm_slices_open(&s->slices, &s->root, o->source.bytes, &defaults,
-				 o->source.kind == SPM_SOURCE_NODE ? &o->source.nodes : NULL);
+				 spm_source_on_nodes(&o->source) ? &o->source.nodes : NULL);
 
 	return rc ? spm_fail(s->err, rc, "cannot open the slices of the region '%s': %s", o->name, strerror(-rc)) : 0;
 }
@@ -215,7 +215,7 @@ static int create_region(struct setup *s)
 		.mount_flags = o->mount_flags,
 	};
 
-	if (o->source.kind == SPM_SOURCE_NODE) {
+	if (spm_source_on_nodes(&o->source)) {
 		snprintf(mpol, sizeof(mpol), "bind:%s", spm_nodes_format(&o->source.nodes, list, sizeof(list)));
 		so.mpol = mpol;
 	}

@@ -53,8 +53,38 @@ START_TEST(source_node)
 }
 END_TEST
 
+START_TEST(source_dax)
+{
+	struct spm_error e = { "" };
+	struct spm_source s;
+
+	ck_assert_int_eq(spm_source_parse("dax0.0", &s, &e), 0);
+	ck_assert_int_eq(s.kind, SPM_SOURCE_DAX);
+	ck_assert_str_eq(s.dax, "dax0.0");
+	ck_assert(!spm_source_on_nodes(&s));
+	s.dax_mode = SPM_DAX_SYSTEM_RAM;
+	ck_assert(spm_source_on_nodes(&s));
+	ck_assert_int_eq(spm_source_parse("/dev/dax12.3", &s, &e), 0);
+	ck_assert_str_eq(s.dax, "dax12.3");
+}
+END_TEST
+
+START_TEST(source_dir)
+{
+	struct spm_error e = { "" };
+	struct spm_source s;
+
+	ck_assert_int_eq(spm_source_parse("dir:/mnt/pmem/spm", &s, &e), 0);
+	ck_assert_int_eq(s.kind, SPM_SOURCE_DIR);
+	ck_assert_str_eq(s.path, "/mnt/pmem/spm");
+	ck_assert(!spm_source_on_nodes(&s));
+}
+END_TEST
+
 static const char *const bad_sources[] = { "", "mem", "mem:", "mem:x", "mem:1", "mem:-1G", "node:", "node::1G",
-					   "node:0:", "node:0:1K", "disk:1G", "/dev/sda", "node:0:1G:2G" };
+					   "node:0:", "node:0:1K", "disk:1G", "/dev/sda", "node:0:1G:2G",
+					   "dir:", "dax", "dax0", "dax0.", "dax.0", "dax-1.0", "dax0.0x", "dax0.0.0",
+					   "/dev/../dax0.0", "dax0. 0", "dax00000000000000000000000000000000001.0" };
 
 START_TEST(source_refused)
 {
@@ -93,6 +123,8 @@ int main(void)
 	tcase_add_loop_test(t, list_refused, 0, (int)SPM_ARRAY_SIZE(bad_lists));
 	tcase_add_test(t, source_mem);
 	tcase_add_test(t, source_node);
+	tcase_add_test(t, source_dax);
+	tcase_add_test(t, source_dir);
 	tcase_add_loop_test(t, source_refused, 0, (int)SPM_ARRAY_SIZE(bad_sources));
 	tcase_add_test(t, check_machine);
 	suite_add_tcase(s, t);
