@@ -2,6 +2,7 @@
 #include "fs/attr.h"
 #include "core/commit.h"
 #include "fs/caller.h"
+#include "fs/content.h"
 #include "fs/control.h"
 #include "fs/fault.h"
 #include "fs/open.h"
@@ -20,22 +21,6 @@
 #define SYS_fchmodat2 452
 #endif
 
-/* What moves have done to it is not shown. 1: moves and writes are under way, so that it may be a little wrong. */
-static int show_swapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
-{
-	spm_auto_fd struct spm_fd own = SPM_FD_NONE;
-	uint32_t file = spm_content_find(fs, rec);
-	int rc = 0;
-
-	if (!file)
-		return 0;
-	if (fd < 0) {
-		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &own);
-		fd = own.fd;
-	}
-	return rc ? rc : spm_swap_stat(fs->swap, file, fd, st);
-}
-
 static double timeout_of(const struct spm_inode *rec, const struct stat *st)
 {
 	if (!S_ISREG(st->st_mode))
@@ -50,7 +35,7 @@ static double timeout_of(const struct spm_inode *rec, const struct stat *st)
 
 int spm_attr_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st, double *timeout)
 {
-	int rc = fs->swap && S_ISREG(st->st_mode) ? show_swapped(fs, rec, nodeid, fd, st) : 0;
+	int rc = S_ISREG(st->st_mode) ? fs->content->show(fs, rec, nodeid, fd, st) : 0;
 
 	if (rc < 0)
 		return rc;

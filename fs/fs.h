@@ -35,6 +35,8 @@ struct spm_feature {
 	char why[120];
 };
 
+struct spm_content;
+
 /*
  * The one context of a worker.
  *
@@ -56,6 +58,7 @@ struct spm_fs {
 	struct spm_fresh fresh;
 	struct spm_texts texts;
 	struct spm_names names;
+	const struct spm_content *content; /* where content is: fs/content.h */
 	struct spm_swap *swap;            /* NULL: off */
 	int swap_fd[SPM_SWAP_FILES];      /* -1: unused */
 	int map_fd;                       /* of the extent map */

@@ -4,6 +4,7 @@
 #include "core/lease.h"
 #include "core/region.h"
 #include "fs/attr.h"
+#include "fs/content.h"
 #include "fs/control.h"
 #include "fs/fault.h"
 #include "fs/ops.h"
@@ -378,56 +379,6 @@ static void open_mirror(const struct opening *o, struct spm_wire_open_out *out)
 	atomic_fetch_add_explicit(&o->fs->count.open_mirror, 1, memory_order_relaxed);
 }
 
-static int set_end(int fd, uint64_t size)
-{
-	if (!ftruncate(fd, (off_t)size))
-		return 0;
-	return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
-}
-
-/* Sets the size; *@was: what it was before this request. */
-static int set_size(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t *was)
-{
-	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-	struct stat st = { .st_size = 0 };
-	uint64_t truncated = 0;
-	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
-
-	if (rc)
-		return rc;
-	if (fstat(fd, &st))
-		return -errno;
-	/* a request that comes again finds the new size, but perhaps not all of its memory */
-	if (!spm_again(was, &truncated))
-		*was = (uint64_t)st.st_size;
-	spm_begin(*was, 0, 0);
-	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
-		spm_session_blocking();
-	rc = truncated ? 0 : set_end(fd, size);
-	if (rc)
-		return rc;
-	spm_fault("truncated");
-	spm_content_fault(fs, "trim:truncated");
-	spm_self->desk->b = 1;
-	/* (if it was truncated by an earlier worker, this one has dropped the rest when it started) */
-	if (fs->swap && !truncated && size <= (uint64_t)st.st_size)
-		spm_swap_dropped(&pin);
-	return 0;
-}
-
-/* The memory for a new size could not be had. */
-static int take_back(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size)
-{
-	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
-	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
-
-	if (!rc && ftruncate(fd, (off_t)size))
-		rc = -errno;
-	if (!rc && fs->swap)
-		spm_swap_dropped(&pin);
-	return rc;
-}
-
 /* Whether a file that grows is given its memory at once. */
 static bool commits(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t size)
 {
@@ -455,14 +406,14 @@ static int change_size(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 		fd = cached.fd;
 	}
 	if (!rc)
-		rc = set_size(fs, rec, fd, size, &was);
+		rc = fs->content->resize(fs, rec, fd, size, &was);
 	if (rc || size <= was || !commits(fs, rec, nodeid, size))
 		return rc;
 	spm_session_blocking();
-	rc = spm_content_allocate(fs, rec, fd, was, size, &reached);
+	rc = fs->content->fill(fs, rec, fd, was, size, &reached);
 	if (!rc)
 		return 0;
-	back = take_back(fs, rec, fd, was);
+	back = fs->content->shrink(fs, rec, fd, was);
 	if (back)
 		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back a truncate: %s", (unsigned long long)rec->ino, strerror(-back));
 	return rc;

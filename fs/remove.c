@@ -7,6 +7,7 @@
  * would die. FORGET removes it for good. The move is one atomic rename: at no instant is the file without a
  * name. The client's kernel holds the locks of both directories and of the victim over all of this.
  */
+#include "fs/content.h"
 #include "fs/control.h"
 #include "fs/fault.h"
 #include "fs/ops.h"
@@ -98,16 +99,16 @@ static int check_empty(int dirfd, const char *name)
 	return n < 0 ? -errno : 0;
 }
 
-/* Whether an inode has a head in the extent map, and so perhaps slots. */
-static bool has_head(struct spm_fs *fs, const struct spm_slice *s, const struct stat *st)
+/* Whether an inode has content that does not go with it (slots, extents of a pool). */
+static bool has_more(struct spm_fs *fs, const struct spm_slice *s, const struct stat *st)
 {
-	return fs->swap && S_ISREG(st->st_mode) && spm_swap_find(fs->swap, s->id, st->st_ino);
+	return S_ISREG(st->st_mode) && fs->content->has(fs, s->id, st->st_ino);
 }
 
 /*
  * Moves @p among the orphans, or if the kernel does not know it, so that nobody can refer to it, removes it. Such a file
- * with slots goes by the orphans as well: its slots are free before its inode is gone, and a crash in between must not leave
- * a name of a file that has lost a part.
+ * with content of that kind goes by the orphans as well: it is free before the inode is gone, and a crash in between must not
+ * leave a name of a file that has lost a part.
  */
 static int move_to_orphans(struct spm_fs *fs, const struct place *p, const struct stat *st)
 {
@@ -117,7 +118,7 @@ static int move_to_orphans(struct spm_fs *fs, const struct place *p, const struc
 	uint64_t nodeid;
 
 	rec = spm_itable_find(&fs->itable, s->id, st->st_ino, &nodeid);
-	if (!rec && (!has_head(fs, s, st) || st->st_nlink > 1))
+	if (!rec && (!has_more(fs, s, st) || st->st_nlink > 1))
 		return unlinkat(p->fd.fd, p->name, S_ISDIR(st->st_mode) ? AT_REMOVEDIR : 0) ? -errno : 0;
 	spm_slice_orphan_name(st->st_ino, orphan);
 	if (renameat2(p->fd.fd, p->name, s->orphans_fd, orphan, RENAME_NOREPLACE))
@@ -228,7 +229,7 @@ static int replace_file(struct spm_fs *fs, const struct move *m)
 	struct spm_slice *s = spm_slice_of(fs, m->to.dir);
 	char orphan[SPM_ORPHAN_NAME_LEN];
 	struct spm_inode *rec = NULL;
-	bool head = false;
+	bool more = false;
 	struct stat left;
 	uint64_t nodeid;
 	int rc = 0;
@@ -237,22 +238,22 @@ static int replace_file(struct spm_fs *fs, const struct move *m)
 	/* with an orphan name from before it only seems to have another one */
 	if (!keeps_a_name(fs, m->to.dir, &m->victim) || (m->again && !fstatat(s->orphans_fd, orphan, &left, AT_SYMLINK_NOFOLLOW))) {
 		rec = spm_itable_find(&fs->itable, s->id, m->victim.st_ino, &nodeid);
-		head = !rec && has_head(fs, s, &m->victim); /* as in move_to_orphans() */
+		more = !rec && has_more(fs, s, &m->victim); /* as in move_to_orphans() */
 	}
-	if ((rec || head) && linkat(m->to.fd.fd, m->to.name, s->orphans_fd, orphan, 0) && !(errno == EEXIST && m->again))
+	if ((rec || more) && linkat(m->to.fd.fd, m->to.name, s->orphans_fd, orphan, 0) && !(errno == EEXIST && m->again))
 		/* a name costs an inode of nr_inodes, of which there is none left */
 		return errno == ENOSPC ? trade_places(fs, m, false) : -errno;
 	spm_fault("linked");
 	if (renameat2(m->from.fd.fd, m->from.name, m->to.fd.fd, m->to.name, m->flags))
 		rc = -errno;
 	spm_fault("effect");
-	if ((rec || head) && rc)
+	if ((rec || more) && rc)
 		unlinkat(s->orphans_fd, orphan, 0);
 	if (rec && rc)
 		spm_inode_clear(rec, SPM_INODE_ORPHAN); /* a takeover may have marked it */
 	else if (rec)
 		mark_orphan(fs, rec, nodeid);
-	else if (head && !rc)
+	else if (more && !rc)
 		(void)spm_content_remove(fs, s, m->victim.st_ino);
 	return rc;
 }

@@ -3,6 +3,7 @@
 #include "core/commit.h"
 #include "core/lease.h"
 #include "core/region.h"
+#include "fs/content.h"
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/slices.h"
@@ -422,16 +423,14 @@ int spm_content_fix(struct spm_fs *fs, const struct spm_inode *rec, int (*fn)(vo
 
 int spm_content_remove(struct spm_fs *fs, struct spm_slice *s, uint64_t ino)
 {
-	uint32_t file = fs->swap ? spm_swap_find(fs->swap, s->id, ino) : 0;
 	char name[SPM_ORPHAN_NAME_LEN];
 	struct stat st;
 
-	if (file) {
+	if (fs->content->has(fs, s->id, ino)) {
 		spm_slice_orphan_name(ino, name);
 		/* half a rename leaves a file with another name here: what it holds is not ours to drop */
 		if (!fstatat(s->orphans_fd, name, &st, AT_SYMLINK_NOFOLLOW) && st.st_nlink == 1) {
-			spm_session_blocking();
-			spm_swap_gone(fs->swap, s->id, ino);
+			fs->content->drop(fs, s->id, ino);
 			spm_content_fault(fs, "trim:gone");
 		}
 	}

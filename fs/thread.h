@@ -2,6 +2,7 @@
 #ifndef SPM_FS_THREAD_H
 #define SPM_FS_THREAD_H
 
+#include <stdlib.h>
 #include <sys/types.h>
 #include "fs/desk.h"
 #include "fs/wire.h"
@@ -44,6 +45,14 @@ int spm_thread_init(struct spm_thread *t, struct spm_desks *d) SPM_MUST_CHECK;
 /* The latter alone, for threads that serve nothing. */
 int spm_thread_confine(void) SPM_MUST_CHECK;
 void spm_thread_destroy(struct spm_thread *t, struct spm_desks *d);
+
+/* Room for SPM_WIRE_MAX_WRITE bytes, the thread's own; NULL: no memory. */
+static inline void *spm_thread_io_buf(struct spm_thread *t)
+{
+	if (!t->io_buf)
+		t->io_buf = aligned_alloc(4096, SPM_WIRE_MAX_WRITE);
+	return t->io_buf;
+}
 
 /* Empties the pipe of @len bytes of a reply that did not come about; closes it if that fails. */
 void spm_thread_pipe_drain(struct spm_thread *t, size_t len);

@@ -2,6 +2,7 @@
 #include "fs/worker.h"
 #include "core/lease.h"
 #include "fs/attr.h"
+#include "fs/content.h"
 #include "fs/handover.h"
 #include "fs/fault.h"
 #include "fs/open.h"
@@ -371,6 +372,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	int rc;
 
 	fs->opts = a->opts;
+	fs->content = &spm_content_in_files;
 	fs->root = a->root;
 	fs->dev_fd = a->dev_fd;
 	fs->ready_fd = -1;
