@@ -156,7 +156,7 @@ void spm_loader_ahead(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t
 {
 	struct spm_loader *l = s->loader;
 
-	if (!l || pthread_mutex_trylock(&l->lock))
+	if (!l || spm_is_draining(s) || pthread_mutex_trylock(&l->lock))
 		return;
 	if (l->count < AHEAD_MAX) {
 		l->range[(l->first + l->count++) % AHEAD_MAX] = (struct ahead){ .file = file, .from = from, .to = to };
@@ -175,7 +175,7 @@ static bool has_room(struct spm_swap *s, uint16_t slice)
 {
 	struct spm_memory m;
 
-	return !spm_memory_of(s, slice, &m) && is_ample(s, &m) && !spm_memory_shared(s, &m) && is_ample(s, &m);
+	return !spm_is_draining(s) && !spm_memory_of(s, slice, &m) && is_ample(s, &m) && !spm_memory_shared(s, &m) && is_ample(s, &m);
 }
 
 static void *serve(void *arg)

@@ -10,7 +10,7 @@
  * What the parts of swap share. Files: swap.c (context, take-over, numbers), swap-pins.c (who keeps whom out), swap-times.c
  * (stat), swap-in.c and swap-out.c (the moves), swap-jobs.c, swap-cut.c (slots lose pages), swap-read.c (reading slots),
  * swap-trailers.c (what was read of them lately), swap-slices.c, swap-evict.c, swap-reclaim.c (who leaves), swap-ages.c (how old it
- * is), swap-room.c (who waits for it), swap-load.c (whole files, and ahead), swap-compact.c.
+ * is), swap-room.c (who waits for it), swap-load.c (whole files, and ahead), swap-compact.c, swap-drain.c (everything).
  *
  * Lock order: a bucket's lock, then map.lock, slots.lock, the ring's, the loader's, the reclaimer's (all leaves). No I/O and
  * no system call that waits is made under a bucket's lock but for fstat(2) and futimens(2) of the region, which do not wait.
@@ -181,6 +181,12 @@ struct spm_swap {
 	uint16_t left_at;       /* clock of when an extent left last */
 	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
 	uint64_t seq_first[256], seq_next[256];
+	struct {
+		atomic_bool on;
+		pthread_mutex_t lock; /* guards the rest, over a part of a pass with its I/O; taken with no other lock */
+		uint32_t cursor;      /* the file that the pass has come to */
+		int error;            /* what it has come to */
+	} drain;
 	uint64_t ticks_ahead;   /* of tests: of the clock of last uses */
 	struct spm_trailers *trailers;
 	struct spm_reclaimer *reclaim;
@@ -391,6 +397,14 @@ int spm_reclaimer_start(struct spm_swap *s) SPM_MUST_CHECK;
 void spm_reclaimer_stop(struct spm_swap *s);
 /* Something was written: a slice's free memory should be looked at, soon. Cheap; with whatever lock but the reclaimer's. */
 void spm_reclaim_nudge(struct spm_swap *s, uint16_t slice);
+
+/* -- swap-drain.c -- */
+int spm_drain_init(struct spm_swap *s);
+/* Everything is to leave, so nothing comes back for speed alone. */
+static inline bool spm_is_draining(struct spm_swap *s)
+{
+	return atomic_load_explicit(&s->drain.on, memory_order_relaxed);
+}
 
 /* -- swap-room.c -- */
 /* As spm_swap_room(). */

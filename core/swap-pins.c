@@ -408,6 +408,8 @@ static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_
 	/* all of it, in large pieces, is not yet a reason; twice is, where there is room */
 	unsigned int n, weight = 1 + (unsigned int)(part / 4096 / PROMOTE_PAGES);
 
+	if (spm_is_draining(s))
+		return false;
 	if (__atomic_exchange_n(&s->touched_at, second, __ATOMIC_RELAXED) != second)
 		for (size_t i = 0; i < sizeof(s->touched); i++)
 			__atomic_store_n(&s->touched[i], __atomic_load_n(&s->touched[i], __ATOMIC_RELAXED) / 2, __ATOMIC_RELAXED);

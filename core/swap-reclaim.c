@@ -278,6 +278,17 @@ static uint64_t below(const struct spm_memory *m, uint32_t pct)
 	return want > m->free ? want - m->free : 0;
 }
 
+/* The watermarks: while everything is to leave, all of it. */
+static uint32_t low_of(struct spm_swap *s)
+{
+	return spm_is_draining(s) ? 100 : s->opts.low_pct;
+}
+
+static uint32_t high_of(struct spm_swap *s)
+{
+	return spm_is_draining(s) ? 100 : s->opts.high_pct;
+}
+
 /* The same for a slice and for what all share, whichever is more. */
 static uint64_t missing(struct spm_swap *s, uint16_t slice, uint32_t pct)
 {
@@ -305,7 +316,7 @@ static uint64_t portion(struct spm_swap *s, struct spm_reclaimer *r, uint16_t sl
 
 static uint64_t how_much(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, uint64_t want, bool own)
 {
-	uint64_t more = own ? 0 : missing(s, slice, s->opts.high_pct);
+	uint64_t more = own ? 0 : missing(s, slice, high_of(s));
 
 	if (r->contended)
 		return portion(s, r, slice, spm_room_clock());
@@ -372,8 +383,8 @@ static bool refill(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, 
 
 	if (own ? spm_memory_of(s, slice, &m) : spm_memory_shared(s, &m))
 		return false;
-	want = below(&m, s->opts.low_pct) || *refilling ? below(&m, s->opts.high_pct) : 0;
-	if (want && !*refilling)
+	want = below(&m, low_of(s)) || *refilling ? below(&m, high_of(s)) : 0;
+	if (want && !*refilling && !spm_is_draining(s))
 		spm_count(s, slice, reclaim_runs, 1);
 	*refilling = false;
 	if (!want)

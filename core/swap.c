@@ -309,6 +309,8 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	pthread_mutex_init(&s->cut.lock, NULL);
 	rc = spm_pins_init(s);
 	if (!rc)
+		rc = spm_drain_init(s);
+	if (!rc)
 		rc = spm_jobs_init(s);
 	if (!rc)
 		rc = spm_swap_slices_init(s);

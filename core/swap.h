@@ -222,6 +222,24 @@ void spm_swap_set_max(struct spm_swap *s, uint64_t used_max);
 void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out);
 void spm_swap_stats_of(struct spm_swap *s, uint16_t slice, struct spm_swap_slice_stats *out);
 
+/* -- drain -- */
+
+/* Everything is to leave from now on (@on), or need not any more. What requests bring back leaves again; reads bring back
+ * nothing. Not kept: for each worker anew. */
+void spm_swap_drain(struct spm_swap *s, bool on);
+/* A part of a pass that moves out whatever can go, for about @ns nanoseconds: -EAGAIN: call again. Otherwise the pass is over:
+ * 0; -ENOSPC: swap is full; -EDQUOT: a slice's part of it is; -EIO: something cannot be written. What is in use stays. */
+int spm_swap_drain_some(struct spm_swap *s, int64_t ns) SPM_MUST_CHECK;
+
+/* Whose head a number is. */
+struct spm_swap_whose {
+	uint16_t slice;
+	uint64_t ino;
+	struct spm_handle handle;
+};
+/* The first file after @after (0: of all) that has a head; 0: there is none. */
+uint32_t spm_swap_next(struct spm_swap *s, uint32_t after, struct spm_swap_whose *out);
+
 /* -- slices -- */
 
 /* A limit of a slice has changed: the reclaimer looks at it anew. */

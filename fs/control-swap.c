@@ -2,6 +2,7 @@
 #include "fs/control-swap.h"
 #include "core/size.h"
 #include "fs/attr.h"
+#include "fs/drain.h"
 #include "fs/stats.h"
 
 #include <errno.h>
@@ -131,6 +132,8 @@ int spm_control_load(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const ch
 	int rc = fs->swap ? find_part(fs, value, &p) : -EOPNOTSUPP;
 
 	(void)slice;
+	if (!rc && spm_draining(fs))
+		rc = -EROFS;
 	while (!rc && p.from < p.to) {
 		uint64_t to = p.to - p.from > PIECE ? p.from + PIECE : p.to;
 

@@ -15,7 +15,8 @@ int spm_control_swap_max(struct spm_fs *fs, uint64_t limit) SPM_MUST_CHECK;
 int spm_control_reclaim(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value) SPM_MUST_CHECK;
 /*
  * evict, load: "INO FROM LEN", the inode's number as stat(2) shows it, and a part of the file in bytes. -ENOENT: no
- * file that the kernel knows at the moment. -EBUSY: open directly or mapped; -ENOSPC: no room there, or here; -EIO.
+ * file that the kernel knows at the moment. -EBUSY: open directly or mapped; -ENOSPC: no room there, or here; -EROFS: nothing
+ * is loaded during a drain; -EIO.
  */
 int spm_control_evict(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value) SPM_MUST_CHECK;
 int spm_control_load(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value) SPM_MUST_CHECK;

@@ -3,6 +3,7 @@
 #include "core/size.h"
 #include "fs/attr.h"
 #include "fs/control-swap.h"
+#include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/slices.h"
 #include "fs/stats.h"
@@ -121,6 +122,7 @@ static const struct control_file files[] = {
 	{ "evict", 0200, AT_TOP, NULL, NULL, spm_control_evict },
 	{ "load", 0200, AT_TOP, NULL, NULL, spm_control_load },
 	{ "compact", 0200, AT_TOP, NULL, NULL, spm_control_compact },
+	{ "drain", 0600, AT_TOP, spm_drain_show, NULL, spm_drain_write },
 	{ "slices", 0400, AT_TOP, show_slices, NULL, NULL },
 	{ "slice", 0200, AT_TOP, NULL, NULL, run_slice },
 	{ SPM_FAULT_FILE, 0600, AT_TOP, spm_fault_show, spm_fault_store, NULL }, /* for tests, see fault.h; the last one */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/control.h"
+#include "fs/drain.h"
 #include "fs/entry.h"
 #include "fs/fault.h"
 #include "fs/open.h"
@@ -18,6 +19,8 @@ static int parent_dir(struct spm_fs *fs, uint64_t nodeid, const char *name, stru
 {
 	if (spm_control_names(fs, nodeid, name))
 		return -EPERM;
+	if (spm_drain_refuses(fs))
+		return -EROFS;
 	*dir = spm_itable_get(&fs->itable, nodeid);
 	if (!*dir)
 		return SPM_STALE;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/content.h"
 #include "fs/control.h"
+#include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/ops.h"
@@ -79,7 +80,6 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 	ssize_t n = -1;
 	int rc;
 
-	(void)fi;
 	if (spm_control_is(ino)) {
 		spm_control_write(req, ino, buf, size);
 		return;
@@ -87,6 +87,9 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 	if (answer_done(req))
 		return;
 	rc = data_fd(fs, ino, &rec, &fd);
+	/* what was written to a mapping of a mirror was taken already */
+	if (!rc && !fi->writepage)
+		rc = spm_drain_growth(fs, fd.fd, (uint64_t)off + size);
 	if (!rc) {
 		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
 
@@ -127,7 +130,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 		if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
 			rc = fs->content->punch(fs, rec, fd.fd, (uint64_t)off, (uint64_t)off + (uint64_t)len);
 		else if (!(mode & ~FALLOC_FL_KEEP_SIZE))
-			rc = fs->content->allocate(fs, rec, fd.fd, mode, off, len);
+			rc = spm_draining(fs) ? -EROFS : fs->content->allocate(fs, rec, fd.fd, mode, off, len);
 		else
 			rc = fs->content->other(fs, rec, fd.fd, mode, off, len);
 		if (rc == -EBADF)
@@ -174,6 +177,8 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 	rc = spm_control_is(in) || spm_control_is(out) ? -EOPNOTSUPP : data_fd(fs, in, &rec[0], &from);
 	if (!rc)
 		rc = data_fd(fs, out, &rec[1], &to);
+	if (!rc)
+		rc = spm_drain_growth(fs, to.fd, (uint64_t)off_out + len);
 	if (!rc) {
 		spm_keep_suid bool keep = spm_fsetid(spm_inode_is(rec[1], SPM_INODE_PRIV));
 

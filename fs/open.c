@@ -6,6 +6,7 @@
 #include "fs/attr.h"
 #include "fs/content.h"
 #include "fs/control.h"
+#include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/ops.h"
 #include "fs/session.h"
@@ -213,8 +214,12 @@ struct opening {
 /* The wish that counts. */
 static enum spm_map wish_of(const struct opening *o)
 {
-	enum spm_map wish = spm_open_preference(o->fs, o->rec, o->nodeid);
+	enum spm_map wish;
 
+	/* what is opened now must not hold up a drain */
+	if (spm_draining(o->fs))
+		return SPM_MAP_MIRROR;
+	wish = spm_open_preference(o->fs, o->rec, o->nodeid);
 	return wish == SPM_MAP_AUTO && o->fs->swap && !(o->maps && o->fits) ? SPM_MAP_MIRROR : wish;
 }
 
@@ -405,6 +410,8 @@ static int change_size(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_IO, &cached);
 		fd = cached.fd;
 	}
+	if (!rc && !spm_again(NULL, NULL))
+		rc = spm_drain_growth(fs, fd, size);
 	if (!rc)
 		rc = fs->content->resize(fs, rec, fd, size, &was);
 	if (rc || size <= was || !commits(fs, rec, nodeid, size))
@@ -541,6 +548,9 @@ static int open_with_swap(struct opening *o, struct spm_wire_open_out *out)
 	uint64_t has, takes;
 	int rc = -EAGAIN;
 
+	/* a file that is not mapped any more is not brought here in vain */
+	if (spm_draining(o->fs))
+		spm_open_recheck_mapped(o->fs, o->nodeid);
 	for (int turn = 0; turn < OPEN_TURNS && rc == -EAGAIN; turn++) {
 		pthread_mutex_t *lock;
 
@@ -675,7 +685,10 @@ void spm_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	rec = spm_itable_get(&fs->itable, ino);
-	rc = rec ? spm_open_file(fs, rec, ino, -1, fi->flags, &out) : SPM_STALE;
+	if (((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC) && spm_drain_refuses(fs))
+		rc = -EROFS;
+	else
+		rc = rec ? spm_open_file(fs, rec, ino, -1, fi->flags, &out) : SPM_STALE;
 	if (rc)
 		spm_reply_rc(req, rc);
 	else if (spm_open_reply(req, NULL, &out) == -ENOENT)

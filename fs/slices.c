@@ -2,6 +2,7 @@
 #include "fs/slices.h"
 #include "core/limits.h"
 #include "core/region.h"
+#include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/swap.h"
@@ -361,6 +362,8 @@ static int command(struct spm_fs *fs, char *copy)
 	}
 	if (strcmp(verb, "create"))
 		return -EINVAL;
+	if (spm_draining(fs) && !again)
+		return -EROFS;
 	spm_limits_init(&l);
 	rc = words(fs, &l, save, &given);
 	return rc ? rc : create_now(fs, name, &l, again && !was);

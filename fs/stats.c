@@ -3,6 +3,7 @@
 #include "fs/stats.h"
 #include "core/extents.h"
 #include "fs/attr.h"
+#include "fs/drain.h"
 #include "fs/open.h"
 #include "fs/setup-slices.h"
 #include "fs/slices.h"
@@ -43,35 +44,46 @@ static void collect_pinned(struct spm_inode *rec, void *arg)
 	l->ids[l->count++] = (uint64_t)rec->seq << 32 | (uint64_t)(rec - l->t->records);
 }
 
-static int count_pinned(struct spm_fs *fs, uint64_t *bytes)
+int spm_stats_pinned(struct spm_fs *fs, uint64_t *bytes, size_t *files)
 {
 	struct pinned_list l = { .t = &fs->itable };
 
 	*bytes = 0;
+	*files = 0;
 	spm_session_blocking();
 	spm_itable_each(&fs->itable, collect_pinned, &l);
 	for (size_t i = 0; i < l.count; i++) {
 		struct spm_inode *rec = spm_itable_get(&fs->itable, l.ids[i]);
 		struct stat st;
 
-		if (rec && !strcmp(spm_open_mode(fs, rec, l.ids[i]), "direct") && !spm_attr_get(fs, l.ids[i], &st, NULL))
+		if (rec && !strcmp(spm_open_mode(fs, rec, l.ids[i]), "direct") && !spm_attr_get(fs, l.ids[i], &st, NULL)) {
 			*bytes += (uint64_t)st.st_blocks * 512;
+			*files += st.st_size > 0; /* one without size can be fixed to the device, so that no test tells more */
+		}
 	}
 	free(l.ids);
 	return l.rc;
 }
 
-/* Of all slices together. */
-static int gather(struct spm_fs *fs, struct numbers *n)
+uint64_t spm_stats_resident(struct spm_fs *fs)
 {
 	uint32_t ids = fs->slices.file ? atomic_load(&fs->slices.file->used) : 0;
-	struct spm_slice_record root;
 	struct spm_slice_use u;
+	uint64_t used = 0;
+
+	for (uint32_t id = 0; id <= ids; id++)
+		if (spm_slices_get(&fs->slices, (uint16_t)id) && !spm_slices_use(&fs->slices, (uint16_t)id, &u))
+			used += u.used;
+	return used;
+}
+
+static int gather(struct spm_fs *fs, struct numbers *n)
+{
+	struct spm_slice_record root;
+	size_t files;
 
 	n->device = fs->opts->source.bytes;
-	for (uint16_t id = 0; id <= ids; id++)
-		if (spm_slices_get(&fs->slices, id) && !spm_slices_use(&fs->slices, id, &u))
-			n->used += u.used;
+	n->used = spm_stats_resident(fs);
 	(void)spm_slices_record(&fs->slices, 0, &root);
 	n->limit = root.limits.max < n->device ? root.limits.max : n->device;
 	/* without slices the files' limit is the mount's; slices have limits of their own */
@@ -79,7 +91,7 @@ static int gather(struct spm_fs *fs, struct numbers *n)
 		n->limit = n->device;
 	n->free = n->limit > n->used ? n->limit - n->used : 0;
 	n->inodes = fs->itable.live;
-	return count_pinned(fs, &n->pinned);
+	return spm_stats_pinned(fs, &n->pinned, &files);
 }
 
 struct metric {
@@ -140,6 +152,7 @@ static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_
 		{ "open_mirror", false, (uint64_t)atomic_load(&fs->count.open_mirror), "open files, mirror" },
 		{ "mode_held", true, atomic_load(&fs->desks.state->mode_held),
 		  "opens that asked for mirror while a mapping held the file direct" },
+		{ "draining", false, spm_draining(fs), "1 while nothing new is taken and everything is to leave" },
 		{ "requests", true, atomic_load(&fs->desks.state->answered), "requests served" },
 		{ "wakeups", true, atomic_load(&fs->desks.state->wakeups), "requests that found the server asleep" },
 	};
@@ -233,6 +246,7 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 	fprintf(out, "direct_supported %d\n", fs->passthrough.on);
 	/* a tmpfs on a plain node shares it with whatever else the kernel puts there */
 	fputs("isolation soft\n", out);
+	fprintf(out, "drain %s\n", spm_drain_name(spm_drain_state(fs)));
 	put_feature(out, "passthrough", &fs->passthrough);
 	put_feature(out, "leases", &fs->leases);
 	if (fs->init.agreed & SPM_FUSE_ALLOW_IDMAP)

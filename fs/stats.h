@@ -21,6 +21,11 @@ void spm_stats_swap(struct spm_fs *fs, struct spm_swap_stats *st);
 void spm_stats_swap_features(struct spm_fs *fs, FILE *out);
 uint64_t spm_stats_swap_limit(struct spm_fs *fs);
 
+/* Memory of the device in use, by all slices. */
+uint64_t spm_stats_resident(struct spm_fs *fs);
+/* Files with a size that are open or mapped directly, and what they have, in swap files as well. -ENOMEM. */
+int spm_stats_pinned(struct spm_fs *fs, uint64_t *bytes, size_t *files) SPM_MUST_CHECK;
+
 /* One file's: the value of the xattr system.spm.file. */
 #define SPM_XATTR_FILE "system.spm.file"
 int spm_stats_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, FILE *out) SPM_MUST_CHECK;

@@ -4,6 +4,7 @@
 #include "core/lease.h"
 #include "core/region.h"
 #include "fs/content.h"
+#include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/open.h"
 #include "fs/slices.h"
@@ -254,6 +255,8 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 	rc = spm_budget_init(fs);
 	if (!rc)
 		rc = spm_swap_open(&fs->swap, &o, &ops, &fs->desks.state->swap, fs->map_fd, fs->swap_fd);
+	if (!rc && spm_draining(fs))
+		spm_swap_drain(fs->swap, true);
 	return rc;
 }
 
@@ -407,6 +410,8 @@ int spm_content_fix(struct spm_fs *fs, const struct spm_inode *rec, int (*fn)(vo
 	const uint64_t end = INT64_MAX & ~(uint64_t)(SPM_EXTENT_MAX - 1);
 	int rc = 0;
 
+	if (spm_draining(fs))
+		return -EROFS;
 	for (int turn = 0; turn < FIX_TURNS; turn++) {
 		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 

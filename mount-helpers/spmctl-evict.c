@@ -97,7 +97,7 @@ static void tell_full(struct walk *w, const struct file *f)
 
 static void tell(struct walk *w, const struct file *f, int err)
 {
-	failed(w, err == EOPNOTSUPP || err == EINTR || ctl_is_dead(err) || (err == ENOSPC && !w->load));
+	failed(w, err == EOPNOTSUPP || err == EROFS || err == EINTR || ctl_is_dead(err) || (err == ENOSPC && !w->load));
 	if (err == EBUSY)
 		tell_busy(f);
 	else if (err == ENOSPC)
@@ -108,6 +108,8 @@ static void tell(struct walk *w, const struct file *f, int err)
 			  f->path, w->load ? "read" : "written");
 	else if (err == EOPNOTSUPP)
 		ctl_swap_off(w->mount->point);
+	else if (err == EROFS)
+		ctl_is_draining(w->mount->point, w->mount->point);
 	else
 		ctl_path_error(f->path, err);
 }

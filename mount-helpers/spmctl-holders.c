@@ -9,15 +9,19 @@
 #include "mount-helpers/spmctl-slice.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 struct search {
 	dev_t dev;
-	ino_t ino;         /* of one file; 0: anything of a slice */
+	ino_t ino;         /* of one file; 0: anything of a slice, or one of many */
+	const ino_t *inos; /* of many, in order */
+	size_t n_inos;
 	uint16_t id;       /* of the slice */
 	const char *name;  /* of it, and so of its directory */
 	const char *where; /* the mount's device as in mountinfo */
@@ -27,28 +31,51 @@ struct search {
 	FILE *out;
 };
 
+static int by_ino(const void *a, const void *b)
+{
+	ino_t x = *(const ino_t *)a, y = *(const ino_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
 static bool is_it(const struct search *s, uint64_t ino)
 {
+	const ino_t key = ino;
+
+	if (s->inos)
+		return bsearch(&key, s->inos, s->n_inos, sizeof(key), by_ino);
 	return s->ino ? ino == s->ino : ino == spm_slice_ino(s->id, ino);
 }
 
+/* Called for what was found, with how it is held; true: that was enough. */
+typedef bool found_fn(void *arg, const char *pid, ino_t ino, bool mapped);
+
+static bool first_one(void *arg, const char *pid, ino_t ino, bool mapped)
+{
+	(void)arg;
+	(void)pid;
+	(void)ino;
+	(void)mapped;
+	return true;
+}
+
 /* "START-END PERMS OFFSET MAJ:MIN INO PATH", the device in hex; direct mappings show the mount's file, too. */
-static bool maps_it(const struct search *s, const char *pid)
+static bool maps_it(const struct search *s, const char *pid, found_fn *found, void *arg)
 {
 	spm_auto_fclose FILE *f = NULL;
 	spm_auto_free char *line = NULL;
 	unsigned int major_nr, minor_nr;
 	unsigned long long ino;
 	char path[PATH_MAX];
-	bool found = false;
+	bool enough = false;
 	size_t size = 0;
 
 	snprintf(path, sizeof(path), "/proc/%s/maps", pid);
 	f = fopen(path, "re");
-	while (!found && f && getline(&line, &size, f) > 0)
-		found = sscanf(line, "%*s %*s %*s %x:%x %llu", &major_nr, &minor_nr, &ino) == 3 && is_it(s, ino) &&
-			makedev(major_nr, minor_nr) == s->dev;
-	return found;
+	while (!enough && f && getline(&line, &size, f) > 0)
+		enough = sscanf(line, "%*s %*s %*s %x:%x %llu", &major_nr, &minor_nr, &ino) == 3 && is_it(s, ino) &&
+			 makedev(major_nr, minor_nr) == s->dev && found(arg, pid, ino, true);
+	return enough;
 }
 
 /* Looks at fdinfo first: to stat(2) whatever others have open may hang on a filesystem that is none of ours. */
@@ -72,29 +99,32 @@ static bool may_be_it(const struct search *s, const char *pid, const char *fd)
 }
 
 /* What the kernel knows of it: a server that does not answer is not asked. */
-static bool leads_to_it(const struct search *s, int dir, const char *path)
+static ino_t leads_to_it(const struct search *s, int dir, const char *path)
 {
 	struct statx sx;
 
 	return !statx(dir, path, AT_STATX_DONT_SYNC, STATX_INO, &sx) && is_it(s, sx.stx_ino) &&
-	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == s->dev;
+	       makedev(sx.stx_dev_major, sx.stx_dev_minor) == s->dev ? sx.stx_ino : 0;
 }
 
-static bool has_it_open(const struct search *s, const char *pid)
+static bool has_it_open(const struct search *s, const char *pid, found_fn *found, void *arg)
 {
 	char path[PATH_MAX];
 	const struct dirent *e;
-	bool found = false;
+	bool enough = false;
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
 	dir = opendir(path);
-	while (!found && dir && (e = readdir(dir)))
-		found = e->d_name[0] != '.' && may_be_it(s, pid, e->d_name) &&
-			leads_to_it(s, dirfd(dir), e->d_name);
+	while (!enough && dir && (e = readdir(dir))) {
+		ino_t ino = e->d_name[0] != '.' && may_be_it(s, pid, e->d_name) ?
+				    leads_to_it(s, dirfd(dir), e->d_name) : 0;
+
+		enough = ino && found(arg, pid, ino, false);
+	}
 	if (dir)
 		closedir(dir);
-	return found;
+	return enough;
 }
 
 static bool stands_in_it(const struct search *s, const char *pid, const char *link)
@@ -105,22 +135,29 @@ static bool stands_in_it(const struct search *s, const char *pid, const char *li
 	return leads_to_it(s, AT_FDCWD, path);
 }
 
-static void add(struct search *s, const char *pid, const char *how)
+static void name_of(const char *pid, char name[static 64])
 {
 	spm_auto_fclose FILE *f = NULL;
-	char path[PATH_MAX], name[64] = "";
+	char path[PATH_MAX];
 
-	if (s->found++ >= CTL_HOLDERS_SHOWN)
-		return;
 	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
 	f = fopen(path, "re");
-	if (!f || !fgets(name, sizeof(name), f))
-		snprintf(name, sizeof(name), "?");
+	if (!f || !fgets(name, 64, f))
+		snprintf(name, 64, "?");
 	name[strcspn(name, "\n")] = '\0';
 	/* a process names itself as it likes */
 	for (char *c = name; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
 			*c = '?';
+}
+
+static void add(struct search *s, const char *pid, const char *how)
+{
+	char name[64] = "";
+
+	if (s->found++ >= CTL_HOLDERS_SHOWN)
+		return;
+	name_of(pid, name);
 	fprintf(s->out, "%s%s (pid %s, %s)", s->found > 1 ? ", " : "", name, pid, how);
 }
 
@@ -174,8 +211,8 @@ static void look_at(struct search *s, const char *pid)
 		const char *how;
 		bool is;
 	} ways[] = {
-		{ "open", has_it_open(s, pid) },
-		{ "mapped", maps_it(s, pid) },
+		{ "open", has_it_open(s, pid, first_one, NULL) },
+		{ "mapped", maps_it(s, pid, first_one, NULL) },
 		{ "its working directory", !s->ino && stands_in_it(s, pid, "cwd") },
 		{ "its root directory", !s->ino && stands_in_it(s, pid, "root") },
 	};
@@ -230,4 +267,63 @@ char *ctl_slice_holders(const struct ctl_mount *m, const struct ctl_slice *slice
 		return NULL;
 	s.dev = makedev(major_nr, minor_nr);
 	return search(s);
+}
+
+/* -- of many files at once -- */
+
+struct many {
+	struct ctl_holder *list;
+	size_t n, room;
+	bool failed;
+};
+
+static bool note_holder(void *arg, const char *pid, ino_t ino, bool mapped)
+{
+	struct many *m = arg;
+	struct ctl_holder *h;
+	long nr = atol(pid);
+
+	/* what was found of a process is at the end */
+	for (size_t i = m->n; i-- > 0 && m->list[i].pid == nr;) {
+		if (m->list[i].ino != ino)
+			continue;
+		*(mapped ? &m->list[i].mapped : &m->list[i].open) = true;
+		return false;
+	}
+	if (m->n == m->room) {
+		size_t room = m->room ? m->room * 2 : 16;
+		struct ctl_holder *list = realloc(m->list, room * sizeof(*list));
+
+		if (!list) {
+			m->failed = true;
+			return true;
+		}
+		m->list = list;
+		m->room = room;
+	}
+	h = &m->list[m->n++];
+	*h = (struct ctl_holder){ .pid = nr, .ino = ino, .open = !mapped, .mapped = mapped };
+	name_of(pid, h->command);
+	return false;
+}
+
+int ctl_holders_of(dev_t dev, ino_t *inos, size_t n_inos, struct ctl_holder **list, size_t *n)
+{
+	struct search s = { .dev = dev, .inos = inos, .n_inos = n_inos };
+	DIR *proc = n_inos ? opendir("/proc") : NULL;
+	struct many m = { NULL, 0, 0, false };
+	const struct dirent *e;
+
+	qsort(inos, n_inos, sizeof(*inos), by_ino);
+	while (proc && !m.failed && (e = readdir(proc))) {
+		if (e->d_name[0] < '1' || e->d_name[0] > '9')
+			continue;
+		(void)has_it_open(&s, e->d_name, note_holder, &m);
+		(void)maps_it(&s, e->d_name, note_holder, &m);
+	}
+	if (proc)
+		closedir(proc);
+	*list = m.list;
+	*n = m.n;
+	return m.failed ? -ENOMEM : 0;
 }

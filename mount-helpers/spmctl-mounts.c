@@ -262,6 +262,11 @@ int ctl_control_open(const char *mount, const char *name)
 	return fd;
 }
 
+void ctl_is_draining(const char *what, const char *mount)
+{
+	ctl_error("%s: the device is being drained, nothing new is taken; spmctl drain --cancel %s ends that", what, mount);
+}
+
 void ctl_swap_off(const char *mount)
 {
 	ctl_error("%s: swap is off; unmount it and mount it with -o swap=DIRECTORY,swapsize=SIZE", mount);

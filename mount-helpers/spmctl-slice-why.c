@@ -170,6 +170,8 @@ static void tell(const struct facts *f, int err)
 		why_busy(f);
 	else if (err == ENOTEMPTY)
 		why_not_empty(f);
+	else if (err == EROFS)
+		ctl_is_draining(name, point);
 	else if (err == EOPNOTSUPP)
 		why_not_possible(f);
 	else if (err == EINVAL)

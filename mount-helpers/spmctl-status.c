@@ -34,6 +34,7 @@ static const struct {
 	{ "direct_supported", YES_NO },
 	{ "isolation", TEXT },
 	{ "foreign_bytes", SIZE },
+	{ "drain", TEXT },
 };
 
 struct status {
@@ -118,6 +119,17 @@ static void swap_text(const struct status *s, const struct ctl_opts *opts)
 		       (unsigned long long)errors);
 }
 
+static void drain_text(const struct ctl_mount *m, const struct status *s)
+{
+	const char *drain = text_of(s, "drain");
+
+	if (!drain || !strcmp(drain, "none"))
+		return;
+	printf("  drain      %s: nothing new is taken; spmctl drain --cancel ", drain);
+	ctl_print_path(m->point);
+	puts(" ends that");
+}
+
 static void status_text(const struct ctl_mount *m, const struct status *s, const struct ctl_opts *opts)
 {
 	char a[CTL_SIZE_LEN], b[CTL_SIZE_LEN], c[CTL_SIZE_LEN], d[CTL_SIZE_LEN];
@@ -129,6 +141,7 @@ static void status_text(const struct ctl_mount *m, const struct status *s, const
 	       size_text(s, opts, "resident_bytes", a), size_text(s, opts, "limit_bytes", b),
 	       size_text(s, opts, "free_bytes", c), size_text(s, opts, "pinned_bytes", d));
 	swap_text(s, opts);
+	drain_text(m, s);
 	/* says why, when it is off */
 	printf("  direct     %s\n", or_unknown(text_of(s, "passthrough")));
 	printf("  open       %s direct, %s mirror\n", or_unknown(text_of(s, "open_direct")),

@@ -11,6 +11,7 @@
 #include <string.h>
 
 static const struct ctl_cmd *const commands[] = { &ctl_status, &ctl_files, &ctl_evict, &ctl_load, &ctl_compact,
+						  &ctl_drain,
 						  &ctl_slice, &ctl_cdi, &ctl_devices, &ctl_metrics, &ctl_upgrade };
 #define N_COMMANDS SPM_ARRAY_SIZE(commands)
 
@@ -44,6 +45,10 @@ static const struct {
 	  "  --binary PATH    the program (default: " SPM_SBINDIR "/spmfs)" },
 	{ { "force", no_argument, NULL, 'f' }, CTL_OPT_FORCE,
 	  "  --force          also with files in it, which are lost" },
+	{ { "timeout", required_argument, NULL, 't' }, CTL_OPT_TIMEOUT,
+	  "  --timeout SECONDS  wait no longer, and say what is left (no limit)" },
+	{ { "cancel", no_argument, NULL, 'x' }, CTL_OPT_CANCEL,
+	  "  --cancel         give up draining: service is as it was" },
 	{ LIMIT("min", SPM_LIMIT_MIN), "  --min SIZE       memory that is its own, whatever others need (0)" },
 	{ LIMIT("max", SPM_LIMIT_MAX), "  --max SIZE       most memory, or max (max: the device)" },
 	{ LIMIT("swap-max", SPM_LIMIT_SWAP_MAX), "  --swap-max SIZE  most in swap files, or max (max)" },
@@ -127,6 +132,12 @@ static void take(struct ctl_opts *opts, int c)
 		break;
 	case 'n':
 		opts->node = optarg;
+		break;
+	case 't':
+		opts->timeout = optarg;
+		break;
+	case 'x':
+		opts->cancel = true;
 		break;
 	default:
 		opts->limit[c - FIRST_LIMIT] = optarg ? optarg : "yes";

@@ -30,6 +30,8 @@ enum ctl_option {
 	CTL_OPT_NODE = 1 << 8,
 	CTL_OPT_REFRESH = 1 << 10,
 	CTL_OPT_LIMITS = 1 << 9, /* one for each enum spm_limit */
+	CTL_OPT_TIMEOUT = 1 << 10,
+	CTL_OPT_CANCEL = 1 << 11,
 };
 
 struct ctl_opts {
@@ -39,11 +41,13 @@ struct ctl_opts {
 	bool force;
 	bool save;
 	bool cdi;
+	bool cancel;
 	/* NULL: not given */
 	const char *binary;
 	bool refresh;
 	const char *output;
 	const char *node;
+	const char *timeout;
 	const char *limit[SPM_LIMITS];
 };
 
@@ -56,7 +60,7 @@ struct ctl_cmd {
 };
 
 extern const struct ctl_cmd ctl_status, ctl_files, ctl_evict, ctl_load, ctl_compact, ctl_devices, ctl_metrics,
-	ctl_upgrade, ctl_slice, ctl_cdi;
+	ctl_upgrade, ctl_slice, ctl_cdi, ctl_drain;
 
 /* One line on stderr, "spmctl: " in front. */
 void ctl_error(const char *fmt, ...) SPM_PRINTF(1, 2);
@@ -111,6 +115,8 @@ void ctl_path_error(const char *path, int err);
 char *ctl_control_read(const char *mount, const char *name);
 /* MOUNT/.spm/NAME, open for writing; -1 after an error, which is told. */
 int ctl_control_open(const char *mount, const char *name);
+/* The mount is being drained: says so, and how to end that. */
+void ctl_is_draining(const char *what, const char *mount);
 /* Swap is off there: says so, and how to get it. */
 void ctl_swap_off(const char *mount);
 
@@ -141,6 +147,17 @@ int ctl_control_table(const char *mount, const char *name, struct ctl_table *tab
 
 /* Who has a file open or mapped, "NAME (pid N, mapped), ...", to be freed; NULL: nobody that can be seen. */
 char *ctl_holders(dev_t dev, ino_t ino);
+
+/* A process that has one of several files open or mapped. */
+struct ctl_holder {
+	long pid;
+	ino_t ino;
+	char command[64];
+	bool open, mapped;
+};
+/* By one look at all processes; those of a process follow each other. @inos are put in order. *@list is to be freed, also
+ * after -ENOMEM. */
+int ctl_holders_of(dev_t dev, ino_t *inos, size_t n_inos, struct ctl_holder **list, size_t *n) SPM_MUST_CHECK;
 
 /* ---- spmctl-out.c: text and JSON ---- */
 

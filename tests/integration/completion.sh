@@ -61,6 +61,8 @@ for command in create set show list remove; do
 done
 offers "spmctl slice create --map: its values" spmctl "spmctl slice create a --map m" mirror
 offers "spmctl slice list --output: its value" spmctl "spmctl slice list --output " k8s-pv
+offers "spmctl drain: --timeout" spmctl "spmctl drain --t" --timeout
+offers "spmctl drain: --cancel" spmctl "spmctl drain --c" --cancel
 offers "spmctl cdi: --output" spmctl "spmctl cdi --" --output --refresh
 offers "spmctl files: files" spmctl "spmctl files $top_srcdir/conf" "$top_srcdir/configure.ac"
 
