@@ -418,6 +418,23 @@ static struct spm_inode *make_record(struct spm_itable *t, uint16_t slice, uint6
 	return r;
 }
 
+static bool same_inode(const struct spm_inode *r, const struct spm_handle *h)
+{
+	return r->handle.type == h->type && r->handle.len == h->len && h->len <= SPM_HANDLE_BYTES &&
+	       !memcmp(r->handle.bytes, h->bytes, h->len);
+}
+
+/*
+ * The record's inode is gone, and its number is another's already: disk filesystems give numbers again at once, while the last
+ * FORGET of the old one is still being worked on. Nobody else refers to the record by then, nor has it open.
+ */
+static void renew(struct spm_inode *r, const struct spm_handle *h, unsigned int flags)
+{
+	r->handle = *h;
+	r->check = check_of(r);
+	__atomic_store_n(&r->flags, (uint16_t)flags, __ATOMIC_RELAXED);
+}
+
 struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
 				    unsigned int flags, const struct spm_book *b, uint64_t *nodeid)
 {
@@ -429,6 +446,8 @@ struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64
 	pthread_mutex_lock(&t->lock);
 	idx = t->index[index_slot(t, slice, ino)];
 	r = idx ? &t->records[idx] : make_record(t, slice, ino, h, flags);
+	if (idx && !same_inode(r, h))
+		renew(r, h, flags);
 	if (r) {
 		*nodeid = nodeid_of(t, (uint32_t)(r - t->records));
 		count_lookup(t, r, *nodeid, b);

@@ -85,6 +85,37 @@ START_TEST(stale_ids_are_found_out)
 END_TEST
 
 /* The upper two bits of a node id belong to ids that are not the table's (the control files'). */
+/* Disk filesystems give an inode's number to the next one while the first one's FORGET is under way. */
+START_TEST(number_of_another_inode)
+{
+	struct spm_handle h = handle_of(100);
+	struct spm_itable t, next;
+	struct spm_inode *r;
+	uint64_t a, b = 0;
+
+	new_table(&t, 1024);
+	a = intern(&t, 0, 100);
+	spm_inode_set(spm_itable_get(&t, a), SPM_INODE_ORPHAN | SPM_INODE_MAPPED);
+	ck_assert_int_eq(spm_itable_forget(&t, a, 1, false, NULL, SPM_ENTRY_NONE, 0), SPM_FORGOT_LAST);
+	h.bytes[7] = 1;
+	r = spm_itable_intern(&t, 0, 100, &h, SPM_INODE_DIR, NULL, &b);
+	ck_assert_ptr_nonnull(r);
+	ck_assert_mem_eq(&r->handle, &h, sizeof(h));
+	ck_assert(spm_inode_is(r, SPM_INODE_DIR) && !spm_inode_is(r, SPM_INODE_ORPHAN | SPM_INODE_MAPPED));
+	ck_assert_int_eq(spm_itable_forget(&t, a, 1, true, NULL, SPM_ENTRY_NONE, 0), SPM_FORGOT_SOME);
+	ck_assert_ptr_eq(spm_itable_get(&t, b), r);
+	/* the same inode again is the same record as ever */
+	spm_inode_set(r, SPM_INODE_MAPPED);
+	ck_assert_ptr_eq(spm_itable_intern(&t, 0, 100, &h, SPM_INODE_DIR, NULL, &b), r);
+	ck_assert(spm_inode_is(r, SPM_INODE_MAPPED));
+	ck_assert_int_eq(spm_itable_attach(&next, dup(t.fd)), 0);
+	ck_assert_int_eq(spm_itable_scan(&next), 0);
+	ck_assert_uint_eq(next.damaged, 0);
+	spm_itable_destroy(&next);
+	spm_itable_destroy(&t);
+}
+END_TEST
+
 START_TEST(seq_wraps_in_time)
 {
 	struct spm_itable t;
@@ -483,6 +514,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, root_is_node_1);
 	tcase_add_test(t, stale_ids_are_found_out);
+	tcase_add_test(t, number_of_another_inode);
 	tcase_add_test(t, seq_wraps_in_time);
 	tcase_add_test(t, lookups_are_counted);
 	tcase_add_test(t, full_table);
