@@ -28,7 +28,7 @@ state=/var/lib/spmfs-quickstart	# what was mounted and installed, so that remove
 # Also the tools that a test would otherwise be skipped without.
 build_packages=(gcc libc6-dev make autoconf automake pkg-config
 	libfuse3-dev libjson-c-dev liburing-dev libisal-dev libinih-dev libdaxctl-dev)
-test_packages=(check mandoc shellcheck acl attr jq rsync git libcap2-bin python3-jsonschema python3-yaml)
+test_packages=(check mandoc xfsprogs e2fsprogs shellcheck acl attr jq rsync git libcap2-bin python3-jsonschema python3-yaml)
 
 die()
 {

@@ -12,7 +12,6 @@
 
 #define LOCK_TRIES    150
 #define LOCK_PAUSE_NS 20000000
-#define CLEAN_MARK    "clean\n"
 
 static int fail_step(struct spm_error *e, const char *step)
 {
@@ -58,18 +57,24 @@ int spm_region_enter_new(struct spm_error *e)
 	return 0;
 }
 
+int spm_region_flock(int fd)
+{
+	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+	int busy;
+
+	for (int tries = 0; (busy = flock(fd, LOCK_EX | LOCK_NB)) && tries < LOCK_TRIES; tries++)
+		nanosleep(&pause, NULL);
+	return busy ? -EBUSY : 0;
+}
+
 /* The lock lives as long as the open file, which all processes of a mount share. */
 static int lock_meta(int flags, const char *name, struct spm_error *e)
 {
-	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
-	int fd = open(SPM_REGION_META, flags | O_CLOEXEC, 0600), busy;
+	int fd = open(SPM_REGION_META, flags | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return spm_fail(e, -errno, "cannot open %s: %s", SPM_REGION_META, strerror(errno));
-	/* a mount that has just ended may take a moment to let go */
-	for (int tries = 0; (busy = flock(fd, LOCK_EX | LOCK_NB)) && tries < LOCK_TRIES; tries++)
-		nanosleep(&pause, NULL);
-	if (busy) {
+	if (spm_region_flock(fd)) {
 		close(fd);
 		return spm_fail(e, -EBUSY, "the region '%s' is in use by another mount; unmount that one or choose another name=", name);
 	}
@@ -113,7 +118,7 @@ int spm_region_read(int meta, struct spm_region *r)
 	if (end == text || *end != ' ' || strlen(end + 1) >= sizeof(r->source))
 		return -EPROTO;
 	memcpy(r->source, end + 1, strlen(end + 1) + 1);
-	r->clean = !strcmp(mark, CLEAN_MARK);
+	r->clean = !strcmp(mark, SPM_REGION_CLEAN);
 	r->since = st.st_mtime;
 	return 0;
 }
@@ -133,7 +138,10 @@ int spm_region_mark(int meta, bool clean)
 	at = end + 1 - text;
 	if (ftruncate(meta, at))
 		return -errno;
-	return clean && pwrite(meta, CLEAN_MARK, strlen(CLEAN_MARK), at) < 0 ? -errno : 0;
+	if (clean && pwrite(meta, SPM_REGION_CLEAN, strlen(SPM_REGION_CLEAN), at) < 0)
+		return -errno;
+	/* a directory's is on a disk: it must not say that all is in order when the power fails while it is in use */
+	return fdatasync(meta) ? -errno : 0;
 }
 
 int spm_region_open(const char *source, const char *name, const struct spm_region *r, struct spm_slice *root,

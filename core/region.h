@@ -17,6 +17,8 @@
 #define SPM_REGION_COUNTS  "/region.counts" /* of slices; see struct spm_swap_slice_counters */
 #define SPM_REGION_SWAP    "/region.swap"
 
+#define SPM_REGION_CLEAN "clean\n" /* the mark */
+
 /* What the meta file says. */
 struct spm_region {
 	uint64_t bytes;   /* of the device */
@@ -40,6 +42,8 @@ int spm_region_lock(const char *name, struct spm_error *e) SPM_MUST_CHECK;
 /* -EPROTO: not a meta file. */
 int spm_region_read(int meta, struct spm_region *r) SPM_MUST_CHECK;
 int spm_region_mark(int meta, bool clean) SPM_MUST_CHECK;
+/* Locks what stands for a region; waits a little, since a mount that has just ended may take a moment to let go. -EBUSY. */
+int spm_region_flock(int fd) SPM_MUST_CHECK;
 /* Opens the root slice. -EINVAL: it was made from another source. */
 int spm_region_open(const char *source, const char *name, const struct spm_region *r, struct spm_slice *root,
 		    struct spm_error *e) SPM_MUST_CHECK;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/slice.h"
+#include "core/dir.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <mntent.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/statfs.h>
 
 #define ATIME_FLAGS (MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME)
 
@@ -43,9 +46,14 @@ static int mount_tmpfs(const char *path, const struct spm_slice_opts *o, const s
 
 static int open_dirs(const char *path, struct spm_slice *s)
 {
+	struct statfs sf;
+
 	s->mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->mount_fd < 0)
 		return -errno;
+	if (fstatfs(s->mount_fd, &sf))
+		return -errno;
+	s->fixed = sf.f_type != TMPFS_MAGIC;
 	s->data_fd = openat(s->mount_fd, SPM_SLICE_DATA, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	s->orphans_fd = openat(s->mount_fd, SPM_SLICE_ORPHANS, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return s->data_fd < 0 || s->orphans_fd < 0 ? -errno : 0;
@@ -60,8 +68,14 @@ static void slice_init(struct spm_slice *s)
 void spm_slice_read_features(const char *path, struct spm_slice *s)
 {
 	spm_auto_fclose FILE *mounts = setmntent("/proc/self/mounts", "re");
+	spm_auto_close int probe = -1;
 	struct mntent *m;
 
+	if (s->fixed) {
+		probe = spm_slice_probe(s->mount_fd);
+		s->features = (struct spm_slice_features){ .dax = probe >= 0 && spm_dir_is_dax(probe) };
+		return;
+	}
 	while (mounts && (m = getmntent(mounts))) {
 		if (strcmp(m->mnt_dir, path))
 			continue;
@@ -161,6 +175,8 @@ static int reconfigure(struct spm_slice *s, const char *data)
 	char path[64];
 	struct statvfs sv;
 
+	if (s->fixed)
+		return -EOPNOTSUPP;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->mount_fd);
 	if (fstatvfs(s->mount_fd, &sv))
 		return -errno;

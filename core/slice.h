@@ -34,6 +34,7 @@ struct spm_slice_opts {
 struct spm_slice_features {
 	bool noswap; /* false: the kernel may swap the device's pages out */
 	bool huge;   /* false: no transparent huge pages in tmpfs */
+	bool dax;    /* of a fixed one: its files are mapped from the device itself */
 };
 
 struct spm_slice {
@@ -42,6 +43,7 @@ struct spm_slice {
 	int data_fd;    /* O_PATH */
 	int orphans_fd; /* O_PATH */
 	struct spm_slice_features features;
+	bool fixed;     /* not a tmpfs of its own (core/dir.h): its size is not ours to change */
 	const struct spm_nodes *bind; /* memory must come from these nodes; NULL: any */
 	/* of one that an administrator made (core/slices.h) */
 	struct spm_nodes own_nodes;
@@ -71,7 +73,7 @@ int spm_slice_reopen(const char *path, struct spm_slice *s) SPM_MUST_CHECK;
 /* The slice's probe file, open for both; whoever is first makes it. -errno. */
 int spm_slice_probe(int mount_fd) SPM_MUST_CHECK;
 
-/* Changes the size in place. -EBUSY: more than @bytes are in use. */
+/* Changes the size in place. -EBUSY: more than @bytes are in use; -EOPNOTSUPP: it is fixed. */
 int spm_slice_resize(struct spm_slice *s, uint64_t bytes) SPM_MUST_CHECK;
 /* Changes how many files and directories it may have; 0: no limit. -EBUSY: it has more. */
 int spm_slice_set_inodes(struct spm_slice *s, uint64_t inodes) SPM_MUST_CHECK;

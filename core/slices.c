@@ -539,6 +539,8 @@ int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_s
 
 	if (!spm_slice_name_ok(name))
 		return -EINVAL;
+	if (spm_slices_get(t, 0)->fixed) /* they could not share its memory */
+		return -EOPNOTSUPP;
 	pthread_mutex_lock(&t->lock);
 	rc = spm_slices_make(t);
 	if (!rc) {

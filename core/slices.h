@@ -157,8 +157,8 @@ static inline uint64_t spm_slice_swap_max_of(const struct spm_slice_limits *l)
 /*
  * Makes a slice, with a min of 0 for now: spm_slices_set() comes next. -EEXIST: the name is taken, by a slice or a file;
  * -ENOSPC: the sum of all min would be more than the device, or no memory at all is free; -EINVAL: name, nodes or huge; -ERANGE: min
- * above max, or above the device; -ENFILE: there are SPM_SLICES_MAX. @again: a dead worker may have made it for the same
- * request, and that is as good.
+ * above max, or above the device; -ENFILE: there are SPM_SLICES_MAX; -EOPNOTSUPP: the root slice is fixed.
+ * @again: a dead worker may have made it for the same request, and that is as good.
  */
 int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, bool again, uint16_t *id)
 	SPM_MUST_CHECK;

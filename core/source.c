@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/source.h"
+#include "core/dir.h"
 #include "core/size.h"
 
 #include <errno.h>
@@ -65,8 +66,8 @@ int spm_source_parse(const char *text, struct spm_source *out, struct spm_error 
 			rc = spm_fail(e, -EINVAL, "%s: no directory given; give dir:PATH", text);
 	} else if (!parse_dax(text, &s)) {
 		return spm_fail(e, -EINVAL,
-				"%s: unknown source; give mem:SIZE (plain memory), node:LIST[:SIZE] (NUMA nodes) or daxX.Y "
-				"(a dax device), 'spmctl devices' lists what this machine has", text);
+				"%s: unknown source; give mem:SIZE (plain memory), node:LIST[:SIZE] (NUMA nodes), daxX.Y "
+				"(a dax device) or dir:PATH (a directory), 'spmctl devices' lists what this machine has", text);
 	}
 	if (rc)
 		return rc;
@@ -117,7 +118,7 @@ int spm_source_check(struct spm_source *s, const char *text, struct spm_error *e
 		return spm_fail(e, -ENOTSUP, "%s: dax devices cannot be mounted yet; make its memory a node with "
 				"'daxctl reconfigure-device --mode=system-ram %s', and mount node:N", text, s->dax);
 	if (s->kind == SPM_SOURCE_DIR)
-		return spm_fail(e, -ENOTSUP, "%s: directories cannot be mounted yet; give mem:SIZE or node:LIST", text);
+		return spm_dir_check(s, text, e);
 	if (s->kind == SPM_SOURCE_NODE) {
 		rc = check_nodes(s, text, &m, e);
 		if (rc)

@@ -29,6 +29,7 @@ struct spm_source {
 	enum spm_dax_mode dax_mode; /* DAX: as daxmode= has it; once the device was taken, never AUTO */
 	char dax[SPM_DAX_NAME];     /* DAX: "dax0.0" */
 	const char *path;           /* DIR: points into the text that was parsed */
+	bool force;                 /* DIR: also where it is not DAX */
 };
 
 /* Whether its memory is that of @nodes and of no others. */

@@ -220,11 +220,32 @@ static int set_flags(void *arg)
 	return ioctl(a->fd, a->cmd, a->buf) ? -errno : 0;
 }
 
+/*
+ * Quotas by project are how an administrator limits a directory on a disk: its files stay in the project that they were made in.
+ * (The kernel would let an owner leave.)
+ */
+static int check_project(int fd, unsigned int cmd, const char *buf)
+{
+	const struct fsxattr *to = (const void *)buf;
+	struct fsxattr is = { 0 };
+	unsigned int flags, now;
+
+	memcpy(&flags, buf, sizeof(flags));
+	if (cmd == FS_IOC_SETFLAGS)
+		return ioctl(fd, FS_IOC_GETFLAGS, &now) || !((flags ^ now) & FS_PROJINHERIT_FL) ? 0 : -EPERM;
+	if (cmd != FS_IOC_FSSETXATTR || ioctl(fd, FS_IOC_FSGETXATTR, &is))
+		return 0;
+	return to->fsx_projid == is.fsx_projid && !((to->fsx_xflags ^ is.fsx_xflags) & FS_XFLAG_PROJINHERIT) ? 0 : -EPERM;
+}
+
 static int pass_on(struct spm_fs *fs, const struct spm_inode *rec, int fd, unsigned int cmd, char *buf)
 {
 	struct flags_arg a = { .fd = fd, .cmd = cmd, .buf = buf };
+	int rc = fs->root.fixed ? check_project(fd, cmd, buf) : 0;
 	struct stat st;
 
+	if (rc)
+		return rc;
 	if (fs->swap && makes_fixed(cmd, buf) && !fstat(fd, &st) && S_ISREG(st.st_mode))
 		return spm_content_fix(fs, rec, set_flags, &a);
 	return set_flags(&a);

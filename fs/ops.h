@@ -49,6 +49,10 @@ void spm_op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 void spm_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void spm_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 
+/* sync.c */
+void spm_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void spm_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+
 /* io.c */
 void spm_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
 void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,

@@ -180,6 +180,14 @@ static int set_recover(struct spm_options *o, const char *v, struct spm_error *e
 	return 0;
 }
 
+static int set_force(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	(void)v;
+	(void)e;
+	o->force = true;
+	return 0;
+}
+
 static int set_watchdog(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	uint64_t n;
@@ -326,6 +334,7 @@ static const struct option_row {
 	{ "conf", true, set_conf, "file that declares slices, or none (default: /etc/spmfs/NAME.conf, if it is there)" },
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
 	{ "recover", false, set_recover, "take over the region of a server that died" },
+	{ "force", false, set_force, "use a dir: source also where its filesystem is not DAX" },
 	{ "watchdog", true, set_watchdog, "seconds after which a server that answers nothing is replaced (default: 30, 0: never)" },
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "swap", true, set_swap, "files or directories for cold data, with ':' between (default: none)" },
@@ -655,10 +664,35 @@ static int finish_swap(struct spm_options *o, struct spm_error *e)
 	return 0;
 }
 
+/* A directory's filesystem was made by somebody else, who has decided about these. */
+static int finish_dir(struct spm_options *o, struct spm_error *e)
+{
+	const struct {
+		const char *name, *why;
+		bool given;
+	} row[] = { { "size", "the limit is that of the filesystem", o->size_bytes || o->size_pct },
+		    { "nr_inodes", "the limit is that of the filesystem", o->nr_inodes_set },
+		    { "huge", "the filesystem places its files", o->huge },
+		    { "mpol", "its files are on a disk or on persistent memory", o->mpol },
+		    { "swap", "its files are on a disk or on persistent memory", o->swap } };
+
+	o->source.force = o->force;
+	if (o->source.kind != SPM_SOURCE_DIR)
+		return !o->force ? 0 : spm_fail(e, -EINVAL, "option force: is about dir: sources, and means nothing for %s; "
+						"leave it out", o->source_text);
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(row); i++)
+		if (row[i].given)
+			return spm_fail(e, -EINVAL, "option %s=: not with %s, %s; leave it out", row[i].name, o->source_text,
+					row[i].why);
+	return 0;
+}
+
 int spm_options_finish(struct spm_options *o, struct spm_error *e)
 {
 	int rc = finish_swap(o, e);
 
+	if (!rc)
+		rc = finish_dir(o, e);
 	if (rc)
 		return rc;
 	if (o->mpol && spm_source_on_nodes(&o->source))

@@ -39,6 +39,7 @@ struct spm_options {
 	enum spm_nohalt_when nohalt;
 	bool keep;
 	bool recover;
+	bool force;            /* dir: also where it is not DAX */
 	unsigned int watchdog; /* seconds; 0: off */
 	char *swap;             /* paths with ':' between, none empty; NULL: no swap */
 	uint64_t swap_bytes;    /* swapsize=, of all files together; 0: as much as the device */

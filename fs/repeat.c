@@ -59,6 +59,8 @@ static const struct spm_repeat_row rows[] = {
 	{ FUSE_COPY_FILE_RANGE, 0, "'done' is answered at once; else the same ranges, which do not overlap" },
 	{ FUSE_SETXATTR, 0, "EEXIST with XATTR_CREATE, and absent (desk.a) when begun: set by itself" },
 	{ FUSE_REMOVEXATTR, 0, "ENODATA, and there (desk.a) when begun: removed by itself" },
+	{ FUSE_FSYNC, 0, "writes what is not on the disk yet" },
+	{ FUSE_FSYNCDIR, 0, "the same" },
 	{ FUSE_IOCTL, 0, "sets the same flags again" },
 };
 

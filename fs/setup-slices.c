@@ -33,6 +33,9 @@ int spm_setup_slices_read(const struct spm_options *o, struct spm_slices_conf *c
 	rc = path ? spm_slices_conf_read(path, conf, e) : 0;
 	if (rc == -ENOENT && !o->conf)
 		return 0;
+	if (!rc && conf->n && o->source.kind == SPM_SOURCE_DIR)
+		return spm_fail(e, -EOPNOTSUPP, "%s: slices have memory of their own, which the directory of %s cannot give; take them "
+				"out, or add -o conf=none", path, o->source_text);
 	if (rc != -ENOENT)
 		return rc;
 	return spm_fail(e, rc, "option conf=%s: there is no such file; make it, or leave the option out", o->conf);

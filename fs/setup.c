@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/setup.h"
 #include "core/cgroup.h"
+#include "core/dir.h"
 #include "core/region.h"
 #include "core/size.h"
 #include "fs/handover.h"
@@ -57,6 +58,8 @@ struct setup {
 	struct spm_mount mount; /* goes into the state */
 	struct spm_state *state;
 	bool mounted;
+	int dir_fd;  /* of a dir: source, O_PATH */
+	int tree_fd; /* a mount of it, for the region */
 	char program[PATH_MAX];
 };
 
@@ -93,6 +96,19 @@ static bool can_exec(const struct setup *s)
 	return pid < 0 || !status;
 }
 
+/* Found while its path still means what the caller meant. */
+static int open_dir(struct setup *s)
+{
+	struct spm_source *src = &s->o->source;
+
+	if (src->kind != SPM_SOURCE_DIR)
+		return 0;
+	if (spm_shared_in_user_ns())
+		return spm_fail(s->err, -EPERM, "%s: not in a user namespace; mount as root", s->o->source_text);
+	s->dir_fd = open(src->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return s->dir_fd < 0 ? spm_fail(s->err, -errno, "%s: %m", s->o->source_text) : 0;
+}
+
 /* Everything that is only reachable from the host's namespace. */
 static int open_host(struct setup *s)
 {
@@ -105,7 +121,9 @@ static int open_host(struct setup *s)
 	s->where_fd = open(s->o->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (s->where_fd < 0)
 		return spm_fail(s->err, -errno, "%s: %m", s->o->mountpoint);
-	rc = spm_shared_programs(s->program, &s->fd[SPM_FD_KEEPER], s->err);
+	rc = open_dir(s);
+	if (!rc)
+		rc = spm_shared_programs(s->program, &s->fd[SPM_FD_KEEPER], s->err);
 	if (rc)
 		return rc;
 	if (!can_exec(s))
@@ -198,6 +216,28 @@ static int reopen_region(struct setup *s)
 	return 0;
 }
 
+/* The files of a directory are there already, and stay. */
+static int attach_dir(struct setup *s, const struct spm_slice_opts *so)
+{
+	const struct spm_options *o = s->o;
+	struct spm_dir_state d = { .had = false };
+	int rc = spm_dir_attach(s->tree_fd, &o->source, o->source_text, so, &s->root, &d, s->err);
+
+	if (rc < 0)
+		return rc;
+	s->fd[SPM_FD_META] = rc;
+	/* once: in another namespace it is attached again, and is as it was left here */
+	if (!(s->mount.flags & SPM_MOUNT_DIR) && d.had && !d.clean)
+		spm_log(SPM_LOG_INFO, "%s: recover: %s was left by servers that died, or by a machine that went down, and is taken over",
+			o->mountpoint, o->source_text);
+	if (!(s->mount.flags & SPM_MOUNT_DIR))
+		s->mount.flags |= SPM_MOUNT_DIR | SPM_MOUNT_KEEP | (d.had ? SPM_MOUNT_REOPENED : 0) |
+				  (d.clean ? SPM_MOUNT_CLEAN : 0);
+	rc = spm_slice_orphans_clear(&s->root, NULL, NULL);
+	return !rc ? 0 : spm_fail(s->err, rc, "%s: cannot remove what was unlinked and open when the last server died: %s",
+				  o->source_text, strerror(-rc));
+}
+
 static int create_region(struct setup *s)
 {
 	const struct spm_options *o = s->o;
@@ -219,6 +259,8 @@ static int create_region(struct setup *s)
 		snprintf(mpol, sizeof(mpol), "bind:%s", spm_nodes_format(&o->source.nodes, list, sizeof(list)));
 		so.mpol = mpol;
 	}
+	if (o->source.kind == SPM_SOURCE_DIR)
+		return attach_dir(s, &so);
 	s->fd[SPM_FD_META] = spm_region_create(o->source_text, o->source.bytes, &so, &s->root, s->err);
 	return s->fd[SPM_FD_META] < 0 ? s->fd[SPM_FD_META] : 0;
 }
@@ -252,6 +294,16 @@ static int pin_region(struct setup *s, bool *again)
 	return 0;
 }
 
+/* What is cloned has to be so in the namespace that it is in. */
+static int take_dir(struct setup *s)
+{
+	close_fd(&s->tree_fd);
+	if (s->o->source.kind != SPM_SOURCE_DIR)
+		return 0;
+	s->tree_fd = spm_dir_tree(s->dir_fd, s->o->source_text, s->err);
+	return s->tree_fd < 0 ? s->tree_fd : 0;
+}
+
 /* A pin for recovery is only made where it is of use: by root, outside of user namespaces. */
 static bool wants_pin(struct setup *s)
 {
@@ -282,7 +334,9 @@ static int enter_new(struct setup *s)
 		 */
 		if (tries)
 			use_cpu(tries);
-		rc = spm_region_enter_new(s->err);
+		rc = take_dir(s);
+		if (!rc)
+			rc = spm_region_enter_new(s->err);
 		if (!rc)
 			rc = open_ns(s, &s->fd[SPM_FD_REGION]);
 		/* first, so that whoever finds the pin finds a region that is in use */
@@ -310,11 +364,29 @@ static int still_there(struct setup *s, const char *path, const struct stat *pin
 	return rc ? rc : same;
 }
 
+/* The pin of a dead server's view of a directory: there is nothing in it that the directory does not have. */
+static int drop_view(struct setup *s, bool *dropped)
+{
+	struct spm_region r;
+	int rc;
+
+	*dropped = s->o->source.kind == SPM_SOURCE_DIR && !spm_region_read(s->fd[SPM_FD_META], &r) &&
+		   !strncmp(r.source, "dir:", 4);
+	if (!*dropped)
+		return 0;
+	spm_mounts_tidy(s->o->name, true, s->fd[SPM_FD_REGION]);
+	rc = go(s, s->host_ns);
+	close_fd(&s->fd[SPM_FD_META]);
+	close_fd(&s->fd[SPM_FD_REGION]);
+	return rc ? rc : -ENOENT;
+}
+
 static int enter_left_over(struct setup *s, const char *path)
 {
 	spm_auto_close int pin = open(path, O_RDONLY | O_CLOEXEC);
 	struct statfs sf;
 	struct stat st;
+	bool dropped;
 	int rc;
 
 	if (pin < 0)
@@ -337,8 +409,10 @@ static int enter_left_over(struct setup *s, const char *path)
 	rc = still_there(s, path, &st);
 	if (rc < 0)
 		return rc;
-	if (rc)
-		return reopen_region(s);
+	if (rc) {
+		rc = drop_view(s, &dropped);
+		return rc || dropped ? rc : reopen_region(s);
+	}
 	/* a mount that was about to end has done so: this process is back on the host, and starts anew */
 	close_fd(&s->fd[SPM_FD_META]);
 	close_fd(&s->fd[SPM_FD_REGION]);
@@ -356,8 +430,17 @@ bool spm_setup_left_over(const char *name)
 /* What main() left to do because there was a region, which is gone now. */
 static int check_source(struct setup *s)
 {
-	int rc = spm_source_check(&s->o->source, s->o->source_text, s->err);
+	struct spm_source *src = &s->o->source;
+	const char *path = src->path;
+	char link[32];
+	int rc;
 
+	/* the caller may have been in a chroot, which was left */
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", s->dir_fd);
+	if (src->kind == SPM_SOURCE_DIR)
+		src->path = link;
+	rc = spm_source_check(src, s->o->source_text, s->err);
+	src->path = path;
 	return rc ? rc : spm_options_fit(s->o, s->err);
 }
 
@@ -452,6 +535,8 @@ static int mount_on_host(struct setup *s)
 	close_fd(&s->where_fd);
 	close_fd(&s->mount_fd);
 	close_fd(&s->bdi_fd);
+	close_fd(&s->dir_fd);
+	close_fd(&s->tree_fd);
 	spm_slices_close(&s->slices);
 	spm_slice_close(&s->root);
 	return rc;
@@ -466,7 +551,8 @@ static void clean_up(struct setup *s)
 	spm_slices_close(&s->slices);
 	spm_setup_swap_undo(&s->swap, s->fd[SPM_FD_REGION]);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
-		spm_mounts_tidy(s->o->name, !(s->mount.flags & SPM_MOUNT_REOPENED), s->fd[SPM_FD_REGION]);
+		spm_mounts_tidy(s->o->name, !(s->mount.flags & SPM_MOUNT_REOPENED) || s->mount.flags & SPM_MOUNT_DIR,
+				s->fd[SPM_FD_REGION]);
 	spm_cgroup_remove(&s->cgroup);
 }
 
@@ -554,6 +640,8 @@ int spm_setup_run(struct spm_options *o, const struct spm_report_fds *report, st
 			   .mount_fd = -1,
 			   .host_ns = -1,
 			   .bdi_fd = -1,
+			   .dir_fd = -1,
+			   .tree_fd = -1,
 			   .standby_end = -1,
 			   .swap = { .o = o, .err = e },
 			   .nohalt = { .fd = -1 },

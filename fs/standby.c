@@ -348,7 +348,7 @@ static void clean_up(struct spm_standby *s, bool keep)
 	if (!keep)
 		remove_swap(s);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
-		spm_mounts_tidy(s->opts->name, !keep, s->fd[SPM_FD_REGION]);
+		spm_mounts_tidy(s->opts->name, !keep || s->mount.flags & SPM_MOUNT_DIR, s->fd[SPM_FD_REGION]);
 }
 
 static int clean_up_orderly(struct spm_standby *s)
@@ -356,6 +356,9 @@ static int clean_up_orderly(struct spm_standby *s)
 	bool used = s->state->ready_generation;
 	bool keep = s->mount.flags & (used ? SPM_MOUNT_KEEP : SPM_MOUNT_REOPENED);
 
+	/* whoever has unmounted a filesystem expects its files on the disk */
+	if (s->mount.flags & SPM_MOUNT_DIR && syncfs(s->fd[SPM_FD_META]))
+		spm_log(SPM_LOG_ERR, "%s: not everything could be written to %s: %m", s->opts->mountpoint, s->opts->source_text);
 	if (keep && (used || s->mount.flags & SPM_MOUNT_CLEAN) && spm_region_mark(s->fd[SPM_FD_META], true))
 		spm_log(SPM_LOG_WARNING, "%s: cannot mark the region as left in order", s->opts->mountpoint);
 	clean_up(s, keep);

@@ -77,6 +77,7 @@ enum spm_mount_flags {
 	SPM_MOUNT_KEEP = 1 << 1,     /* an orderly end leaves the region */
 	SPM_MOUNT_REOPENED = 1 << 2, /* the region is a left-over one */
 	SPM_MOUNT_CLEAN = 1 << 3,    /* which had been left in order */
+	SPM_MOUNT_DIR = 1 << 5,      /* the region is a directory (core/dir.h): it stays, and no pin is needed to find it */
 	SPM_MOUNT_NO_EXEC = 1 << 4,  /* process 1 does not see the program: no standby can be started anew */
 };
 

@@ -230,6 +230,23 @@ static void put_feature(FILE *out, const char *key, const struct spm_feature *f)
 		fprintf(out, "%s off: %s\n", key, f->why);
 }
 
+static void put_memory(struct spm_fs *fs, FILE *out)
+{
+	const struct spm_options *o = fs->opts;
+
+	if (fs->root.fixed) {
+		fprintf(out, "dax %s\n", fs->root.features.dax ? "on" : "off: option force: files are mapped from the page cache");
+		return;
+	}
+	fprintf(out, "noswap %s\n", fs->root.features.noswap ? "on" :
+		"off: the kernel may swap this memory (noswap needs Linux 6.4 and root)");
+	if (fs->root.features.huge)
+		fprintf(out, "huge %s\n", o->huge ? o->huge : "within_size");
+	else
+		fprintf(out, "huge off: %s\n", o->swap && o->extent_bytes < SPM_EXTENT_MAX ? "option extent= is less than a huge page" :
+			"the kernel has no transparent huge pages");
+}
+
 int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	const struct spm_options *o = fs->opts;
@@ -244,8 +261,8 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 	fprintf(out, "keeper_pid %d\nstandby_pid %d\nworker_pid %d\nworker_restarts %u\n", st->keeper_pid, st->standby_pid, getpid(),
 		st->restarts);
 	fprintf(out, "direct_supported %d\n", fs->passthrough.on);
-	/* a tmpfs on a plain node shares it with whatever else the kernel puts there */
-	fputs("isolation soft\n", out);
+	/* a tmpfs on a plain node shares it with whatever else the kernel puts there, and so does the page cache */
+	fprintf(out, "isolation %s\n", fs->root.features.dax ? "hard" : "soft");
 	fprintf(out, "drain %s\n", spm_drain_name(spm_drain_state(fs)));
 	put_feature(out, "passthrough", &fs->passthrough);
 	put_feature(out, "leases", &fs->leases);
@@ -259,13 +276,7 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 		fputs("nohalt on\n", out);
 	else
 		fprintf(out, "nohalt off: %s\n", fs->nohalt.why);
-	fprintf(out, "noswap %s\n", fs->root.features.noswap ? "on" :
-		"off: the kernel may swap this memory (noswap needs Linux 6.4 and root)");
-	if (fs->root.features.huge)
-		fprintf(out, "huge %s\n", o->huge ? o->huge : "within_size");
-	else
-		fprintf(out, "huge off: %s\n", o->swap && o->extent_bytes < SPM_EXTENT_MAX ? "option extent= is less than a huge page" :
-			"the kernel has no transparent huge pages");
+	put_memory(fs, out);
 	fprintf(out, "map %s\ncommit %s\n", spm_map_name(o->map), o->commit_lazy ? "lazy" : "eager");
 	fprintf(out, "writes %s\n", fs->served_writes ? "served" : "plain");
 	spm_stats_swap_features(fs, out);
@@ -276,7 +287,7 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 		"a worker that dies is not followed by another" : "on");
 	conf = spm_setup_slices_path(o, path, sizeof(path), &why);
 	fprintf(out, "conf %s%s\n", conf ? "" : "off: ", conf ? conf : why);
-	fprintf(out, "keep %s\n", o->keep ? "on" : "off: umount gives the memory back");
+	fprintf(out, "keep %s\n", o->keep || fs->root.fixed ? "on" : "off: umount gives the memory back");
 	if (st->mount.no_recover[0])
 		fprintf(out, "recover off: %.*s\n", (int)sizeof(st->mount.no_recover), st->mount.no_recover);
 	else
@@ -332,7 +343,8 @@ static int residence(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, 
 		return fd;
 	if (fstat(fd, st))
 		return -errno;
-	if (spm_extents_huge(fd, (uint64_t)st->st_size, huge))
+	/* to look would read all of it from a disk */
+	if (!fs->root.fixed && spm_extents_huge(fd, (uint64_t)st->st_size, huge))
 		*huge = 0;
 	return 0;
 }

@@ -156,6 +156,8 @@ static const struct fuse_lowlevel_ops ops = {
 	.copy_file_range = spm_op_copy_file_range,
 	.lseek = spm_op_lseek,
 	.ioctl = spm_op_ioctl,
+	.fsync = spm_op_fsync,
+	.fsyncdir = spm_op_fsyncdir,
 };
 
 static void feature_off(struct spm_feature *f, const char *fmt, ...) SPM_PRINTF(2, 3);

@@ -115,6 +115,8 @@ static int resize(const struct spm_options *o, struct spm_error *e)
 	if (errno == EBUSY)
 		return spm_fail(e, -errno, "%s: more than that is in use; remove files first ('df' shows how much)",
 				o->mountpoint);
+	if (errno == EOPNOTSUPP)
+		return spm_fail(e, -errno, "%s: the size of a directory's filesystem is not spmfs's to change", o->mountpoint);
 	if (errno == ERANGE)
 		return spm_fail(e, -errno, "%s: size=%s is more than the device %s", o->mountpoint, value, o->source_text);
 	return spm_fail(e, -errno, "%s: cannot change the size: %m", o->mountpoint);

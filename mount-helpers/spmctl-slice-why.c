@@ -129,6 +129,10 @@ static void why_not_possible(const struct facts *f)
 		ctl_error("%s: nodes and huge pages are chosen when a slice is made; make another one, and move "
 			  "the files there",
 			  f->c->name);
+	else if (!f->s && !strncmp(f->c->mount->source, "dir:", 4))
+		ctl_error("%s: %s lies in a directory (%s), whose filesystem cannot be divided into slices; use quotas of that "
+			  "filesystem",
+			  f->c->name, f->c->mount->point, f->c->mount->source);
 	else
 		ctl_swap_off(f->c->mount->point);
 }

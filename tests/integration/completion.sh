@@ -74,6 +74,7 @@ else
 	skip "spmfs -o: offers every option" "built without spmfs"
 fi
 offers "spmfs: sources" spmfs "spmfs m" "mem:"
+offers "spmfs: a directory" spmfs "spmfs dir:$top_srcdir/fs" "(dir:)?$top_srcdir/fs/"
 offers "spmfs -o map=: its values" spmfs "spmfs mem:1G /mnt -o map=m" "(map=)?mirror"
 offers "spmfs -o: after a comma" spmfs "spmfs mem:1G /mnt -o keep,si" "keep,size="
 

@@ -96,6 +96,7 @@ static const struct {
 	{ "idmap", spmt_idmap, "idmap SOURCE TARGET MAP       bind mount; MAP is 'INSIDE OUTSIDE COUNT' as in uid_map" },
 	{ "noring", spmt_noring, "noring EPERM|ENOSYS COMMAND... without io_uring" },
 	{ "getxattr", spmt_getxattr, "getxattr PATH NAME           prints the value" },
+	{ "setproject", spmt_setproject, "setproject PATH NUMBER        of the quota that it counts for" },
 	{ "setxattr", spmt_setxattr, "setxattr PATH NAME VALUE     VALUE is text or 0x..." },
 	{ "setacl", spmt_setacl,
 	  "setacl PATH ENTRY...         ENTRY is u::rw u:UID:r g::r g:GID:r m::rw o::-" },

@@ -50,6 +50,7 @@ int spmt_handle(int argc, char **argv);
 int spmt_idmap(int argc, char **argv);
 int spmt_noring(int argc, char **argv);
 int spmt_getxattr(int argc, char **argv);
+int spmt_setproject(int argc, char **argv);
 int spmt_setxattr(int argc, char **argv);
 int spmt_setacl(int argc, char **argv);
 

@@ -2,11 +2,14 @@
 /* Extended attributes and ACLs by their raw form, so that the tests need neither attr nor acl installed. */
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -39,6 +42,26 @@ static size_t unhex(const char *s, unsigned char *out, size_t max)
 	while (n < max && sscanf(s + 2 * n, "%2x", &byte) == 1)
 		out[n++] = (unsigned char)byte;
 	return n;
+}
+
+int spmt_setproject(int argc, char **argv)
+{
+	struct fsxattr x;
+	int fd, rc;
+
+	if (argc != 3)
+		return 2;
+	fd = open(argv[1], O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return complain(argv[1]);
+	rc = ioctl(fd, FS_IOC_FSGETXATTR, &x);
+	if (!rc) {
+		x.fsx_projid = (unsigned int)strtoul(argv[2], NULL, 10);
+		rc = ioctl(fd, FS_IOC_FSSETXATTR, &x);
+	}
+	rc = rc ? complain(argv[1]) : 0;
+	close(fd);
+	return rc;
 }
 
 int spmt_setxattr(int argc, char **argv)
