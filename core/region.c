@@ -157,3 +157,40 @@ int spm_region_open(const char *source, const char *name, const struct spm_regio
 		spm_slice_read_features(SPM_REGION_DIR, root);
 	return rc;
 }
+
+/* The last mount of the namespace that is not /proc or below it, nor the root. False: there is none. */
+static bool last_mount(char *path, size_t len)
+{
+	spm_auto_fclose FILE *f = fopen("/proc/self/mountinfo", "re");
+	spm_auto_free char *line = NULL;
+	bool found = false;
+	size_t room = 0;
+
+	while (f && getline(&line, &room, f) > 0) {
+		int at = 0, end = 0;
+
+		if (sscanf(line, "%*d %*d %*s %*s %n%*s%n", &at, &end) < 0 || !end || (size_t)(end - at) >= len)
+			continue;
+		line[end] = '\0';
+		if (!strcmp(line + at, "/") || !strcmp(line + at, "/proc") || !strncmp(line + at, "/proc/", 6))
+			continue;
+		memcpy(path, line + at, (size_t)(end - at) + 1);
+		found = true;
+	}
+	return found;
+}
+
+int spm_region_unmount(bool wait)
+{
+	static const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+	char path[256];
+
+	for (int tries = 0; last_mount(path, sizeof(path));) {
+		if (!umount2(path, UMOUNT_NOFOLLOW))
+			continue;
+		if (errno != EBUSY || !wait || ++tries >= LOCK_TRIES)
+			return -errno;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}

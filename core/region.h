@@ -48,4 +48,10 @@ int spm_region_flock(int fd) SPM_MUST_CHECK;
 int spm_region_open(const char *source, const char *name, const struct spm_region *r, struct spm_slice *root,
 		    struct spm_error *e) SPM_MUST_CHECK;
 
+/*
+ * In its namespace, at its end: unmounts all of its filesystems, so that their memory is free when this returns. -EBUSY:
+ * somebody has a file of it open or mapped; with @wait after some seconds.
+ */
+int spm_region_unmount(bool wait) SPM_MUST_CHECK;
+
 #endif

@@ -114,9 +114,6 @@ int spm_source_check(struct spm_source *s, const char *text, struct spm_error *e
 	char want[16], have[16];
 	int rc;
 
-	if (s->kind == SPM_SOURCE_DAX)
-		return spm_fail(e, -ENOTSUP, "%s: dax devices cannot be mounted yet; make its memory a node with "
-				"'daxctl reconfigure-device --mode=system-ram %s', and mount node:N", text, s->dax);
 	if (s->kind == SPM_SOURCE_DIR)
 		return spm_dir_check(s, text, e);
 	if (s->kind == SPM_SOURCE_NODE) {

@@ -38,7 +38,7 @@ bool spm_source_on_nodes(const struct spm_source *s);
 /* Parses SOURCE; -EINVAL with the reason and the legal forms in @e. Asks nothing of the machine. */
 int spm_source_parse(const char *text, struct spm_source *out, struct spm_error *e) SPM_MUST_CHECK;
 
-/* Checks it against this machine: nodes exist, have memory, are in our cpuset; the size is there.
+/* Checks one other than DAX (fs/device.h) against this machine: nodes exist, have memory, are in our cpuset; the size is there.
  * Fills in a size that was not given. -ENODEV, -ENOMEM, -EPERM with the reason in @e. */
 int spm_source_check(struct spm_source *s, const char *text, struct spm_error *e) SPM_MUST_CHECK;
 

@@ -28,6 +28,7 @@ enum spm_fd_of {
 	SPM_FD_CONTROL, /* listens; upgrades are asked for here */
 	SPM_FD_NOTIFY, /* systemd's socket */
 	SPM_FD_KEEPER, /* the keeper's program file */
+	SPM_FD_DEVICE, /* the note on a dax device, whose lock says that it is in use */
 	SPM_FD_LOG,    /* the system log's socket */
 	SPM_FD_REPORT, /* what the launcher waits for; with the next one until the mount is usable, else -1 */
 	SPM_FD_NULL,   /* /dev/null, which the region's namespace does not have */

@@ -355,7 +355,7 @@ void spm_mounts_socket_path(const char *name, char *buf, size_t len)
 }
 
 /* A mount namespace can only be bound where its propagation ends, hence a private mount for the pins. */
-static int make_run_dir(struct spm_error *e)
+int spm_mounts_run_dir(struct spm_error *e)
 {
 	struct stat dir, parent;
 
@@ -371,10 +371,39 @@ static int make_run_dir(struct spm_error *e)
 	return 0;
 }
 
+static bool holds_something(const char *dir)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *de;
+
+	while (d && (de = readdir(d)) && (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..")))
+		;
+	if (!d)
+		return true;
+	closedir(d);
+	return de;
+}
+
+/* Only an empty directory goes: other regions have their pins in it. Somebody may be looking into it at this moment. */
+void spm_mounts_run_dir_remove(void)
+{
+	static const struct timespec pause = { .tv_nsec = RUN_PAUSE_NS };
+	int rc = -1;
+
+	for (int i = 0; i < RUN_TRIES && (rc = umount2(SPM_RUN_DIR, UMOUNT_NOFOLLOW)) && errno == EBUSY; i++) {
+		if (holds_something(SPM_RUN_DIR))
+			return;
+		nanosleep(&pause, NULL);
+	}
+	/* it was not empty after all: whoever comes next mounts it again */
+	if (!rc && rmdir(SPM_RUN_DIR))
+		spm_log(SPM_LOG_DEBUG, "%s: %m", SPM_RUN_DIR);
+}
+
 int spm_mounts_pin(const char *name, int ns_fd, struct spm_error *e)
 {
 	char path[128], from[64];
-	int rc = make_run_dir(e), fd;
+	int rc = spm_mounts_run_dir(e), fd;
 
 	if (rc)
 		return rc;
@@ -395,40 +424,13 @@ int spm_mounts_pin(const char *name, int ns_fd, struct spm_error *e)
 struct tidying {
 	const char *socket;
 	bool unpin;
+	void (*last)(void *arg);
+	void *arg;
 };
-
-static bool holds_something(const char *dir)
-{
-	DIR *d = opendir(dir);
-	const struct dirent *de;
-
-	while (d && (de = readdir(d)) && (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..")))
-		;
-	if (!d)
-		return true;
-	closedir(d);
-	return de;
-}
-
-/* Only an empty directory goes: other regions have their pins in it. Somebody may be looking into it at this moment. */
-static void remove_run_dir(void)
-{
-	static const struct timespec pause = { .tv_nsec = RUN_PAUSE_NS };
-	int rc = -1;
-
-	for (int i = 0; i < RUN_TRIES && (rc = umount2(SPM_RUN_DIR, UMOUNT_NOFOLLOW)) && errno == EBUSY; i++) {
-		if (holds_something(SPM_RUN_DIR))
-			return;
-		nanosleep(&pause, NULL);
-	}
-	/* it was not empty after all: whoever comes next mounts it again */
-	if (!rc && rmdir(SPM_RUN_DIR))
-		spm_log(SPM_LOG_DEBUG, "%s: %m", SPM_RUN_DIR);
-}
 
 static enum visited tidy_here(const char *path, void *arg)
 {
-	const struct tidying *t = arg;
+	struct tidying *t = arg;
 
 	unlink(t->socket);
 	if (!t->unpin)
@@ -436,15 +438,18 @@ static enum visited tidy_here(const char *path, void *arg)
 	if (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW))
 		return VISITED_STAYS;
 	unlink(path);
-	remove_run_dir();
+	if (t->last)
+		t->last(t->arg);
+	t->last = NULL;
+	spm_mounts_run_dir_remove();
 	return VISITED_GONE;
 }
 
-void spm_mounts_tidy(const char *name, bool unpin, int home_ns)
+void spm_mounts_tidy(const char *name, bool unpin, int home_ns, void (*last)(void *arg), void *arg)
 {
 	char path[128], socket[128];
 	struct wanted w = { .path = path, .fuse_fd = -1 };
-	struct tidying t = { .socket = socket, .unpin = unpin };
+	struct tidying t = { .socket = socket, .unpin = unpin, .last = last, .arg = arg };
 	struct stat st;
 
 	if (fstat(home_ns, &st))

@@ -3,6 +3,7 @@
 #define SPM_FS_MOUNTS_H
 
 #include <sys/types.h>
+#include "core/dax-note.h" /* SPM_RUN_DIR */
 #include "core/log.h"
 #include "fs/options.h"
 
@@ -30,12 +31,15 @@ int spm_mounts_dead(dev_t dev, const char *source, bool remove, int home_ns);
  * What a mount has in the host's SPM_RUN_DIR: NAME.ns pins its region (a bind of the namespace), and NAME.sock
  * is where spmctl reaches the keeper.
  */
-#define SPM_RUN_DIR "/run/spmfs"
 void spm_mounts_pin_path(const char *name, char *buf, size_t len);
 void spm_mounts_socket_path(const char *name, char *buf, size_t len);
 /* In the host's namespace: makes it. */
 int spm_mounts_pin(const char *name, int ns_fd, struct spm_error *e) SPM_MUST_CHECK;
-/* From wherever: removes the socket, and with @unpin the pin, and SPM_RUN_DIR with the last one. */
-void spm_mounts_tidy(const char *name, bool unpin, int home_ns);
+/* On the host: SPM_RUN_DIR, which must be a mount of its own; and removes it if it is empty. */
+int spm_mounts_run_dir(struct spm_error *e) SPM_MUST_CHECK;
+void spm_mounts_run_dir_remove(void);
+/* From wherever: removes the socket, and with @unpin the pin, and SPM_RUN_DIR with the last one. In between, on the host
+ * and with the pin gone, @last (or NULL) is called. */
+void spm_mounts_tidy(const char *name, bool unpin, int home_ns, void (*last)(void *arg), void *arg);
 
 #endif

@@ -164,6 +164,21 @@ static int set_nohalt(struct spm_options *o, const char *v, struct spm_error *e)
 	return bad(e, "nohalt", v, "auto, on or off");
 }
 
+static int set_daxmode(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	static const char *const values[] = { [SPM_DAX_AUTO] = "auto", [SPM_DAX_SYSTEM_RAM] = "system-ram",
+					      [SPM_DAX_DEVDAX] = "devdax" };
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(values); i++) {
+		if (!strcmp(v, values[i])) {
+			o->dax_mode = (enum spm_dax_mode)i;
+			o->given |= SPM_GIVEN_DAXMODE;
+			return 0;
+		}
+	}
+	return bad(e, "daxmode", v, "auto, system-ram or devdax");
+}
+
 static int set_keep(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	(void)v;
@@ -332,6 +347,7 @@ static const struct option_row {
 	{ "commit", true, set_commit, "eager or lazy (default: eager)" },
 	{ "name", true, set_name, "name of the mount (default: from the mount point)" },
 	{ "conf", true, set_conf, "file that declares slices, or none (default: /etc/spmfs/NAME.conf, if it is there)" },
+	{ "daxmode", true, set_daxmode, "of a dax device: auto, system-ram or devdax (default: auto, as it is)" },
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
 	{ "recover", false, set_recover, "take over the region of a server that died" },
 	{ "force", false, set_force, "use a dir: source also where its filesystem is not DAX" },
@@ -695,7 +711,10 @@ int spm_options_finish(struct spm_options *o, struct spm_error *e)
 		rc = finish_dir(o, e);
 	if (rc)
 		return rc;
-	if (o->mpol && spm_source_on_nodes(&o->source))
+	if (o->given & SPM_GIVEN_DAXMODE && o->source.kind != SPM_SOURCE_DAX)
+		return spm_fail(e, -EINVAL, "option daxmode=: %s is no dax device; leave it out", o->source_text);
+	o->source.dax_mode = o->dax_mode;
+	if (o->mpol && (o->source.kind == SPM_SOURCE_DAX || spm_source_on_nodes(&o->source)))
 		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
 				o->mpol, o->source_text);
 	return o->name ? 0 : default_name(o);

@@ -15,6 +15,7 @@ enum spm_given {
 	SPM_GIVEN_HIGH = 1 << 2,
 	SPM_GIVEN_COLD = 1 << 3,
 	SPM_GIVEN_COMPACT = 1 << 4,
+	SPM_GIVEN_DAXMODE = 1 << 5,
 };
 
 /* A mount as the user asked for it. Strings are owned by this struct (spm_options_free). */
@@ -37,6 +38,7 @@ struct spm_options {
 	enum spm_map map;
 	bool commit_lazy;
 	enum spm_nohalt_when nohalt;
+	enum spm_dax_mode dax_mode; /* daxmode= */
 	bool keep;
 	bool recover;
 	bool force;            /* dir: also where it is not DAX */

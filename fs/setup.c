@@ -4,6 +4,7 @@
 #include "core/dir.h"
 #include "core/region.h"
 #include "core/size.h"
+#include "fs/device.h"
 #include "fs/handover.h"
 #include "fs/mounts.h"
 #include "fs/setup-slices.h"
@@ -60,6 +61,7 @@ struct setup {
 	bool mounted;
 	int dir_fd;  /* of a dir: source, O_PATH */
 	int tree_fd; /* a mount of it, for the region */
+	bool took_device;
 	char program[PATH_MAX];
 };
 
@@ -193,7 +195,9 @@ static int reopen_region(struct setup *s)
 	if (!r.clean && !s->o->recover)
 		return refuse_left_over(s, &r);
 	s->o->source.bytes = r.bytes;
-	rc = spm_options_fit(s->o, s->err);
+	rc = spm_device_read(s->o, s->fd[SPM_FD_DEVICE], s->err);
+	if (!rc)
+		rc = spm_options_fit(s->o, s->err);
 	if (rc)
 		return rc;
 	rc = spm_setup_swap_reopen(&s->swap, &s->root, s->host_ns, s->fd[SPM_FD_REGION]);
@@ -287,7 +291,7 @@ static int pin_region(struct setup *s, bool *again)
 	*again = rc == -EINVAL;
 	if (!rc)
 		s->mount.flags |= SPM_MOUNT_PINNED;
-	else if (s->o->keep || rc == -EEXIST)
+	else if (s->o->keep || rc == -EEXIST || s->took_device)
 		return spm_fail(s->err, rc, "%s%s", s->o->keep ? "option keep: " : "", e.text);
 	snprintf(s->mount.no_recover, sizeof(s->mount.no_recover), "%.*s", (int)sizeof(s->mount.no_recover) - 1,
 		 rc ? e.text : "");
@@ -374,7 +378,7 @@ static int drop_view(struct setup *s, bool *dropped)
 		   !strncmp(r.source, "dir:", 4);
 	if (!*dropped)
 		return 0;
-	spm_mounts_tidy(s->o->name, true, s->fd[SPM_FD_REGION]);
+	spm_mounts_tidy(s->o->name, true, s->fd[SPM_FD_REGION], NULL, NULL);
 	rc = go(s, s->host_ns);
 	close_fd(&s->fd[SPM_FD_META]);
 	close_fd(&s->fd[SPM_FD_REGION]);
@@ -439,8 +443,9 @@ static int check_source(struct setup *s)
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", s->dir_fd);
 	if (src->kind == SPM_SOURCE_DIR)
 		src->path = link;
-	rc = spm_source_check(src, s->o->source_text, s->err);
+	rc = spm_device_take(s->o, s->fd[SPM_FD_DEVICE], s->err);
 	src->path = path;
+	s->took_device = !rc && s->fd[SPM_FD_DEVICE] >= 0;
 	return rc ? rc : spm_options_fit(s->o, s->err);
 }
 
@@ -449,6 +454,9 @@ static int build_region(struct setup *s)
 	char path[128];
 	int rc;
 
+	rc = spm_device_lock(s->o, &s->fd[SPM_FD_DEVICE], s->err);
+	if (rc)
+		return rc;
 	spm_mounts_pin_path(s->o->name, path, sizeof(path));
 	rc = enter_left_over(s, path);
 	if (rc != -ENOENT)
@@ -542,17 +550,51 @@ static int mount_on_host(struct setup *s)
 	return rc;
 }
 
+/* On the host, with the region gone. */
+static void give_back(void *arg)
+{
+	struct setup *s = arg;
+	struct spm_error e = { "" };
+
+	if (spm_device_give_back(s->o, s->fd[SPM_FD_DEVICE], &e))
+		spm_log(SPM_LOG_ERR, "%s: %s", s->o->mountpoint, e.text);
+	s->took_device = false;
+}
+
+/* What was taken by a set-up that failed, on the host if it is still there or can be. */
+static void release_device(struct setup *s)
+{
+	if (s->took_device && s->host_ns >= 0) {
+		close_fd(&s->fd[SPM_FD_META]);
+		close_fd(&s->fd[SPM_FD_REGION]);
+		if (!spm_enter_mount_ns(s->host_ns))
+			give_back(s);
+	}
+	if (s->fd[SPM_FD_DEVICE] < 0)
+		return;
+	spm_device_leave(s->o, s->fd[SPM_FD_DEVICE]);
+	close_fd(&s->fd[SPM_FD_DEVICE]);
+	spm_mounts_run_dir_remove();
+}
+
 static void clean_up(struct setup *s)
 {
+	bool end = false;
+
+
 	close_fd(&s->fd[SPM_FD_CONTROL]);
 	if (s->mounted && s->fd[SPM_FD_REGION] >= 0)
 		spm_mounts_remove_all((dev_t)s->mount.dev, s->o->source_text, s->fd[SPM_FD_FUSE], false,
 				      s->fd[SPM_FD_REGION]);
 	spm_slices_close(&s->slices);
 	spm_setup_swap_undo(&s->swap, s->fd[SPM_FD_REGION]);
+	spm_slice_close(&s->root);
+	if (s->took_device && s->mount.flags & SPM_MOUNT_PINNED && !spm_enter_mount_ns(s->fd[SPM_FD_REGION]))
+		end = spm_device_end(s->o, s->fd[SPM_FD_DEVICE], (dev_t)s->mount.dev, -1, 0);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
 		spm_mounts_tidy(s->o->name, !(s->mount.flags & SPM_MOUNT_REOPENED) || s->mount.flags & SPM_MOUNT_DIR,
-				s->fd[SPM_FD_REGION]);
+				s->fd[SPM_FD_REGION], end ? give_back : NULL, s);
+	release_device(s);
 	spm_cgroup_remove(&s->cgroup);
 }
 
@@ -601,8 +643,9 @@ static int divide(struct setup *s)
 	close_fd(&s->fd[SPM_FD_TALK]);
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	s->mounted = false;
+	s->mounted = s->took_device = false;
 	s->mount.flags = 0;
+	close_fd(&s->fd[SPM_FD_DEVICE]);
 	s->cgroup.base_fd = -1;
 	spm_setup_swap_forget(&s->swap);
 	return spm_fail(s->err, rc, "cannot run the keeper: %s", strerror(-rc));

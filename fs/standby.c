@@ -4,6 +4,7 @@
 #include "core/cgroup.h"
 #include "core/region.h"
 #include "core/swapfile.h"
+#include "fs/device.h"
 #include "fs/mounts.h"
 #include "fs/rights.h"
 #include "fs/setup.h"
@@ -337,18 +338,35 @@ static void remove_swap(struct spm_standby *s)
 	}
 }
 
+/* On the host, with the region gone. */
+static void give_back(void *arg)
+{
+	struct spm_standby *s = arg;
+	struct spm_error e = { "" };
+
+	if (spm_device_give_back(s->opts, s->fd[SPM_FD_DEVICE], &e))
+		spm_log(SPM_LOG_ERR, "%s: %s", s->opts->mountpoint, e.text);
+	else
+		spm_log(SPM_LOG_INFO, "%s: end: %s is what it was before the mount", s->opts->mountpoint, s->opts->source.dax);
+}
+
 /* What the mount leaves outside of itself: kept, but for a region that never came to be one. */
 static void clean_up(struct spm_standby *s, bool keep)
 {
 	struct spm_cgroup c = { .base_fd = s->fd[SPM_FD_CGROUP] };
+	bool back = false;
 
 	snprintf(c.name, sizeof(c.name), "%.*s", (int)sizeof(c.name) - 1, s->mount.cgroup);
 	if (c.name[0])
 		spm_cgroup_remove(&c);
 	if (!keep)
 		remove_swap(s);
+	if (!keep)
+		back = spm_device_end(s->opts, s->fd[SPM_FD_DEVICE], (dev_t)s->mount.dev, s->fd[SPM_FD_FUSE],
+				      s->state->backing_last);
 	if (s->mount.flags & SPM_MOUNT_PINNED)
-		spm_mounts_tidy(s->opts->name, !keep || s->mount.flags & SPM_MOUNT_DIR, s->fd[SPM_FD_REGION]);
+		spm_mounts_tidy(s->opts->name, !keep || s->mount.flags & SPM_MOUNT_DIR, s->fd[SPM_FD_REGION], back ? give_back : NULL,
+				s);
 }
 
 static int clean_up_orderly(struct spm_standby *s)
@@ -640,7 +658,8 @@ static int enter_region(struct spm_standby *s, struct spm_options *o, struct spm
 	if (rc)
 		return spm_fail(e, rc, "cannot read what the region was made from: %s", strerror(-rc));
 	o->source.bytes = r.bytes;
-	return spm_options_fit(o, e);
+	rc = spm_device_read(o, s->fd[SPM_FD_DEVICE], e);
+	return rc ? rc : spm_options_fit(o, e);
 }
 
 /* A descriptor that was passed on, or else the reason why there is none. */

@@ -27,7 +27,7 @@
  * between a record and the effect that it announces there is a compiler barrier (spm_state_barrier), no more.
  */
 #define SPM_STATE_MAGIC   UINT64_C(0x6174736d666d7073) /* "spmfmsta" */
-#define SPM_STATE_VERSION 3u /* of all four parts; a worker of another one refuses to take over */
+#define SPM_STATE_VERSION 4u /* of all four parts; a worker of another one refuses to take over */
 #define SPM_SLOTS         1024u
 
 #define spm_state_barrier() atomic_signal_fence(memory_order_seq_cst)

@@ -2,6 +2,7 @@
 /* spmfs, mount.fuse.spmfs, mount.spmfs: the command line, and becoming a daemon. */
 #include "config.h"
 #include "core/caps.h"
+#include "fs/device.h"
 #include "fs/setup.h"
 #include "fs/setup-slices.h"
 #include "fs/setup-swap.h"
@@ -29,6 +30,7 @@ static void usage(FILE *out)
 		"Mounts device memory as a file system whose files map the device's own pages.\n\n"
 		"SOURCE: mem:SIZE            plain memory\n"
 		"        node:LIST[:SIZE]    memory of NUMA nodes ('spmctl devices' lists them)\n"
+		"        daxX.Y              a dax device, whose memory becomes a node (daxmode=)\n"
 		"        dir:PATH            directory of an xfs or ext4 mounted with -o dax\n\n"
 		"  -f          stay in the foreground (as mount.fuse.spmfs: check only, as mount -f)\n"
 		"  -o LIST     options, separated by commas\n"
@@ -287,7 +289,7 @@ static int check_options(struct spm_options *o, struct spm_error *e, int *status
 	rc = check_slices(o, false, e);
 	if (rc || spm_setup_left_over(o->name))
 		return rc;
-	rc = spm_source_check(&o->source, o->source_text, e);
+	rc = spm_device_check(o, e);
 	if (rc)
 		return rc;
 	*status = SPM_EXIT_USAGE;
