@@ -1,89 +1,143 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The dax devices among the rows of spmctl devices. A mount uses one once daxctl has made it a memory node. */
+/* The dax devices among the rows of spmctl devices, and giving one back. */
 #include "config.h"
 
+#include "core/dax-note.h"
+#include "core/dax.h"
 #include "mount-helpers/spmctl-devices.h"
 #include "mount-helpers/spmctl.h"
 
-#ifdef HAVE_LIBDAXCTL
-#include <daxctl/libdaxctl.h>
 #include <errno.h>
 #include <string.h>
 
-/* Online as memory: its node has a row of its own, and that row's SOURCE is the one to type. */
-static void describe_ram(struct dev_row *row, struct daxctl_dev *dev, struct daxctl_memory *mem)
+/* What the note of a mount says. True: that decides it. */
+static bool describe_note(struct dev_row *row)
 {
-	const char *name = daxctl_dev_get_devname(dev);
-	int online = daxctl_memory_is_online(mem), all = daxctl_memory_num_sections(mem);
+	struct spm_dax_note n;
+	int busy = spm_dax_note_look(row->name, &n);
 
-	snprintf(row->state, sizeof(row->state), "system-ram, %d of %d blocks online, %s",
-		 online > 0 ? online : 0, all > 0 ? all : 0, daxctl_memory_is_movable(mem) == 1 ? "movable" : "not movable");
-	if (row->node < 0) {
-		snprintf(row->reason, sizeof(row->reason), "it has no NUMA node of its own");
-	} else if (online > 0) {
-		snprintf(row->source, sizeof(row->source), "node:%d", row->node);
-	} else {
-		snprintf(row->reason, sizeof(row->reason), "its memory is offline");
-		snprintf(row->command, sizeof(row->command), "daxctl online-memory %s", name);
+	if (busy < 0 || !n.mount[0])
+		return false;
+	snprintf(row->used_by, sizeof(row->used_by), "the mount '%s'", n.mount);
+	if (busy) {
+		snprintf(row->reason, sizeof(row->reason), "the mount '%s' has it%s", n.mount,
+			 n.ends ? ", and is about to give it back" : "");
+		return true;
 	}
+	if (spm_dax_note_has_region(&n)) {
+		snprintf(row->source, sizeof(row->source), "%s", row->name);
+		snprintf(row->options, sizeof(row->options), "name=%.26s", n.mount);
+		snprintf(row->reason, sizeof(row->reason), "it holds the files of '%s', which were kept or left: another mount "
+			 "could have it once they are given up", n.mount);
+		snprintf(row->command, sizeof(row->command), "umount " SPM_RUN_DIR "/%s.ns && rm " SPM_RUN_DIR "/%s.ns", n.mount,
+			 n.mount);
+		return true;
+	}
+	row->used_by[0] = '\0';
+	snprintf(row->reason, sizeof(row->reason), "a mount has left it so: it was in mode %s, and the next mount that ends, or "
+		 "the command, makes it that again", spm_dax_mode_name(n.before));
+	snprintf(row->command, sizeof(row->command), "spmctl devices --restore %s", row->name);
+	return false;
 }
 
-static void describe(struct dev_row *row, struct daxctl_dev *dev)
+static void describe_mode(struct dev_row *row, const struct spm_dax *d)
 {
-	const char *name = daxctl_dev_get_devname(dev);
-	struct daxctl_memory *mem = daxctl_dev_get_memory(dev);
+	snprintf(row->mode, sizeof(row->mode), "%s", spm_dax_mode_name(d->mode));
+	row->online = d->online;
+	row->blocks = d->blocks;
+	row->movable = d->movable;
+	if (d->mode == SPM_DAX_SYSTEM_RAM && d->blocks >= 0)
+		snprintf(row->state, sizeof(row->state), "system-ram, %d of %d blocks online%s", d->online, d->blocks,
+			 d->online <= 0 ? "" : d->movable == 1 ? ", movable" : ", not movable");
+	else
+		snprintf(row->state, sizeof(row->state), "%s", row->mode);
+}
 
-	snprintf(row->name, sizeof(row->name), "%s", name);
+static int add(const struct spm_dax *d, void *arg)
+{
+	struct dev_row *row = dev_row_add(arg);
+	struct spm_dax_why why;
+
+	if (!row)
+		return -ENOMEM;
+	snprintf(row->name, sizeof(row->name), "%s", d->name);
 	snprintf(row->kind, sizeof(row->kind), "dax");
-	row->size_bytes = daxctl_dev_get_size(dev);
-	row->node = daxctl_dev_get_target_node(dev);
-	if (!daxctl_dev_is_enabled(dev)) {
-		snprintf(row->state, sizeof(row->state), "disabled");
-		snprintf(row->reason, sizeof(row->reason), "no driver is bound to it");
-		snprintf(row->command, sizeof(row->command), "daxctl enable-device %s", name);
-	} else if (mem) {
-		describe_ram(row, dev, mem);
+	row->size_bytes = d->bytes;
+	row->align = d->align;
+	row->node = d->node;
+	describe_mode(row, d);
+	if (describe_note(row))
+		return 0;
+	if (d->mode == SPM_DAX_DEVDAX)
+		spm_dax_holders(d, row->used_by, sizeof(row->used_by));
+	if (spm_dax_check(d, &why)) {
+		snprintf(row->reason, sizeof(row->reason), "%s", why.reason);
+		snprintf(row->command, sizeof(row->command), "%s", why.command);
 	} else {
-		snprintf(row->state, sizeof(row->state), "devdax");
-		snprintf(row->reason, sizeof(row->reason),
-			 "it is in devdax mode; a mount takes it as a memory node");
-		snprintf(row->command, sizeof(row->command),
-			 "daxctl reconfigure-device --mode=system-ram %s", name);
+		snprintf(row->source, sizeof(row->source), "%s", d->name);
+		if (d->mode != SPM_DAX_SYSTEM_RAM)
+			snprintf(row->options, sizeof(row->options), "daxmode=system-ram");
 	}
+	return 0;
+}
+
+/* A node whose memory is a device's: it is the device that a mount takes, and gives back. */
+static void mark_node(struct dev_row *node, const struct dev_row *dax)
+{
+	snprintf(node->state, sizeof(node->state), "the memory of %s", dax->name);
+	memcpy(node->used_by, dax->used_by, sizeof(node->used_by));
+	if (!dax->used_by[0])
+		return;
+	node->source[0] = '\0';
+	node->command[0] = '\0';
+	snprintf(node->reason, sizeof(node->reason), "%s has its memory, as %s", dax->used_by, dax->name);
 }
 
 int dev_rows_dax(struct dev_table *table)
 {
-	struct daxctl_region *region;
-	struct daxctl_dev *dev;
-	struct daxctl_ctx *ctx;
-	struct dev_row *row;
-	int rc = daxctl_new(&ctx);
+	size_t nodes = table->n;
+	int rc = spm_dax_each(add, table);
 
-	if (rc) {
+	if (rc && rc != -ENOMEM)
 		ctl_error("devices: cannot list dax devices: %s", strerror(-rc));
-		return rc;
-	}
-	daxctl_region_foreach(ctx, region) {
-		daxctl_dev_foreach(region, dev) {
-			/* The seed that every region keeps for the next device. */
-			if (!daxctl_dev_get_size(dev))
-				continue;
-			row = dev_row_add(table);
-			if (!row) {
-				daxctl_unref(ctx);
-				return -ENOMEM;
-			}
-			describe(row, dev);
-		}
-	}
-	daxctl_unref(ctx);
-	return 0;
+	for (size_t i = nodes; i < table->n; i++)
+		for (size_t j = 0; j < nodes; j++)
+			if (table->rows[i].node >= 0 && table->rows[j].node == table->rows[i].node && table->rows[j].memory_only &&
+			    !strcmp(table->rows[i].mode, "system-ram"))
+				mark_node(&table->rows[j], &table->rows[i]);
+	return rc;
 }
-#else
-int dev_rows_dax(struct dev_table *table)
+
+int dev_restore(const char *name)
 {
-	(void)table;
-	return 0;
+	const char *dax = strncmp(name, "/dev/", 5) ? name : name + 5;
+	struct spm_error e = { "" };
+	struct spm_source s;
+	struct spm_dax_note n;
+	int busy, rc = spm_source_parse(dax, &s, &e);
+	spm_auto_close int fd = -1;
+
+	if (rc || s.kind != SPM_SOURCE_DAX) {
+		ctl_error("devices: --restore %s: not a dax device; give it as in dax0.0", name);
+		return CTL_USAGE;
+	}
+	busy = spm_dax_note_look(dax, &n);
+	if (busy < 0) {
+		ctl_error("devices: %s: %s", dax, busy == -ENOENT ? "no mount has left it in another mode" : strerror(-busy));
+		return CTL_FAILED;
+	}
+	fd = spm_dax_note_lock(dax, &e);
+	rc = fd < 0 ? fd : spm_dax_note_read(fd, &n);
+	if (!rc && spm_dax_note_has_region(&n))
+		rc = spm_fail(&e, -EBUSY, "%s holds the files of '%s'; mount it with name=%s, or give them up with 'umount " SPM_RUN_DIR
+			      "/%s.ns && rm " SPM_RUN_DIR "/%s.ns'", dax, n.mount, n.mount, n.mount, n.mount);
+	if (!rc)
+		rc = spm_dax_restore(dax, &n, &e);
+	if (!rc || rc == -ENODATA)
+		spm_dax_note_remove(dax, fd);
+	if (rc && rc != -ENODATA) {
+		ctl_error("devices: %s", e.text[0] ? e.text : strerror(-rc));
+		return CTL_FAILED;
+	}
+	return CTL_DONE;
 }
-#endif

@@ -24,7 +24,7 @@ struct dev_row *dev_row_add(struct dev_table *table)
 	}
 	table->rows = rows;
 	memset(&rows[table->n], 0, sizeof(*rows));
-	rows[table->n].node = -1;
+	rows[table->n].node = rows[table->n].online = rows[table->n].blocks = rows[table->n].movable = -1;
 	return &rows[table->n++];
 }
 
@@ -98,10 +98,39 @@ static size_t offline_blocks(int node)
 	return offline;
 }
 
+/* Nodes whose memory nothing is put on that does not ask for it by name. No released kernel has them. */
+static bool is_private(int node)
+{
+	static const char *const files[] = { "has_memory_private", "has_user_memory" };
+	struct spm_nodes list;
+	char line[256];
+
+	for (size_t i = 0; i < SPM_ARRAY_SIZE(files); i++) {
+		spm_auto_fclose FILE *f = NULL;
+		char path[128];
+
+		snprintf(path, sizeof(path), NODES "/%s", files[i]);
+		f = fopen(path, "re");
+		if (f && fgets(line, sizeof(line), f)) {
+			line[strcspn(line, "\n")] = '\0';
+			if (!spm_nodes_parse(line, &list) && spm_nodes_test(&list, node))
+				return true;
+		}
+		node_line(node, files[i], line, sizeof(line));
+		if (line[0] && strcmp(line, "0") != 0)
+			return true;
+	}
+	return false;
+}
+
 static void describe_node(struct dev_row *row, int node, const struct spm_nodes *allowed)
 {
 	size_t offline = offline_blocks(node);
 
+	if (row->private_memory) {
+		snprintf(row->reason, sizeof(row->reason), "it is a private node, which this version cannot use");
+		return;
+	}
 	if (offline) {
 		snprintf(row->reason, sizeof(row->reason), "%zu of its memory blocks are offline", offline);
 		snprintf(row->command, sizeof(row->command),
@@ -141,7 +170,10 @@ static int add_node(struct dev_table *table, int node, const struct spm_nodes *a
 		row->has_free = true;
 	row->size_bytes = m.total_bytes;
 	row->free_bytes = m.free_bytes;
-	if (row->memory_only)
+	row->private_memory = is_private(node);
+	if (row->private_memory)
+		snprintf(row->state, sizeof(row->state), "a private node: its memory is for whoever asks for it by name");
+	else if (row->memory_only)
 		snprintf(row->state, sizeof(row->state), "a node of memory only");
 	else
 		snprintf(row->state, sizeof(row->state), "a node with CPUs %.100s", row->cpus);
@@ -179,6 +211,22 @@ static struct json_object *text_or_null(const char *text)
 	return *text ? json_object_new_string(text) : NULL;
 }
 
+/* As daxctl list has them; what is not known is left out, as there. */
+static void dax_json(const struct dev_row *row, const struct ctl_opts *opts, struct json_object *obj)
+{
+	json_object_object_add(obj, "chardev", json_object_new_string(row->name));
+	ctl_json_size(opts, obj, "size", row->size_bytes);
+	json_object_object_add(obj, "target_node", row->node < 0 ? NULL : json_object_new_int(row->node));
+	json_object_object_add(obj, "align", json_object_new_int64((int64_t)row->align));
+	json_object_object_add(obj, "mode", json_object_new_string(row->mode));
+	if (row->blocks >= 0) {
+		json_object_object_add(obj, "online_memblocks", json_object_new_int(row->online));
+		json_object_object_add(obj, "total_memblocks", json_object_new_int(row->blocks));
+	}
+	if (row->movable >= 0)
+		json_object_object_add(obj, "movable", json_object_new_boolean(row->movable));
+}
+
 static struct json_object *row_json(const struct dev_row *row, const struct ctl_opts *opts)
 {
 	struct json_object *obj = json_object_new_object();
@@ -198,6 +246,10 @@ static struct json_object *row_json(const struct dev_row *row, const struct ctl_
 	json_object_object_add(obj, "state", text_or_null(row->state));
 	json_object_object_add(obj, "reason", text_or_null(row->reason));
 	json_object_object_add(obj, "command", text_or_null(row->command));
+	json_object_object_add(obj, "options", text_or_null(row->options));
+	json_object_object_add(obj, "used_by", text_or_null(row->used_by));
+	if (row->mode[0])
+		dax_json(row, opts, obj);
 	return obj;
 }
 
@@ -209,6 +261,10 @@ static void row_text(const struct dev_row *row, const struct ctl_opts *opts)
 	printf("%-8s  %-14s %*s %*s  %s\n", row->name, row->source[0] ? row->source : "-", width,
 	       ctl_size(opts, row->size_bytes, size), width,
 	       row->has_free ? ctl_size(opts, row->free_bytes, avail) : "-", row->state);
+	if (row->options[0])
+		printf("%-8s  mount it with -o %s\n", "", row->options);
+	if (row->used_by[0])
+		printf("%-8s  used by %s\n", "", row->used_by);
 	if (row->reason[0])
 		printf("%-8s  %s: %s%s%s\n", "", row->source[0] ? "not all of it" : "not usable", row->reason,
 		       row->command[0] ? "; run: " : "", row->command);
@@ -223,6 +279,8 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 
 	if (first < 0)
 		return first == -2 ? CTL_DONE : CTL_USAGE;
+	if (opts.restore && first == argc)
+		return dev_restore(opts.restore);
 	if (first != argc) {
 		ctl_error("devices: takes no argument ('%s'); usage: spmctl devices %s", argv[first],
 			  cmd->args);
@@ -233,6 +291,8 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 		rc = add_nodes(&table);
 	if (!rc)
 		rc = dev_rows_dax(&table);
+	if (!rc)
+		rc = dev_rows_fs(&table);
 	if (!rc && opts.json)
 		ctl_list_begin(&list);
 	else if (!rc)
@@ -252,8 +312,8 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 
 const struct ctl_cmd ctl_devices = {
 	.name = "devices",
-	.args = "[--json] [-u]",
+	.args = "[--json] [-u] [--restore DEVICE]",
 	.help = "what memory could back a mount, and its SOURCE",
-	.options = CTL_OPT_JSON | CTL_OPT_HUMAN,
+	.options = CTL_OPT_JSON | CTL_OPT_HUMAN | CTL_OPT_RESTORE,
 	.run = run,
 };

@@ -73,6 +73,8 @@ static const struct {
 	  "  --output WHAT    slice list: k8s-pv, in place of a table; cdi: a file, or - for standard output" },
 	{ { "refresh", no_argument, NULL, 'R' }, CTL_OPT_REFRESH,
 	  "  --refresh        only if there is such a file already, as a mount does" },
+	{ { "restore", required_argument, NULL, 'g' }, CTL_OPT_RESTORE,
+	  "  --restore DEVICE gives a dax device back the mode that it had before a mount that could not" },
 	{ { "node", required_argument, NULL, 'n' }, CTL_OPT_NODE,
 	  "  --node NAME      with --output k8s-pv: this machine in the cluster (its host name)" },
 };
@@ -129,6 +131,9 @@ static void take(struct ctl_opts *opts, int c)
 		break;
 	case 'o':
 		opts->output = optarg;
+		break;
+	case 'g':
+		opts->restore = optarg;
 		break;
 	case 'n':
 		opts->node = optarg;

@@ -28,10 +28,11 @@ enum ctl_option {
 	CTL_OPT_CDI = 1 << 6,
 	CTL_OPT_OUTPUT = 1 << 7,
 	CTL_OPT_NODE = 1 << 8,
-	CTL_OPT_REFRESH = 1 << 10,
 	CTL_OPT_LIMITS = 1 << 9, /* one for each enum spm_limit */
-	CTL_OPT_TIMEOUT = 1 << 10,
-	CTL_OPT_CANCEL = 1 << 11,
+	CTL_OPT_REFRESH = 1 << 10,
+	CTL_OPT_RESTORE = 1 << 11,
+	CTL_OPT_TIMEOUT = 1 << 12,
+	CTL_OPT_CANCEL = 1 << 13,
 };
 
 struct ctl_opts {
@@ -48,6 +49,7 @@ struct ctl_opts {
 	const char *output;
 	const char *node;
 	const char *timeout;
+	const char *restore;
 	const char *limit[SPM_LIMITS];
 };
 
