@@ -34,10 +34,10 @@ one()
 {
 	jq -r ".[] | select(.name == \"$1\") | $2" "$SPM_TMP/json"
 }
-is "plain RAM and the four nodes" "$(jq -r '[.[] | select(.kind != "dax") | .name] | join(" ")' "$SPM_TMP/json")" \
+is "plain RAM and the four nodes" "$(jq -r '[.[] | select(.kind == "ram" or .kind == "node") | .name] | join(" ")' "$SPM_TMP/json")" \
 	"ram node0 node1 node2 node3"
 is "keys" "$(jq -r '.[0] | keys_unsorted | join(" ")' "$SPM_TMP/json")" \
-	"name kind usable source size_bytes free_bytes node cpus memory_only state reason command"
+	"name kind usable source size_bytes free_bytes node cpus memory_only state reason command options used_by"
 like "plain RAM can be typed" "$(one ram .source)" '^mem:[1-9][0-9]*[GM]$'
 is "a node with CPUs: half of what is free" "$(one node0 '"\(.source) \(.memory_only) \(.cpus) \(.node)"')" \
 	"node:0:3G false 0-1 0"
