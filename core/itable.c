@@ -559,3 +559,43 @@ uint32_t spm_itable_count_slice(struct spm_itable *t, uint16_t slice)
 	spm_itable_each(t, count_slice, &c);
 	return c.n;
 }
+
+struct collection {
+	struct spm_itable *t;
+	bool (*want)(const struct spm_inode *rec, const void *arg);
+	const void *arg;
+	uint64_t *ids;
+	size_t count, room;
+	int rc;
+};
+
+static void collect(struct spm_inode *rec, void *arg)
+{
+	struct collection *c = arg;
+
+	if (c->rc || !c->want(rec, c->arg))
+		return;
+	if (c->count == c->room) {
+		size_t room = c->room ? c->room * 2 : 64;
+		uint64_t *ids = realloc(c->ids, room * sizeof(*ids));
+
+		if (!ids) {
+			c->rc = -ENOMEM;
+			return;
+		}
+		c->ids = ids;
+		c->room = room;
+	}
+	c->ids[c->count++] = nodeid_of(c->t, (uint32_t)(rec - c->t->records));
+}
+
+int spm_itable_collect(struct spm_itable *t, bool (*want)(const struct spm_inode *rec, const void *arg), const void *arg,
+		       uint64_t **ids, size_t *count)
+{
+	struct collection c = { .t = t, .want = want, .arg = arg };
+
+	spm_itable_each(t, collect, &c);
+	*ids = c.ids;
+	*count = c.count;
+	return c.rc;
+}

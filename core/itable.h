@@ -148,5 +148,9 @@ void spm_itable_count(struct spm_itable *t, struct spm_inode *rec, enum spm_coun
 uint32_t spm_itable_count_slice(struct spm_itable *t, uint16_t slice);
 /* Calls @fn for each live record under the table's lock. */
 void spm_itable_each(struct spm_itable *t, void (*fn)(struct spm_inode *rec, void *arg), void *arg);
+/* The node ids of the live records that @want says yes to, under the table's lock, for whoever takes locks himself. *@ids is the
+ * caller's to free, whatever is returned. -ENOMEM: not all of them. */
+int spm_itable_collect(struct spm_itable *t, bool (*want)(const struct spm_inode *rec, const void *arg), const void *arg,
+		       uint64_t **ids, size_t *count) SPM_MUST_CHECK;
 
 #endif

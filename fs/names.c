@@ -32,30 +32,10 @@ int spm_names_init(struct spm_fs *fs)
 	return n->on ? 0 : -ENOMEM;
 }
 
-struct dirs {
-	uint64_t *ids;
-	size_t count, room;
-	const struct spm_itable *t;
-	int rc;
-};
-
-static void collect_dir(struct spm_inode *rec, void *arg)
+static bool is_dir(const struct spm_inode *rec, const void *arg)
 {
-	struct dirs *d = arg;
-	uint64_t *ids = d->ids;
-
-	if (!spm_inode_is(rec, SPM_INODE_DIR) || d->rc)
-		return;
-	if (d->count == d->room) {
-		d->room = d->room ? d->room * 2 : 64;
-		ids = realloc(d->ids, d->room * sizeof(*ids));
-		if (!ids) {
-			d->rc = -ENOMEM;
-			return;
-		}
-		d->ids = ids;
-	}
-	d->ids[d->count++] = (uint64_t)rec->seq << 32 | (uint64_t)(rec - d->t->records);
+	(void)arg;
+	return spm_inode_is(rec, SPM_INODE_DIR);
 }
 
 static int rebuild_dir(struct spm_fs *fs, uint64_t parent)
@@ -79,15 +59,16 @@ static int rebuild_dir(struct spm_fs *fs, uint64_t parent)
 
 int spm_names_rebuild(struct spm_fs *fs)
 {
-	struct dirs d = { .t = &fs->itable };
+	spm_auto_free uint64_t *ids = NULL;
+	size_t count;
+	int rc;
 
 	if (!fs->names.on)
 		return 0;
-	spm_itable_each(&fs->itable, collect_dir, &d);
-	for (size_t i = 0; i < d.count && !d.rc; i++)
-		d.rc = rebuild_dir(fs, d.ids[i]);
-	free(d.ids);
-	return d.rc;
+	rc = spm_itable_collect(&fs->itable, is_dir, NULL, &ids, &count);
+	for (size_t i = 0; i < count && !rc; i++)
+		rc = rebuild_dir(fs, ids[i]);
+	return rc;
 }
 
 void spm_names_destroy(struct spm_names *n)

@@ -16,53 +16,33 @@ struct numbers {
 	uint64_t device, limit, used, free, pinned, inodes;
 };
 
-/* Node ids of what is open directly or may still be mapped so. */
-struct pinned_list {
-	struct spm_itable *t;
-	uint64_t *ids;
-	size_t count, room;
-	int rc;
-};
-
-static void collect_pinned(struct spm_inode *rec, void *arg)
+/* Open directly, or may still be mapped so. */
+static bool is_pinned(const struct spm_inode *rec, const void *arg)
 {
-	struct pinned_list *l = arg;
-
-	if (l->rc || !spm_inode_is(rec, SPM_INODE_MAPPED))
-		return;
-	if (l->count == l->room) {
-		size_t room = l->room ? l->room * 2 : 64;
-		uint64_t *ids = realloc(l->ids, room * sizeof(*ids));
-
-		if (!ids) {
-			l->rc = -ENOMEM;
-			return;
-		}
-		l->ids = ids;
-		l->room = room;
-	}
-	l->ids[l->count++] = (uint64_t)rec->seq << 32 | (uint64_t)(rec - l->t->records);
+	(void)arg;
+	return spm_inode_is(rec, SPM_INODE_MAPPED);
 }
 
 int spm_stats_pinned(struct spm_fs *fs, uint64_t *bytes, size_t *files)
 {
-	struct pinned_list l = { .t = &fs->itable };
+	spm_auto_free uint64_t *ids = NULL;
+	size_t count;
+	int rc;
 
 	*bytes = 0;
 	*files = 0;
 	spm_session_blocking();
-	spm_itable_each(&fs->itable, collect_pinned, &l);
-	for (size_t i = 0; i < l.count; i++) {
-		struct spm_inode *rec = spm_itable_get(&fs->itable, l.ids[i]);
+	rc = spm_itable_collect(&fs->itable, is_pinned, NULL, &ids, &count);
+	for (size_t i = 0; i < count; i++) {
+		struct spm_inode *rec = spm_itable_get(&fs->itable, ids[i]);
 		struct stat st;
 
-		if (rec && !strcmp(spm_open_mode(fs, rec, l.ids[i]), "direct") && !spm_attr_get(fs, l.ids[i], &st, NULL)) {
+		if (rec && !strcmp(spm_open_mode(fs, rec, ids[i]), "direct") && !spm_attr_get(fs, ids[i], &st, NULL)) {
 			*bytes += (uint64_t)st.st_blocks * 512;
 			*files += st.st_size > 0; /* one without size can be fixed to the device, so that no test tells more */
 		}
 	}
-	free(l.ids);
-	return l.rc;
+	return rc;
 }
 
 uint64_t spm_stats_resident(struct spm_fs *fs)

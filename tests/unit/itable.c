@@ -151,6 +151,37 @@ START_TEST(lookups_are_counted)
 }
 END_TEST
 
+static bool is_of(const struct spm_inode *rec, const void *slice)
+{
+	return rec->slice == *(const uint16_t *)slice;
+}
+
+START_TEST(collected)
+{
+	const uint16_t slice = 7, none = 9;
+	struct spm_itable t;
+	uint64_t *ids, sum = 0, want = 0;
+	size_t count;
+
+	new_table(&t, 4096);
+	for (uint64_t ino = 10; ino < 310; ino++) {
+		uint64_t id = intern(&t, ino % 2 ? slice : 1, ino);
+
+		want += ino % 2 ? id : 0;
+	}
+	ck_assert_int_eq(spm_itable_collect(&t, is_of, &slice, &ids, &count), 0);
+	ck_assert_uint_eq(count, 150);
+	for (size_t i = 0; i < count; i++)
+		sum += ids[i];
+	ck_assert_uint_eq(sum, want);
+	free(ids);
+	ck_assert_int_eq(spm_itable_collect(&t, is_of, &none, &ids, &count), 0);
+	ck_assert_uint_eq(count, 0);
+	free(ids);
+	spm_itable_destroy(&t);
+}
+END_TEST
+
 START_TEST(full_table)
 {
 	struct spm_itable t;
@@ -517,6 +548,7 @@ int main(void)
 	tcase_add_test(t, number_of_another_inode);
 	tcase_add_test(t, seq_wraps_in_time);
 	tcase_add_test(t, lookups_are_counted);
+	tcase_add_test(t, collected);
 	tcase_add_test(t, full_table);
 	tcase_add_loop_test(t, against_a_model, 0, 3);
 	tcase_add_test(t, taken_over);
