@@ -6,6 +6,19 @@
 #include <linux/types.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+
+#ifndef SYS_cachestat /* Linux 6.5 */
+#define SYS_cachestat 451
+#endif
+
+struct range_arg { /* struct cachestat_range */
+	uint64_t off, len;
+};
+
+struct range_count { /* struct cachestat */
+	uint64_t cache, dirty, writeback, evicted, recently_evicted;
+};
 
 /* PAGEMAP_SCAN as in the kernel's Documentation/admin-guide/mm/pagemap.rst (Debian 12's headers are older) */
 struct scan_region {
@@ -99,4 +112,12 @@ int spm_extents_huge_in(int fd, uint64_t from, uint64_t to, uint64_t *huge_bytes
 
 	*huge_bytes = 0;
 	return pagemap < 0 ? -errno : scan_data(pagemap, fd, from, to, huge_bytes);
+}
+
+uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to)
+{
+	struct range_arg r = { .off = from, .len = to - from };
+	struct range_count c = { .cache = 0 };
+
+	return syscall(SYS_cachestat, fd, &r, &c, 0) ? UINT64_MAX : c.cache;
 }

@@ -14,4 +14,8 @@ int spm_extents_huge(int fd, uint64_t size, uint64_t *huge_bytes) SPM_MUST_CHECK
 /* The same for [from, to), all of which is data, and no more than 1 GiB. */
 int spm_extents_huge_in(int fd, uint64_t from, uint64_t to, uint64_t *huge_bytes) SPM_MUST_CHECK;
 
+/* How many pages are allocated in [from, to), written to or not; UINT64_MAX: the kernel does not tell (before Linux 6.5). @fd is not
+ * O_PATH. */
+uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
+
 #endif

@@ -2,15 +2,18 @@
 /*
  * Who may use how much of the device (law 6). A grant is the size of a slice's filesystem, so the kernel enforces it, also
  * against faults that no server sees. Whoever runs into his grant asks for more (spm_slices_grow), and the others shrink first.
+ * What faults may need is promised before (spm_slices_promise).
  */
 #include "core/slices.h"
 
 #include <errno.h>
+#include <time.h>
 
 #define PAGE     4096u
 #define STEP     (UINT64_C(16) << 20) /* more than was asked for, where that is nobody's loss */
 #define STEP_DIV 16u                  /* but at most this part of what nobody has */
 #define RETRIES  4                    /* files grow while a grant shrinks */
+#define POOR_NS  INT64_C(20000000)
 
 static uint64_t pages(uint64_t bytes)
 {
@@ -22,8 +25,12 @@ static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 	struct spm_slice *s = spm_slices_get(t, id);
 	struct spm_slice_limits l;
 	struct statvfs sv;
-	int rc = s && !atomic_load(&s->away) ? spm_slice_statfs(s, &sv) : -ENOENT;
+	int rc = s && !atomic_load(&s->away) ? 0 : -ENOENT;
 
+	/* before what is used: what a fault takes in between is counted twice, and not never */
+	u->promised = rc ? 0 : atomic_load(&s->promised);
+	if (!rc)
+		rc = spm_slice_statfs(s, &sv);
 	if (rc)
 		return rc;
 	u->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
@@ -123,7 +130,7 @@ static uint64_t nobodys(const struct spm_slices *t)
 	return t->device_bytes > t->granted ? t->device_bytes - t->granted : 0;
 }
 
-/* Takes up to @bytes of what slice @id has free beyond its min. */
+/* Takes up to @bytes of what slice @id has free beyond its min, and has not promised. */
 static uint64_t take_from(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
 	for (int i = 0; i < RETRIES; i++) {
@@ -132,7 +139,9 @@ static uint64_t take_from(struct spm_slices *t, uint16_t id, uint64_t bytes)
 
 		if (look(t, id, &u))
 			return 0;
-		keep = u.used > u.min ? pages(u.used) : u.min;
+		keep = pages(u.used) + u.promised;
+		if (keep < u.min)
+			keep = u.min;
 		if (keep < SPM_SLICE_FLOOR)
 			keep = SPM_SLICE_FLOOR;
 		if (u.grant <= keep)
@@ -199,10 +208,37 @@ bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min)
 	return sum <= t->device_bytes;
 }
 
+/* With the lock: brings a grant to @want, or as near as it goes, and a step on where that is nobody's loss. */
+static int grow_to(struct spm_slices *t, uint16_t id, uint64_t want, struct spm_slice_use *u)
+{
+	uint64_t free = nobodys(t), step;
+	int rc;
+
+	if (u->grant >= want || u->grant >= u->max)
+		return 0;
+	if (!free && id) {
+		struct spm_slice_use root;
+
+		if (!look(t, 0, &root) && root.used + root.promised < root.grant)
+			free = root.grant - root.used - root.promised;
+	}
+	step = free / STEP_DIV < STEP ? free / STEP_DIV : STEP;
+	rc = spm_grants_set(t, id, want + step < u->max ? want + step : u->max, u->max);
+	return !rc || rc == -ENOSPC ? look(t, id, u) : rc;
+}
+
+/* What a slice has when it uses @bytes more, and its promises are kept. */
+static uint64_t wanted(const struct spm_slices *t, const struct spm_slice_use *u, uint64_t bytes, uint64_t promised)
+{
+	uint64_t want = u->used + (bytes < t->device_bytes ? bytes : t->device_bytes);
+
+	return pages(want) + (promised < t->device_bytes ? promised : t->device_bytes);
+}
+
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
 	struct spm_slice_use u;
-	uint64_t want, free, step, before;
+	uint64_t want, before;
 	int rc;
 
 	if (!t->file) /* the root slice has it all */
@@ -210,25 +246,69 @@ int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	pthread_mutex_lock(&t->lock);
 	rc = look(t, id, &u);
 	before = u.grant;
-	want = pages(u.used + (bytes < t->device_bytes ? bytes : t->device_bytes));
-	if (!rc && u.grant < want && u.grant < u.max) {
-		free = nobodys(t);
-		if (!free && id) {
-			struct spm_slice_use root;
-
-			free = look(t, 0, &root) ? 0 : root.grant - root.used;
-		}
-		step = free / STEP_DIV < STEP ? free / STEP_DIV : STEP;
-		rc = spm_grants_set(t, id, want + step < u.max ? want + step : u.max, u.max);
-		if (rc == -ENOSPC)
-			rc = 0;
-		if (!rc)
-			rc = look(t, id, &u);
-	}
+	want = wanted(t, &u, bytes, 0);
+	if (!rc)
+		rc = grow_to(t, id, wanted(t, &u, bytes, u.promised), &u);
 	if (!rc && u.grant < want && u.grant <= before)
 		rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
 	pthread_mutex_unlock(&t->lock);
 	return rc;
+}
+
+int spm_slices_promise(struct spm_slices *t, uint16_t id, uint64_t bytes, bool anyway)
+{
+	struct spm_slice_use u;
+	uint64_t want;
+	int rc;
+
+	if (!t->file)
+		return 0;
+	pthread_mutex_lock(&t->lock);
+	rc = look(t, id, &u);
+	if (!rc) {
+		want = wanted(t, &u, bytes, u.promised);
+		rc = grow_to(t, id, want, &u);
+		if (!rc && u.grant < want)
+			rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
+		if (!rc || anyway)
+			atomic_fetch_add(&spm_slices_get(t, id)->promised, pages(bytes));
+	}
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+void spm_slices_unpromise(struct spm_slices *t, uint16_t id, uint64_t bytes)
+{
+	struct spm_slice *s = spm_slices_get(t, id);
+	uint64_t was = s ? atomic_load(&s->promised) : 0;
+
+	/* (of a slice that is gone, and another has its number: it has none) */
+	while (s && !atomic_compare_exchange_weak(&s->promised, &was, was > pages(bytes) ? was - pages(bytes) : 0))
+		;
+}
+
+/* Whether it can use @bytes and keep its promises. */
+static bool has_room(const struct spm_slice *s, uint64_t bytes)
+{
+	uint64_t promised = atomic_load(&s->promised);
+	struct statvfs sv;
+
+	return spm_slice_statfs(s, &sv) || (uint64_t)sv.f_bavail * sv.f_frsize >= promised + pages(bytes);
+}
+
+void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes)
+{
+	struct spm_slice *s = spm_slices_get(t, id);
+	struct timespec ts;
+	int64_t now;
+
+	if (!s || !atomic_load_explicit(&s->promised, memory_order_relaxed) || !t->file || has_room(s, bytes))
+		return;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	now = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	/* who writes goes on all the same, and must not ask a thousand others each time */
+	if (now - atomic_load(&s->poor_ns) >= POOR_NS && (spm_slices_grow(t, id, bytes) || !has_room(s, bytes)))
+		atomic_store(&s->poor_ns, now);
 }
 
 uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id)

@@ -49,6 +49,8 @@ struct spm_slice {
 	struct spm_nodes own_nodes;
 	uint64_t place, top;  /* inodes: of the directory that holds its place, and of its data */
 	uint64_t grant;       /* its size; guarded by the lock of struct spm_slices */
+	_Atomic uint64_t promised; /* bytes that faults may still take without asking (core/grants.c) */
+	_Atomic int64_t poor_ns;   /* when it could last not be given more for these */
 	_Atomic uint32_t map, cold_s; /* as its limits have them; UINT32_MAX: as the mount */
 	_Atomic uint64_t min, pin_max; /* the same, for who looks at many slices; UINT64_MAX: no limit */
 	_Atomic bool leaving; /* it is being removed: not found by its place any more */

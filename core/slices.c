@@ -280,9 +280,15 @@ static int open_entries(struct spm_slices *t, int fd)
 	atomic_store(&f->used, used);
 	for (uint16_t id = 1; id <= used; id++)
 		open_entry(t, id);
+	return 0;
+}
+
+void spm_slices_settle(struct spm_slices *t)
+{
+	uint16_t used = spm_slices_last(t);
+
 	for (uint16_t id = 1; id <= used; id++)
 		settle_grant(t, id);
-	return 0;
 }
 
 int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t device_bytes, const struct spm_slice_opts *defaults,

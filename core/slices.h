@@ -27,6 +27,9 @@
  * since a grant shrinks before another grows; the kernel refuses a size below what is in use. Who needs more than its grant
  * gets, in this order: what nobody has; what others have free beyond their min (the root slice first); and then, with swap, what
  * leaves the files of those that are over their min. The root slice has no min, and starts with everything.
+ *
+ * A fault in a hole of a file that is mapped directly is served by the kernel out of the grant, and cannot ask. So such holes are
+ * promised: what a slice has promised is not free, to others, and it is given more before it uses that up itself.
  */
 #define SPM_SLICES_MAX     4096u
 #define SPM_SLICE_NAME_MAX 63u
@@ -119,6 +122,9 @@ bool spm_slice_name_ok(const char *name);
  */
 int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t device_bytes, const struct spm_slice_opts *defaults,
 		    const struct spm_nodes *nodes) SPM_MUST_CHECK;
+/* The second half of that: makes grants fit limits, where a worker died over a change of them. When it is known what the slices have
+ * promised. */
+void spm_slices_settle(struct spm_slices *t);
 void spm_slices_close(struct spm_slices *t);
 
 static inline struct spm_slice *spm_slices_get(struct spm_slices *t, uint16_t id)
@@ -189,6 +195,7 @@ uint16_t spm_slices_removed(struct spm_slices *t, uint16_t id);
 /* What a slice has, in bytes. */
 struct spm_slice_use {
 	uint64_t used, grant, min, max; /* max: never above the device */
+	uint64_t promised;              /* not used yet, and not free either */
 };
 int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out) SPM_MUST_CHECK;
 
@@ -203,6 +210,17 @@ void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free);
  * least more than before. -ENOSPC: nothing is free (something else has to leave first: spm_slices_spare); -EDQUOT: it has its max.
  */
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
+
+/*
+ * Promises @bytes more to faults in slice @id, which is given first what it has not. -ENOSPC, -EDQUOT: it cannot have so much; then
+ * nothing was promised, unless @anyway: what it has, others do not get. Goes on until it is taken back: as faults use it up, and
+ * when they are over. Nothing if no slice was ever made but the root slice.
+ */
+int spm_slices_promise(struct spm_slices *t, uint16_t id, uint64_t bytes, bool anyway) SPM_MUST_CHECK;
+void spm_slices_unpromise(struct spm_slices *t, uint16_t id, uint64_t bytes);
+/* Slice @id is about to use up to @bytes by itself: it is given more if that is needed to keep its promises, and there is some. Costs
+ * next to nothing while it has made none. */
+void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes);
 /* How many bytes of slice @victim may leave for the sake of @id: all, if it is the same; what it uses beyond its min, if @id is
  * below its max; else none. */
 uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id);

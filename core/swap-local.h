@@ -353,8 +353,6 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 	SPM_MUST_CHECK;
 /* A write to a slot has failed: counted, and if that is the disk's fault nothing more is written to the file. */
 void spm_write_failed(struct spm_swap *s, uint32_t slot, int rc);
-/* How many pages are allocated there, written to or not; UINT64_MAX: the kernel does not tell. */
-uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
 /* The next extent from @extent on, below @end, that may have pages. */
 uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end);
 int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)

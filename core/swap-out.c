@@ -1,32 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* An extent leaves: which pages it has, the write, the record, the punch. */
+#include "core/extents.h"
 #include "core/swap-local.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-
-#ifndef SYS_cachestat /* Linux 6.5 */
-#define SYS_cachestat 451
-#endif
-
-struct range_arg { /* struct cachestat_range */
-	uint64_t off, len;
-};
-
-struct range_count { /* struct cachestat */
-	uint64_t cache, dirty, writeback, evicted, recently_evicted;
-};
-
-uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to)
-{
-	struct range_arg r = { .off = from, .len = to - from };
-	struct range_count c = { .cache = 0 };
-
-	return syscall(SYS_cachestat, fd, &r, &c, 0) ? UINT64_MAX : c.cache;
-}
 
 static void set_bits(struct spm_job *j, uint64_t from, uint64_t to)
 {

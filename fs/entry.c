@@ -108,6 +108,7 @@ static void let_go(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
 	lock = spm_lock_inode(fs, nodeid);
 	spm_open_close_backing(fs, rec);
 	spm_budget_drop(fs, nodeid);
+	spm_promise_drop(fs, nodeid);
 	pthread_mutex_unlock(lock);
 	if (!spm_inode_is(rec, SPM_INODE_ORPHAN))
 		return;

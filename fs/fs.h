@@ -16,6 +16,7 @@
 #include "fs/names.h"
 #include "fs/nohalt.h"
 #include "fs/options.h"
+#include "fs/promise.h"
 #include "fs/takeover.h"
 #include "fs/texts.h"
 #include "fs/wire.h"
@@ -40,8 +41,8 @@ struct spm_content;
 /*
  * The one context of a worker.
  *
- * Lock order: a pin of swap (core/swap.h), then an inode lock, then direct_lock, backing_lock, fds' locks or the itable's
- * lock (all leaves). Two inode locks are never held at once, nor two pins but those of spm_swap_pin_two(). Over a wait for room
+ * Lock order: a pin of swap (core/swap.h), then an inode lock, then direct_lock, backing_lock, fds' locks, that of promises (which is
+ * held over a change of grants) or the itable's lock (all leaves). Two inode locks are never held at once, nor two pins but those of spm_swap_pin_two(). Over a wait for room
  * (fs/swap.h) no lock is held, since it tests leases and so takes inode locks, and no pin but FILE. No lock over a reply.
  */
 #define SPM_IDLE_BACKINGS 256u
@@ -89,6 +90,7 @@ struct spm_fs {
 	/* over the lease test of an inode that the kernel does not know, and over the moment from which one may be mapped */
 	pthread_mutex_t direct_lock;
 	struct spm_budget budget;        /* what direct files take of the device */
+	struct spm_promises promises;    /* what they may still take of it */
 	struct spm_swap_walk *walk;      /* NULL: none is needed */
 	atomic_bool served_writes;       /* opens for writing are served (design: limits below the device, node sources) */
 	atomic_bool map_xattrs;   /* some file or directory may carry user.spm.map */

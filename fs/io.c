@@ -71,6 +71,15 @@ static bool answer_done(fuse_req_t req)
 	return true;
 }
 
+/* Whether a write there makes a hole in what somebody may have mapped. */
+static bool leaves_gap(struct spm_fs *fs, const struct spm_inode *rec, int fd, off_t off)
+{
+	struct stat st;
+
+	return atomic_load_explicit(&fs->promises.on, memory_order_relaxed) && spm_inode_is(rec, SPM_INODE_MAPPED) &&
+	       !fstat(fd, &st) && off > st.st_size;
+}
+
 void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
@@ -78,6 +87,7 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec;
 	ssize_t n = -1;
+	bool gap;
 	int rc;
 
 	if (spm_control_is(ino)) {
@@ -96,7 +106,10 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		(void)keep;
 		if (spm_inode_is(rec, SPM_INODE_PRIV))
 			spm_as_self();
+		gap = leaves_gap(fs, rec, fd.fd, off);
 		n = fs->content->write(fs, rec, fd.fd, buf, size, off);
+		if (gap)
+			spm_promise_changed(fs, rec, ino, fd.fd);
 		rc = n >= 0 ? 0 : n == -EBADF ? -EPERM : (int)n;
 		spm_fault("effect");
 		spm_done(rc, (uint64_t)n);
@@ -133,6 +146,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 			rc = spm_draining(fs) ? -EROFS : fs->content->allocate(fs, rec, fd.fd, mode, off, len);
 		else
 			rc = fs->content->other(fs, rec, fd.fd, mode, off, len);
+		spm_promise_changed(fs, rec, ino, fd.fd);
 		if (rc == -EBADF)
 			rc = -EPERM;
 		spm_fault("effect");
@@ -185,7 +199,9 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		(void)keep;
 		spm_as_self();
 		spm_session_blocking();
+		spm_slices_keep_promises(&fs->slices, rec[1]->slice, len);
 		n = fs->content->copy(fs, rec, (int[]){ from.fd, to.fd }, (off_t[]){ off_in, off_out }, len);
+		spm_promise_changed(fs, rec[1], out, to.fd);
 		rc = n < 0 ? (int)n : 0;
 		spm_fault("effect");
 		spm_done(rc, (uint64_t)n);

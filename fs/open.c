@@ -127,6 +127,7 @@ static void not_mapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 
 	spm_inode_clear(rec, SPM_INODE_MAPPED | SPM_INODE_WRMAPPED);
 	spm_budget_drop(fs, nodeid);
+	spm_promise_drop(fs, nodeid);
 	if (file)
 		spm_swap_idle(fs->swap, file);
 }
@@ -187,6 +188,17 @@ void spm_open_recheck_mapped(struct spm_fs *fs, uint64_t nodeid)
 	(void)lock;
 	if (!opened_direct(rec))
 		(void)still_mapped(fs, rec, nodeid, 0);
+}
+
+void spm_open_try_recheck_mapped(struct spm_fs *fs, uint64_t nodeid)
+{
+	struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
+
+	if (!rec || !spm_inode_is(rec, SPM_INODE_MAPPED) || pthread_mutex_trylock(spm_inode_lock(fs, nodeid)))
+		return;
+	if (spm_itable_get(&fs->itable, nodeid) == rec && !opened_direct(rec))
+		(void)still_mapped(fs, rec, nodeid, 0);
+	pthread_mutex_unlock(spm_inode_lock(fs, nodeid));
 }
 
 const char *spm_open_mode(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
@@ -275,7 +287,7 @@ static int commit_file(const struct opening *o)
 	int fd = o->fd, rc;
 	struct stat st;
 
-	if ((fs->opts->commit_lazy && !o->rec->slice) || !fs->passthrough.on ||
+	if (fs->opts->commit_lazy || !fs->passthrough.on ||
 	    __atomic_load_n(&o->rec->open_mirror, __ATOMIC_RELAXED))
 		return 0;
 	if (fd < 0) {
@@ -294,13 +306,14 @@ static int commit_file(const struct opening *o)
 	/* fallocate(2) takes capabilities away, and nothing has been written */
 	if (fgetxattr(fd, SPM_XATTR_CAPABILITY, NULL, 0) > 0)
 		return 0;
-	if (fs->opts->commit_lazy) { /* a fault cannot ask for more than the slice has; there may be so much */
-		rc = spm_slices_grow(&fs->slices, o->rec->slice, spm_commit_missing(&st));
-
-		return rc == -ENOENT ? SPM_STALE : 0;
-	}
 	spm_session_blocking();
 	return spm_content_commit(fs, spm_slice_of(fs, o->rec), fd, 0, (uint64_t)st.st_size);
+}
+
+/* What a mapping may fill behind the server's back is the slice's before there is one. With commit=lazy as far as it goes. */
+static int promise(const struct opening *o)
+{
+	return spm_promise_make(o->fs, o->rec, o->nodeid, o->fd, o->fs->opts->commit_lazy);
 }
 
 /* What the client's kernel does not know of a FUSE inode: chattr +i and +a. */
@@ -414,12 +427,15 @@ static int change_size(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 		rc = spm_drain_growth(fs, fd, size);
 	if (!rc)
 		rc = fs->content->resize(fs, rec, fd, size, &was);
-	if (rc || size <= was || !commits(fs, rec, nodeid, size))
+	if (rc || size <= was || !commits(fs, rec, nodeid, size)) {
+		if (!rc && size != was)
+			spm_promise_changed(fs, rec, nodeid, fd);
 		return rc;
+	}
 	spm_session_blocking();
 	rc = fs->content->fill(fs, rec, fd, was, size, &reached);
 	if (!rc)
-		return 0;
+		return 0; /* (what was missing before was promised then) */
 	back = fs->content->shrink(fs, rec, fd, was);
 	if (back)
 		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back a truncate: %s", (unsigned long long)rec->ino, strerror(-back));
@@ -474,8 +490,12 @@ static int open_locked(const struct opening *o, struct spm_wire_open_out *out)
 	}
 	if (rc == -EAGAIN)
 		return rc;
+	if (!rc && o->maps)
+		rc = promise(o);
 	if (!rc)
 		rc = open_direct(o, out);
+	if (!spm_inode_is(o->rec, SPM_INODE_MAPPED))
+		spm_promise_drop(fs, o->nodeid);
 	if (!rc || opened_direct(o->rec) || (must && (rc == -ENOSPC || rc == -EIO)))
 		return rc;
 	/* auto, or a file that cannot be passed through: the mirror serves it, unless somebody may map it */
@@ -526,9 +546,11 @@ static int bring_here(struct opening *o, uint64_t takes)
 	rc = spm_content_pin(fs, o->rec, 0, UINT64_MAX, SPM_PIN_FILE, &o->pin);
 	if (!rc)
 		rc = spm_swap_load(&o->pin, 0, UINT64_MAX);
-	while (!rc && o->writes) {
-		rc = commit_file(o);
-		if (rc != -ENOSPC || needs(o, &has, &takes))
+	while (!rc) {
+		rc = o->writes ? commit_file(o) : 0;
+		if (!rc)
+			rc = promise(o);
+		if (rc != -ENOSPC || (!o->writes && wish_of(o) == SPM_MAP_AUTO) || needs(o, &has, &takes))
 			break;
 		/* (it may have blocks behind its end) */
 		if (!spm_content_room(fs, o->rec->slice, rc, takes > has ? takes - has : fs->opts->extent_bytes, &tries))
@@ -565,7 +587,9 @@ static int open_with_swap(struct opening *o, struct spm_wire_open_out *out)
 			spm_budget_grow(o->fs, o->nodeid, takes);
 			spm_swap_used(o->fs->swap, o->pin.file);
 		} else if (!opened_direct(o->rec) && !spm_inode_is(o->rec, SPM_INODE_MAPPED)) {
-			spm_budget_drop(o->fs, o->nodeid); /* what it was given before it came here */
+			/* what it was given before it came here */
+			spm_budget_drop(o->fs, o->nodeid);
+			spm_promise_drop(o->fs, o->nodeid);
 		}
 		pthread_mutex_unlock(lock);
 		spm_swap_unpin(&o->pin);

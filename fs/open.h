@@ -44,6 +44,9 @@ int spm_open_truncate(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid,
 /* Looks again whether an inode that was open directly is still mapped; cheap when nothing is to be learnt. */
 void spm_open_recheck_mapped(struct spm_fs *fs, uint64_t nodeid);
 
+/* The same for somebody who holds locks of inodes: not if that would wait for another one. */
+void spm_open_try_recheck_mapped(struct spm_fs *fs, uint64_t nodeid);
+
 /* The lease test of the reclaimer (struct spm_swap_ops): -EBUSY; 0: nobody has the inode open to be mapped, or mapped, and
  * @file was told to be idle. */
 int spm_open_release(struct spm_fs *fs, uint64_t nodeid, uint32_t file) SPM_MUST_CHECK;

@@ -178,6 +178,8 @@ static int open_slices(struct setup *s)
 	int rc = spm_slices_open(&s->slices, &s->root, o->source.bytes, &defaults,
 				 spm_source_on_nodes(&o->source) ? &o->source.nodes : NULL);
 
+	if (!rc)
+		spm_slices_settle(&s->slices);
 	return rc ? spm_fail(s->err, rc, "cannot open the slices of the region '%s': %s", o->name, strerror(-rc)) : 0;
 }
 

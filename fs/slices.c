@@ -125,6 +125,8 @@ int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limi
 	unsigned int tries = 0;
 	int rc = spm_slices_set(&fs->slices, id, l);
 
+	if (rc == -ENOSPC && spm_promise_sweep(fs))
+		rc = spm_slices_set(&fs->slices, id, l);
 	for (int i = 0; (rc == -EBUSY || rc == -ENOSPC) && i < TURNS; i++) {
 		int failed = rc;
 
@@ -140,32 +142,9 @@ int spm_slices_limit(struct spm_fs *fs, uint16_t id, const struct spm_slice_limi
 
 /* -- removal -- */
 
-struct inodes_of {
-	struct spm_fs *fs;
-	uint16_t slice;
-	uint64_t *ids;
-	size_t count, room;
-	int rc;
-};
-
-static void collect(struct spm_inode *rec, void *arg)
+static bool is_of(const struct spm_inode *rec, const void *slice)
 {
-	struct inodes_of *l = arg;
-
-	if (rec->slice != l->slice || l->rc)
-		return;
-	if (l->count == l->room) {
-		size_t room = l->room ? l->room * 2 : 64;
-		uint64_t *ids = realloc(l->ids, room * sizeof(*ids));
-
-		if (!ids) {
-			l->rc = -ENOMEM;
-			return;
-		}
-		l->ids = ids;
-		l->room = room;
-	}
-	l->ids[l->count++] = (uint64_t)rec->seq << 32 | (uint64_t)(rec - l->fs->itable.records);
+	return rec->slice == *(const uint16_t *)slice;
 }
 
 /* Lets go of all that the server itself has open of an inode. -EBUSY: a client has it open, or maps it. */
@@ -184,6 +163,7 @@ static int leave(struct spm_fs *fs, uint64_t nodeid)
 		spm_open_close_backing(fs, rec);
 		spm_fd_drop(&fs->fds, nodeid);
 		spm_budget_drop(fs, nodeid);
+		spm_promise_drop(fs, nodeid);
 	}
 	pthread_mutex_unlock(lock);
 	return busy ? -EBUSY : 0;
@@ -191,14 +171,12 @@ static int leave(struct spm_fs *fs, uint64_t nodeid)
 
 static int leave_all(struct spm_fs *fs, uint16_t slice)
 {
-	struct inodes_of l = { .fs = fs, .slice = slice };
-	int rc;
+	spm_auto_free uint64_t *ids = NULL;
+	size_t count;
+	int rc = spm_itable_collect(&fs->itable, is_of, &slice, &ids, &count);
 
-	spm_itable_each(&fs->itable, collect, &l);
-	rc = l.rc;
-	for (size_t i = 0; i < l.count && !rc; i++)
-		rc = leave(fs, l.ids[i]);
-	free(l.ids);
+	for (size_t i = 0; i < count && !rc; i++)
+		rc = leave(fs, ids[i]);
 	return rc;
 }
 
@@ -260,9 +238,11 @@ static int create_now(struct spm_fs *fs, const char *name, const struct spm_slic
 
 	if (rc)
 		return rc;
-	/* what is written behind the server's back cannot ask for more */
+	/* what is written behind the server's back cannot ask for more, nor can a fault */
 	fs->served_writes = true;
-	rc = spm_slices_limit(fs, id, l);
+	rc = spm_promise_start(fs);
+	if (!rc)
+		rc = spm_slices_limit(fs, id, l);
 	if (rc) /* nobody has seen it yet */
 		(void)remove_now(fs, name, true);
 	else

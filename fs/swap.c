@@ -299,7 +299,8 @@ bool spm_content_room(struct spm_fs *fs, uint16_t slice, int rc, uint64_t bytes,
 {
 	if (rc != -ENOSPC)
 		return false;
-	if (!spm_slices_grow(&fs->slices, slice, bytes))
+	if (!spm_slices_grow(&fs->slices, slice, bytes) ||
+	    (spm_promise_sweep(fs) && !spm_slices_grow(&fs->slices, slice, bytes)))
 		return ++*tries < GROWS;
 	if (!fs->swap)
 		return false;
@@ -330,6 +331,7 @@ ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd
 	size_t done = 0;
 	ssize_t n;
 
+	spm_slices_keep_promises(&fs->slices, rec->slice, size);
 	/* done in part, it is done again as a whole after a crash: the same bytes at the same place */
 	do {
 		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
@@ -348,6 +350,13 @@ ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd
 
 #define COMMITS 8u /* others take what it was given meanwhile */
 
+/* (with swap, who waits for room looks for what is not needed any more: here a move may be under way) */
+static bool may_grow(struct spm_fs *fs, uint16_t slice, uint64_t bytes)
+{
+	return !spm_slices_grow(&fs->slices, slice, bytes) ||
+	       (!fs->swap && spm_promise_sweep(fs) && !spm_slices_grow(&fs->slices, slice, bytes));
+}
+
 int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 {
 	struct stat st;
@@ -356,8 +365,9 @@ int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t 
 	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
 
 	(void)keep;
+	spm_slices_keep_promises(&fs->slices, s->id, to - from);
 	rc = spm_commit_range(s, fd, from, to);
-	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && !spm_slices_grow(&fs->slices, s->id, to - from); i++)
+	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && may_grow(fs, s->id, to - from); i++)
 		rc = spm_commit_range(s, fd, from, to);
 	return rc;
 }

@@ -404,8 +404,11 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	/* what the last worker left half way is finished here, before anything is served */
 	if (!rc)
 		rc = spm_content_open(fs, a);
+	if (!rc)
+		rc = spm_promise_init(fs);
 	if (rc)
 		return rc;
+	spm_slices_settle(&fs->slices);
 	spm_slices_finish(fs);
 	/* the wait for the next request is in session.c, so reading must not sleep */
 	if (fcntl(fs->dev_fd, F_SETFL, O_NONBLOCK))
@@ -460,6 +463,7 @@ static void tear_down(struct spm_fs *fs)
 	spm_names_destroy(&fs->names);
 	spm_takeover_destroy(&fs->takeover);
 	spm_content_close(fs);
+	spm_promise_destroy(fs);
 	spm_itable_destroy(&fs->itable);
 	spm_desks_detach(&fs->desks);
 	spm_slices_teardown(fs);

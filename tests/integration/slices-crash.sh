@@ -176,8 +176,7 @@ loads()
 		mkdir -p "$SPM_TMP/$s"
 		mountpoint -q "$SPM_TMP/$s" && umount "$SPM_TMP/$s"
 		mount -t tmpfs -o size=256M spm-reference "$SPM_TMP/$s" || { fail "mount tmpfs"; return; }
-		# all of it is granted: where a client's fault fills a hole, nobody is there to ask for more (spmfs.conf(5), max)
-		slice create $s min=96M max=96M || fail "$1: create $s"
+		slice create $s min=16M max=96M || fail "$1: create $s"
 	done
 	"$KILLRUN" -S -n 3 -s 4 -k 0 "$MNT/y" "$SPM_TMP/y" >"$SPM_TMP/y.out" 2>&1 </dev/null &
 	pid=$!

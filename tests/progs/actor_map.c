@@ -42,7 +42,7 @@ static void catch_faults(bool on)
 	sigaction(SIGSEGV, &sa, NULL);
 }
 
-enum access { PUT, GET, FILL, VERIFY, TOUCH };
+enum access { PUT, GET, FILL, VERIFY, TOUCH, LOOK };
 
 struct access_args {
 	enum access what;
@@ -74,6 +74,10 @@ static int do_access(const struct access_args *a)
 	case TOUCH:
 		for (size_t i = 0; i < a->len; i += 4096)
 			((volatile char *)a->p)[i] += 1;
+		break;
+	case LOOK:
+		for (size_t i = 0; i < a->len; i += 4096)
+			(void)((volatile char *)a->p)[i];
 		break;
 	}
 	return bad < 0 ? 0 : -EBADMSG;
@@ -124,6 +128,11 @@ static int cmd_mverify(int argc, char **argv)
 static int cmd_touch(int argc, char **argv)
 {
 	return access_map(TOUCH, argv, spmt_num(argv[3]), 0, NULL);
+}
+
+static int cmd_look(int argc, char **argv)
+{
+	return access_map(LOOK, argv, spmt_num(argv[3]), 0, NULL);
 }
 
 static int prot_of(const char *s)
@@ -228,6 +237,7 @@ const struct spmt_cmd spmt_map_cmds[] = {
 	{ "mfill", 4, cmd_mfill },     /* M OFF LEN SEED, as fill */
 	{ "mverify", 4, cmd_mverify }, /* M OFF LEN SEED */
 	{ "touch", 3, cmd_touch },     /* M OFF LEN: writes a byte in each page */
+	{ "look", 3, cmd_look },       /* M OFF LEN: reads one */
 	{ "mremap", 2, cmd_mremap },   /* M LEN */
 	{ "mprotect", 2, cmd_mprotect },
 	{ "mlock", 1, cmd_mlock },

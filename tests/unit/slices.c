@@ -34,6 +34,7 @@ static void open_table(void)
 	t = calloc(1, sizeof(*t));
 	ck_assert_ptr_nonnull(t);
 	ck_assert_int_eq(spm_slices_open(t, &root, DEVICE, &defaults, NULL), 0);
+	spm_slices_settle(t);
 	t->fault = point;
 }
 
@@ -240,6 +241,42 @@ START_TEST(grants)
 }
 END_TEST
 
+/* What is promised is not free, to anybody else, and what cannot be had is not promised. */
+START_TEST(promises)
+{
+	uint16_t a = must_make("a", 0, 6 * MIB), b = must_make("b", 0, SPM_SLICE_NONE);
+
+	ck_assert_int_eq(spm_slices_promise(t, a, 4 * MIB, false), 0);
+	ck_assert_uint_eq(use_of(a).promised, 4 * MIB);
+	ck_assert_uint_ge(use_of(a).grant, 4 * MIB);
+	ck_assert_int_eq(spm_slices_grow(t, b, DEVICE), 0);
+	ck_assert_uint_ge(use_of(a).grant, 4 * MIB);
+	ck_assert_int_eq(fill(b, "f", use_of(b).grant), 0);
+	/* nor to itself, while there is more */
+	ck_assert_int_eq(spm_slices_grow(t, b, MIB), -ENOSPC);
+	ck_assert_int_eq(spm_slices_promise(t, a, 4 * MIB, false), -ENOSPC);
+	ck_assert_int_eq(spm_slices_promise(t, b, MIB, false), -ENOSPC);
+	ck_assert_uint_eq(use_of(a).promised, 4 * MIB);
+	ck_assert_uint_eq(use_of(b).promised, 0);
+	laws();
+	/* a fault */
+	ck_assert_int_eq(fill(a, "hole", 4 * MIB), 0);
+	spm_slices_unpromise(t, a, 4 * MIB);
+	ck_assert_int_eq(unlinkat(spm_slices_get(t, a)->data_fd, "hole", 0), 0);
+	ck_assert_int_eq(spm_slices_grow(t, b, 3 * MIB), 0);
+	ck_assert_uint_ge(use_of(b).grant, use_of(b).used + 3 * MIB);
+	/* what there is, and more is not taken from it later */
+	ck_assert_int_eq(unlinkat(spm_slices_get(t, b)->data_fd, "f", 0), 0);
+	ck_assert_int_eq(spm_slices_promise(t, a, 5 * MIB, true), 0);
+	ck_assert_int_eq(fill(a, "f", MIB), 0);
+	spm_slices_keep_promises(t, a, 0);
+	ck_assert_uint_ge(use_of(a).grant, 6 * MIB);
+	spm_slices_unpromise(t, a, DEVICE);
+	ck_assert_uint_eq(use_of(a).promised, 0);
+	laws();
+}
+END_TEST
+
 START_TEST(removal)
 {
 	uint16_t a = must_make("a", 0, MIB), id;
@@ -401,6 +438,7 @@ int main(void)
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, found);
 	tcase_add_test(tc, grants);
+	tcase_add_test(tc, promises);
 	tcase_add_test(tc, removal);
 	tcase_add_test(tc, deaths);
 	tcase_add_test(tc, damage);
