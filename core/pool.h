@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 #include <sys/types.h>
-#include "core/util.h"
+#include "core/handle.h"
 
 /*
  * A pool: the content of files in extents of a mapped device (a character device of device-dax; in tests a file on tmpfs or
@@ -61,14 +61,16 @@ struct spm_pool_device {
 	uint64_t align; /* of mappings: 4 KiB, 2 MiB, 1 GiB. A power of two */
 };
 
-/* All may be 0. */
+/* All may be 0, or NULL. */
 struct spm_pool_opts {
-	uint64_t bytes_max;   /* limit of what files may have (size=) */
+	uint64_t bytes_max;   /* limit of what files may have; 0: the one that the state file knows, at first none */
 	uint64_t clean_bytes; /* zeroed in advance, at most: an eighth of the pool or 1 GiB, whichever is less */
 	unsigned int zeroers; /* threads that zero: 1 */
 	/* The device lost an extent at @offset; of @f, or of nobody (f->ino 0). For the log, with a path. Any thread, no locks but
 	 * the file's. */
 	void (*poisoned)(void *ctx, const struct spm_pool_file *f, uint64_t file_offset, uint64_t offset);
+	/* A lock is about to be waited for, or much to be zeroed: the thread may be slow from here on. */
+	void (*slow)(void *ctx);
 	/* A fault point of tests, "pool:owned". */
 	void (*fault)(void *ctx, const char *at);
 	void *ctx;
@@ -97,16 +99,19 @@ struct spm_pool_stats {
 	uint64_t free_bytes;    /* what files can still get, with bytes_max */
 	uint64_t clean_bytes;   /* zeroed already */
 	uint64_t bad_bytes, retired_bytes;
-	uint64_t free_run;      /* the longest run of free extents, bytes */
 	uint64_t zeroed_bytes, moved_bytes;      /* since attach */
 	uint64_t damaged;       /* records set aside, at attach */
 	uint64_t metadata_bytes; /* of state file and index, what is in memory */
 };
-void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st);
+/* Looks at the page tables of the index for metadata_bytes, where @metadata. */
+void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st, bool metadata);
+/* The longest run of extents that are nobody's, bytes. Looks at all of them. */
+uint64_t spm_pool_free_run(struct spm_pool *p);
 /* O(1). */
 uint64_t spm_pool_slice_bytes(struct spm_pool *p, uint16_t slice);
 uint64_t spm_pool_file_bytes(struct spm_pool *p, const struct spm_pool_file *f);
-/* What a slice (remount: what all) may have; UINT64_MAX: no limit. May be below what it has, then it gets no more. */
+/* What a slice may have, or all of them; UINT64_MAX: no limit. May be below what it has, then it gets no more. That of all is kept
+ * in the state file, those of slices are not. */
 void spm_pool_limit_slice(struct spm_pool *p, uint16_t slice, uint64_t bytes);
 void spm_pool_limit(struct spm_pool *p, uint64_t bytes);
 
@@ -131,8 +136,9 @@ void spm_pool_unlock(struct spm_pool_held *h);
 ssize_t spm_pool_read(struct spm_pool *p, const struct spm_pool_file *f, void *buf, size_t n, uint64_t off) SPM_MUST_CHECK;
 /* Shared. Allocates. What was written before an error; -ENOSPC; -EDQUOT: its slice is full; -EIO: poisoned; -EFBIG. */
 ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const void *buf, size_t n, uint64_t off) SPM_MUST_CHECK;
-/* Shared. Allocates all of [from, to), or nothing more than there was. -ENOSPC; -EDQUOT; -EFBIG; -EINTR: @cancel said so (asked between
- * extents; may be NULL). */
+/* With no lock, since zeroing takes time: it takes the file's, shared, for each extent. Allocates all of [from, to), which is
+ * reserved first, so that it either fits or nothing is made. -ENOSPC; -EDQUOT; -EFBIG; -EIO: poisoned; -EINTR: @cancel (may be
+ * NULL) said so, asked between extents: what was made stays. */
 int spm_pool_commit(struct spm_pool *p, const struct spm_pool_file *f, uint64_t from, uint64_t to, bool (*cancel)(void *arg),
 		    void *arg) SPM_MUST_CHECK;
 /* Shared. Zeros [from, to) where there is anything, and keeps the extents. -EIO. */
@@ -152,29 +158,35 @@ ssize_t spm_pool_copy(struct spm_pool *p, const struct spm_pool_file *in, uint64
 
 /*
  * Truncate has two effects that are not one store: the region's file gets its size, the pool gives up what is behind. So:
- *	note = spm_pool_trim_begin(p, f);       kept in the state file
+ *	note = spm_pool_trim_begin(p, f, h);    kept in the state file, with the handle
  *	ftruncate(region's file, size);
  *	spm_pool_punch(p, f, size, UINT64_MAX);
  *	spm_pool_trim_end(p, note);
  * A successor calls spm_pool_trims() before it serves anything; for each note it punches from the size that the region's
- * file has now (a file that is gone: spm_pool_remove()), and then the note is gone. Waits if all notes are taken.
+ * file has now (0: the file is gone), and then the note is gone. Waits if all notes are taken; the caller holds the file's
+ * lock, exclusively, all the while.
  */
-int spm_pool_trim_begin(struct spm_pool *p, const struct spm_pool_file *f) SPM_MUST_CHECK;
+int spm_pool_trim_begin(struct spm_pool *p, const struct spm_pool_file *f, const struct spm_handle *h) SPM_MUST_CHECK;
 void spm_pool_trim_end(struct spm_pool *p, int note);
-/* @end: the size of the file now, 0 if it is gone. -errno of the first @end or punch that failed; that note stays. */
-int spm_pool_trims(struct spm_pool *p, int (*end)(void *arg, const struct spm_pool_file *f, uint64_t *size), void *arg) SPM_MUST_CHECK;
+/* @end: the size of the file now. -errno of the first @end that failed; that note stays. What is poisoned stays so. */
+typedef int spm_pool_end(void *arg, const struct spm_pool_file *f, const struct spm_handle *h, uint64_t *size);
+int spm_pool_trims(struct spm_pool *p, spm_pool_end *end, void *arg) SPM_MUST_CHECK;
 
-/* After recover: files that own extents, one by one, in no order: SPM_POOL_NONE ends. @at starts at 0. For checks (is the inode there?). */
+/* Files that own extents, one by one, in no order, some twice: false ends. @at starts at 0. For checks (is the inode there?). */
 bool spm_pool_next_file(struct spm_pool *p, uint32_t *at, struct spm_pool_file *f);
 
 /* -- single extents, for swap -- (pool.c) */
 
-/* Exclusive, or a pin that keeps others off it. The address of an extent of a file, NULL: a hole. -EIO in *rc: poisoned. */
-void *spm_pool_map_extent(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent, int *rc);
+/* With the file's lock, which need not be held over what is done there: compaction leaves the extent where it is until
+ * spm_pool_unmap_extent(), and whoever would give it up has to be kept out by the caller. -ENOENT: a hole; -EIO: poisoned;
+ * -EBUSY: it is mapped already. */
+int spm_pool_map_extent(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent, void **addr) SPM_MUST_CHECK;
+/* -EIO: the device has lost it meanwhile. @drop: the file gives it up, it is in a slot now. */
+int spm_pool_unmap_extent(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent, bool drop) SPM_MUST_CHECK;
 /* An extent that is nobody's yet, not zeroed, charged to @slice: to be filled at *addr, then owned by spm_pool_give(), or
  * given back by spm_pool_untake(). It is free again if the process dies. -ENOSPC; -EDQUOT. */
 int spm_pool_take(struct spm_pool *p, uint16_t slice, uint32_t *extent_no, void **addr) SPM_MUST_CHECK;
-/* Exclusive. -EEXIST: the file has that extent already; -EFBIG; -ENOMEM. */
+/* Shared or exclusive. -EEXIST: the file has that extent already (it stays taken); -EFBIG. */
 int spm_pool_give(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent, uint32_t extent_no) SPM_MUST_CHECK;
 void spm_pool_untake(struct spm_pool *p, uint16_t slice, uint32_t extent_no);
 
