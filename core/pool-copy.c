@@ -12,6 +12,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
+#include <ucontext.h>
 #if defined(__x86_64__)
 #include <emmintrin.h>
 #endif
@@ -98,6 +99,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	if (g && info->si_code > 0 && info->si_code != BUS_MCEERR_AO &&
 	    expected(g, at, info->si_code == BUS_MCEERR_AR ? (unsigned int)info->si_addr_lsb : 0)) {
 		guard = NULL;
+		/* as it was, whatever the handler is run with: a SIGBUS that is blocked kills */
+		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(g->out, 1);
 	}
 	pass_on(sig, info, context);

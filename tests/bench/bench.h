@@ -168,6 +168,8 @@ extern const struct probe out_probe, in_probe, swap_cpu_probe, swap_map_probe;	/
 extern const struct probe cold_probe;						/* swap-cold.c */
 extern const struct probe hot_probe, workset_probe;				/* workset.c */
 extern const struct probe slices_probe, moving_probe;				/* slices.c */
+extern const struct probe pool_alloc_probe, pool_zero_probe;			/* pool.c */
+extern const struct probe pool_compact_probe, pool_metadata_probe;
 
 enum { RANDOM_READ, RANDOM_WRITE };
 enum { TOUCH_ONLY, TOUCH_ALL };
@@ -181,6 +183,7 @@ enum { COLD_AROUND, COLD_ALONE };
 enum { MAP_DENSE, MAP_SPARSE };
 enum { WORK_CACHED, WORK_EQUAL };
 enum { SLICES_LIST, SLICES_DF, SLICES_OPEN, SLICES_MEMORY, SLICES_THREADS };
+enum { POOL_LARGE, POOL_SMALL };
 enum { INODE_BYTES, INODE_DESCRIPTORS, INODE_LEFT };
 /* The processor figures: what of how many clients, beside co-runners on all processors or not. */
 #define CPU_WHAT(kind, clients, busy) ((kind) | (clients) << 4 | (busy) << 12)

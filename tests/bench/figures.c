@@ -131,6 +131,18 @@ const struct figure bench_figures[] = {
 	/* what is asked for has to be allocated as well, beside what leaves */
 	{ "slices-move", "memory from a cold slice to another; eviction", "MiB/s", RATIO(0.8), .more_is_better = true,
 	  .probe = &moving_probe, .where = SWAPPING },
+
+	/* pools of extents in a mapped device, for which a file in memory stands in */
+	{ "pool-alloc-1", "extent allocated and freed, zeroing apart", "ns", MOST(1000), .probe = &pool_alloc_probe, .what = 1 },
+	{ "pool-alloc-2", "the same, by 2 threads", "ns", MOST(1000), .probe = &pool_alloc_probe, .what = 2 },
+	{ "pool-zero", "freed extents zeroed by 2 threads; memset", "MiB/s", RATIO(0.9), .more_is_better = true,
+	  .probe = &pool_zero_probe },
+	{ "pool-compact", "extents moved until free is one run; memcpy", "MiB/s", RATIO(0.8), .more_is_better = true,
+	  .probe = &pool_compact_probe },
+	{ "pool-meta", "what 1 TiB in 1,000 files takes elsewhere", "MiB", MOST(32), .probe = &pool_metadata_probe,
+	  .what = POOL_LARGE },
+	{ "pool-meta-files", "the same, a file for each extent", "MiB", MOST(32), .probe = &pool_metadata_probe,
+	  .what = POOL_SMALL },
 };
 
 const int bench_figure_count = sizeof(bench_figures) / sizeof(*bench_figures);
