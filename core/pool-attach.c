@@ -119,7 +119,8 @@ static int write_label(const struct spm_pool_device *d, const struct spm_pool_he
 	return rc;
 }
 
-int spm_pool_create(int state, const struct spm_pool_device *d, uint32_t extent_bytes, const uint8_t uuid[static 16])
+int spm_pool_create(int state, const struct spm_pool_device *d, uint32_t extent_bytes,
+		    const uint8_t uuid[static 16])
 {
 	struct spm_pool_header h = { .magic = 0 };
 	uint64_t bytes;
@@ -159,8 +160,11 @@ static int read_header(int state, const struct spm_pool_device *d, struct spm_po
 	rc = device_id(d, id);
 	if (rc)
 		return rc;
-	return id[0] != h->device_id[0] || id[1] != h->device_id[1] || d->bytes != h->device_bytes || !is_power(d->align) ||
-		       h->label_at + sizeof(struct spm_pool_label) > map_bytes(d) ? -ENODEV : 0;
+	return id[0] != h->device_id[0] || id[1] != h->device_id[1] || d->bytes != h->device_bytes ||
+			       !is_power(d->align) ||
+			       h->label_at + sizeof(struct spm_pool_label) > map_bytes(d) ?
+		       -ENODEV :
+		       0;
 }
 
 static int check_label(const struct spm_pool *p)
@@ -194,7 +198,8 @@ static int init_locks(struct spm_pool *p)
 	return 0;
 }
 
-static int map_all(struct spm_pool *p, int state, const struct spm_pool_device *d, const struct spm_pool_header *h)
+static int map_all(struct spm_pool *p, int state, const struct spm_pool_device *d,
+		   const struct spm_pool_header *h)
 {
 	void *at;
 	int rc;
@@ -238,7 +243,8 @@ static int make_sets(struct spm_pool *p)
 	return rc ? rc : spm_pool_index_init(p);
 }
 
-int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_device *d, const struct spm_pool_opts *o)
+int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_device *d,
+		    const struct spm_pool_opts *o)
 {
 	struct spm_pool_header h;
 	struct spm_pool *p;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Loads and stores on device memory, which may be poisoned: the kernel then sends SIGBUS to the thread that met it
- * (BUS_MCEERR_AR), or to the process that has it mapped, if it found it by itself (BUS_MCEERR_AO).
+ * Loads and stores on device memory, which may be poisoned: the kernel then sends SIGBUS to the thread that
+ * met it (BUS_MCEERR_AR), or to the process that has it mapped, if it found it by itself (BUS_MCEERR_AO).
  *
  * A signal handler has no context but the process, so this state is static: where the thread may fault, which
  * ranges are devices, and addresses that were noted.
@@ -55,10 +55,12 @@ static void note(uintptr_t at)
 			return;
 }
 
-/* Whether the fault lies where this thread is copying. The kernel may tell no more than the huge page that it is in. */
+/* Whether the fault lies where this thread is copying. The kernel may tell no more than the huge page that it
+ * is in. */
 static bool expected(struct guard *g, uintptr_t at, unsigned int lsb)
 {
-	uintptr_t first = lsb < 48 ? at & ~(((uintptr_t)1 << lsb) - 1) : at, last = lsb < 48 ? first + ((uintptr_t)1 << lsb) : at;
+	uintptr_t first = lsb < 48 ? at & ~(((uintptr_t)1 << lsb) - 1) : at,
+		  last = lsb < 48 ? first + ((uintptr_t)1 << lsb) : at;
 
 	for (int i = 0; i < 2; i++) {
 		uintptr_t from = (uintptr_t)g->part[i];
@@ -212,7 +214,8 @@ static void plain(uint8_t *to, const uint8_t *from, size_t n)
 }
 
 /* Which of @to and @from are on the device is in @g. */
-static int __attribute__((noinline)) guarded(struct guard *g, void (*fn)(uint8_t *, const uint8_t *, size_t), void *to, const void *from)
+static int __attribute__((noinline))
+guarded(struct guard *g, void (*fn)(uint8_t *, const uint8_t *, size_t), void *to, const void *from)
 {
 	if (sigsetjmp(g->out, 0))
 		return -EIO; /* the handler has taken the guard away */

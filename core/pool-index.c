@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Extents by file, derived from the records: chains by hash of file and extent, a list of each file's extents, and heads of files by
- * hash. 4 + 12 bytes for each extent, at most 26 for each file that has one; memory that was never needed is never touched.
+ * Extents by file, derived from the records: chains by hash of file and extent, a list of each file's
+ * extents, and heads of files by hash. 4 + 12 bytes for each extent, at most 26 for each file that has one;
+ * memory that was never needed is never touched.
  */
 #include "core/pool-local.h"
 

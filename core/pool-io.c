@@ -65,7 +65,8 @@ ssize_t spm_pool_read(struct spm_pool *p, const struct spm_pool_file *f, void *b
 	return so_far(done, rc);
 }
 
-ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const void *buf, size_t n, uint64_t off)
+ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const void *buf, size_t n,
+		       uint64_t off)
 {
 	uint64_t whose = spm_pool_whose(f);
 	size_t done = 0;
@@ -87,7 +88,8 @@ ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const 
 
 /* -- allocating ahead -- */
 
-/* How many extents of [first, end) the file has, looking at either the range or the file, whichever is less. */
+/* How many extents of [first, end) the file has, looking at either the range or the file, whichever is less.
+ * */
 static uint64_t count_in(struct spm_pool *p, uint64_t whose, uint64_t first, uint64_t end)
 {
 	const struct spm_pool_head *h = spm_pool_index_head(p, whose);
@@ -127,8 +129,8 @@ static int commit_one(struct spm_pool *p, const struct spm_pool_file *f, uint64_
 	return rc;
 }
 
-int spm_pool_commit(struct spm_pool *p, const struct spm_pool_file *f, uint64_t from, uint64_t to, bool (*cancel)(void *arg),
-		    void *arg)
+int spm_pool_commit(struct spm_pool *p, const struct spm_pool_file *f, uint64_t from, uint64_t to,
+		    bool (*cancel)(void *arg), void *arg)
 {
 	uint64_t first = from / p->extent_bytes, end = to / p->extent_bytes + !!(to % p->extent_bytes), left;
 	int rc;
@@ -179,7 +181,8 @@ int spm_pool_zero(struct spm_pool *p, const struct spm_pool_file *f, uint64_t fr
 	return worst;
 }
 
-/* Extents [first, end) of the file become free. Few extents of a large range are found by the list of the file. */
+/* Extents [first, end) of the file become free. Few extents of a large range are found by the list of the
+ * file. */
 static void drop(struct spm_pool *p, const struct spm_pool_file *f, uint64_t first, uint64_t end)
 {
 	uint64_t whose = spm_pool_whose(f), e = first;
@@ -325,8 +328,8 @@ static int copy_piece(struct spm_pool *p, uint64_t in, struct piece a, uint64_t 
 	return rc ? lost(p, where == address_of(p, d, b.at) ? d : s, rc) : 0;
 }
 
-ssize_t spm_pool_copy(struct spm_pool *p, const struct spm_pool_file *in, uint64_t from, const struct spm_pool_file *out, uint64_t to,
-		      size_t n)
+ssize_t spm_pool_copy(struct spm_pool *p, const struct spm_pool_file *in, uint64_t from,
+		      const struct spm_pool_file *out, uint64_t to, size_t n)
 {
 	size_t done = 0;
 	int rc = 0;

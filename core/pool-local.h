@@ -120,7 +120,8 @@ static inline void *spm_pool_address(const struct spm_pool *p, uint32_t d)
 	return p->base + (uint64_t)d * p->extent_bytes;
 }
 
-/* What a record's second word is; what is nobody's does not depend on the first, which is written while it is. */
+/* What a record's second word is; what is nobody's does not depend on the first, which is written while it
+ * is. */
 static inline uint64_t spm_pool_what(uint64_t whose, uint64_t extent, enum spm_pool_state state)
 {
 	bool owned = state == POOL_OWNED || state == POOL_BAD;
@@ -175,7 +176,8 @@ struct spm_pool_head *spm_pool_index_head(const struct spm_pool *p, uint64_t who
 void spm_pool_scan(struct spm_pool *p);
 
 /* pool-free.c: extents that are nobody's, with the lock. */
-/* Takes one that is reserved out of its set, and it is not reserved any more. -ENOSPC: poison has taken what was left. */
+/* Takes one that is reserved out of its set, and it is not reserved any more. -ENOSPC: poison has taken what
+ * was left. */
 int spm_pool_pick(struct spm_pool *p, bool want_clean, uint32_t *d, bool *is_clean) SPM_MUST_CHECK;
 void spm_pool_put(struct spm_pool *p, uint32_t d, enum spm_pool_state state);
 /* Counts them to the slice, and reserves them for spm_pool_pick(). -EDQUOT; -ENOSPC. */
@@ -187,9 +189,11 @@ void spm_pool_unreserve(struct spm_pool *p, uint16_t slice, uint64_t extents);
 uint64_t spm_pool_lowest(const struct spm_pool *p);
 
 /* pool.c */
-/* The extent, made if @make. @reserved: out of a reservation, charged already. @made: it was not there. -ENOENT; -EIO; -ENOSPC; -EDQUOT. */
+/* The extent, made if @make. @reserved: out of a reservation, charged already. @made: it was not there.
+ * -ENOENT; -EIO; -ENOSPC; -EDQUOT. */
 int spm_pool_find(struct spm_pool *p, uint64_t whose, uint64_t extent, uint32_t *d) SPM_MUST_CHECK;
-int spm_pool_make(struct spm_pool *p, uint64_t whose, uint64_t extent, bool reserved, uint32_t *d, bool *made) SPM_MUST_CHECK;
+int spm_pool_make(struct spm_pool *p, uint64_t whose, uint64_t extent, bool reserved, uint32_t *d,
+		  bool *made) SPM_MUST_CHECK;
 /* With the lock: gives an owned extent up. */
 void spm_pool_release(struct spm_pool *p, uint32_t d);
 /* With the lock: a record becomes that file's, or is no more. */

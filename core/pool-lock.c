@@ -20,7 +20,8 @@ static void take(struct spm_pool *p, int stripe, enum spm_pool_how how)
 		pthread_rwlock_rdlock(l);
 }
 
-void spm_pool_lock(struct spm_pool *p, const struct spm_pool_file *f, enum spm_pool_how how, struct spm_pool_held *h)
+void spm_pool_lock(struct spm_pool *p, const struct spm_pool_file *f, enum spm_pool_how how,
+		   struct spm_pool_held *h)
 {
 	*h = (struct spm_pool_held){ .pool = p, .stripe = { stripe_of(f), -1 } };
 	take(p, h->stripe[0], how);

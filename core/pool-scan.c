@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What a process finds in the state file, and what was left half way in it: extents of moves, notes of truncates. */
+/* What a process finds in the state file, and what was left half way in it: extents of moves, notes of
+ * truncates. */
 #include "core/pool-local.h"
 
 #include <errno.h>
@@ -7,12 +8,14 @@
 
 static bool is_sound(const struct spm_pool *p, uint32_t d)
 {
-	uint64_t whose = spm_pool_record_whose(p, d), what = atomic_load_explicit(&p->record[d].what, memory_order_relaxed);
+	uint64_t whose = spm_pool_record_whose(p, d),
+		 what = atomic_load_explicit(&p->record[d].what, memory_order_relaxed);
 	enum spm_pool_state state = spm_pool_record_state(p, d);
 
 	if (state >= POOL_STATES || what != spm_pool_what(whose, what >> 16, state))
 		return false;
-	return (state != POOL_OWNED && state != POOL_BAD) || ((whose & SPM_POOL_INO_MAX) && whose >> 48 < SPM_POOL_SLICES);
+	return (state != POOL_OWNED && state != POOL_BAD) ||
+	       ((whose & SPM_POOL_INO_MAX) && whose >> 48 < SPM_POOL_SLICES);
 }
 
 static void count(struct spm_pool *p, uint32_t d, int by)
@@ -72,7 +75,9 @@ void spm_pool_scan(struct spm_pool *p)
 	for (uint32_t d = 0; d < p->extents; d++)
 		scan_one(p, d);
 	if (p->damaged)
-		spm_log(SPM_LOG_WARNING, "pool: %llu of %u records are damaged and set aside; what files had there reads as zeros",
+		spm_log(SPM_LOG_WARNING,
+			"pool: %llu of %u records are damaged and set aside; what files had there reads as "
+			"zeros",
 			(unsigned long long)p->damaged, p->extents);
 }
 
@@ -124,7 +129,8 @@ void spm_pool_trim_end(struct spm_pool *p, int note)
 	pthread_mutex_unlock(&p->lock);
 }
 
-static int finish_trim(struct spm_pool *p, const struct spm_pool_file *f, const struct spm_handle *h, spm_pool_end *end, void *arg)
+static int finish_trim(struct spm_pool *p, const struct spm_pool_file *f, const struct spm_handle *h,
+		       spm_pool_end *end, void *arg)
 {
 	spm_auto_pool struct spm_pool_held held;
 	uint64_t size = 0;

@@ -8,8 +8,8 @@
 #include "core/util.h"
 
 /*
- * A set of the numbers below n, as bits, with levels of bits above that say which words are not empty: finding the lowest or
- * highest member looks at one word a level. Takes n/8 bytes and little more. No locks.
+ * A set of the numbers below n, as bits, with levels of bits above that say which words are not empty:
+ * finding the lowest or highest member looks at one word a level. Takes n/8 bytes and little more. No locks.
  */
 #define SPM_POOL_SET_LEVELS 6u /* 2^36 numbers */
 

@@ -7,39 +7,45 @@
 #include "core/handle.h"
 
 /*
- * A pool: the content of files in extents of a mapped device (a character device of device-dax; in tests a file on tmpfs or
- * hugetlbfs). Names, sizes and attributes are the region's; the pool knows files by slice and inode number.
+ * A pool: the content of files in extents of a mapped device (a character device of device-dax; in tests a
+ * file on tmpfs or hugetlbfs). Names, sizes and attributes are the region's; the pool knows files by slice
+ * and inode number.
  *
- * The truth is a table of one record for each extent of the device, in a mapped state file that outlives all processes as the extent
- * map does: whose it is, and which extent of that file. What finds an extent by file is derived by each process that
- * attaches (core/pool-index.c). A record's state:
+ * The truth is a table of one record for each extent of the device, in a mapped state file that outlives all
+ * processes as the extent map does: whose it is, and which extent of that file. What finds an extent by file
+ * is derived by each process that attaches (core/pool-index.c). A record's state:
  *
- *	UNUSED	nobody had it; its content is whatever the device held (a new state file is all zeros, which is this)
+ *	UNUSED	nobody had it; its content is whatever the device held (a new state file is all zeros: this)
  *	FREE	somebody had it: it is to be zeroed soon
  *	CLEAN	all zeros, and nobody's
  *	OWNED	its content is that extent of that file
  *	BAD	the same, but the device has lost it (poison): EIO until the file gives it up; then RETIRED
  *	RETIRED	poisoned, nobody's, never to be used again
  *
- * Each step is one store of the record's second word, which has state, file extent and a check over both words, after everything
- * that it stands for (spm_pool_barrier()); the first word (whose) is written before while the record is nobody's.
+ * Each step is one store of the record's second word, which has state, file extent and a check over both
+ * words, after everything that it stands for (spm_pool_barrier()); the first word (whose) is written before
+ * while the record is nobody's.
  * To own:	zero the extent, or fill it (swap-in, compaction); store whose; store OWNED.
  * To free:	one store of FREE. Its content counts no more, and nobody gets it before it is zeroed.
- * To move:	copy to an extent that is nobody's, own that too, then free the old one, all with the file's lock held. A process that
- *		dies between the two leaves two records of one file extent, with the same content: a successor takes either.
+ * To move:	copy to an extent that is nobody's, own that too, then free the old one, all with the file's lock
+ *		held. A process that dies between the two leaves two records of one file extent, with the same
+ *		content: a successor takes either.
  * A record with a wrong check is set aside: counted, logged, never followed and never given out.
  *
- * The device carries a label (in what is left behind its last whole extent, or in an extent of its own): the pool's uuid. A pool
- * whose device has been used by another since is refused (-ESTALE), so recover cannot show another's bytes.
+ * The device carries a label (in what is left behind its last whole extent, or in an extent of its own): the
+ * pool's uuid. A pool whose device has been used by another since is refused (-ESTALE), so recover cannot
+ * show another's bytes.
  *
- * Locks. A file's lock (spm_pool_lock()) is the caller's to take, and says what the pool may do under it: shared, its extents
- * stay where they are (reads, writes, allocations); exclusive, nobody else is at its content (punch, truncate, removal, moves).
- * It is striped, so no thread holds two (spm_pool_lock_two() takes those of two files), nor waits for anything else
- * with it held, faults of a client's memory included. It comes after inode locks of the caller. Inside of the pool there is one
- * lock over index and free lists, a leaf, held for no copying or zeroing.
+ * Locks. A file's lock (spm_pool_lock()) is the caller's to take, and says what the pool may do under it:
+ * shared, its extents stay where they are (reads, writes, allocations); exclusive, nobody else is at its
+ * content (punch, truncate, removal, moves). It is striped, so no thread holds two (spm_pool_lock_two() takes
+ * those of two files), nor waits for anything else with it held, faults of a client's memory included. It
+ * comes after inode locks of the caller. Inside of the pool there is one lock over index and free lists, a
+ * leaf, held for no copying or zeroing.
  *
- * Device memory is touched by functions of this header alone (pool-copy.c): a load of poisoned memory is a SIGBUS, which they turn into
- * -EIO. An address that is given out (spm_pool_map_extent()) is for I/O by the kernel, which answers EFAULT there.
+ * Device memory is touched by functions of this header alone (pool-copy.c): a load of poisoned memory is a
+ * SIGBUS, which they turn into -EIO. An address that is given out (spm_pool_map_extent()) is for I/O by the
+ * kernel, which answers EFAULT there.
  */
 #define SPM_POOL_EXTENT_MAX (UINT32_C(2) << 20)
 #define SPM_POOL_EXTENT_MIN (UINT32_C(64) << 10)
@@ -66,8 +72,8 @@ struct spm_pool_opts {
 	uint64_t bytes_max;   /* limit of what files may have; 0: the one that the state file knows, at first none */
 	uint64_t clean_bytes; /* zeroed in advance, at most: an eighth of the pool or 1 GiB, whichever is less */
 	unsigned int zeroers; /* threads that zero: 1 */
-	/* The device lost an extent at @offset; of @f, or of nobody (f->ino 0). For the log, with a path. Any thread, no locks but
-	 * the file's. */
+	/* The device lost an extent at @offset; of @f, or of nobody (f->ino 0). For the log, with a path. Any
+	 * thread, no locks but the file's. */
 	void (*poisoned)(void *ctx, const struct spm_pool_file *f, uint64_t file_offset, uint64_t offset);
 	/* A lock is about to be waited for, or much to be zeroed: the thread may be slow from here on. */
 	void (*slow)(void *ctx);
@@ -78,14 +84,17 @@ struct spm_pool_opts {
 
 /* -- the pool -- (pool.c, pool-scan.c) */
 
-/* Makes the state file @state (new, on tmpfs; all its memory is allocated here) of an empty pool on the device, and labels that. @uuid is
- * new. -ENOSPC: not one extent fits; -EINVAL: extent_bytes or align is no power of two or out of range; -errno of mmap(2),
- * fallocate(2). */
-int spm_pool_create(int state, const struct spm_pool_device *d, uint32_t extent_bytes, const uint8_t uuid[static 16]) SPM_MUST_CHECK;
-/* Maps state (the caller's, open as long as the pool) and device, finds all extents, finishes what a dead process left half way. -EPROTO: not
- * a state file of this version; -ENODEV: another device, or its size changed; -ESTALE: used by another since. Installs the handler of
- * SIGBUS for this process (spm_pool_catch()). */
-int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_device *d, const struct spm_pool_opts *o) SPM_MUST_CHECK;
+/* Makes the state file @state (new, on tmpfs; all its memory is allocated here) of an empty pool on the
+ * device, and labels that. @uuid is new. -ENOSPC: not one extent fits; -EINVAL: extent_bytes or align is no
+ * power of two or out of range; -errno of mmap(2), fallocate(2). */
+int spm_pool_create(int state, const struct spm_pool_device *d, uint32_t extent_bytes,
+		    const uint8_t uuid[static 16]) SPM_MUST_CHECK;
+/* Maps state (the caller's, open as long as the pool) and device, finds all extents, finishes what a dead
+ * process left half way. -EPROTO: not a state file of this version; -ENODEV: another device, or its size
+ * changed; -ESTALE: used by another since. Installs the handler of SIGBUS for this process
+ * (spm_pool_catch()). */
+int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_device *d,
+		    const struct spm_pool_opts *o) SPM_MUST_CHECK;
 /* Threads that zero in the background. Without them allocation zeroes on demand. */
 int spm_pool_start(struct spm_pool *p) SPM_MUST_CHECK;
 void spm_pool_stop(struct spm_pool *p);
@@ -110,8 +119,8 @@ uint64_t spm_pool_free_run(struct spm_pool *p);
 /* O(1). */
 uint64_t spm_pool_slice_bytes(struct spm_pool *p, uint16_t slice);
 uint64_t spm_pool_file_bytes(struct spm_pool *p, const struct spm_pool_file *f);
-/* What a slice may have, or all of them; UINT64_MAX: no limit. May be below what it has, then it gets no more. That of all is kept
- * in the state file, those of slices are not. */
+/* What a slice may have, or all of them; UINT64_MAX: no limit. May be below what it has, then it gets no
+ * more. That of all is kept in the state file, those of slices are not. */
 void spm_pool_limit_slice(struct spm_pool *p, uint16_t slice, uint64_t bytes);
 void spm_pool_limit(struct spm_pool *p, uint64_t bytes);
 
@@ -122,72 +131,89 @@ struct spm_pool_held {
 	struct spm_pool *pool;  /* NULL: nothing is held */
 	int stripe[2];          /* -1: none */
 };
-void spm_pool_lock(struct spm_pool *p, const struct spm_pool_file *f, enum spm_pool_how how, struct spm_pool_held *h);
+void spm_pool_lock(struct spm_pool *p, const struct spm_pool_file *f, enum spm_pool_how how,
+		   struct spm_pool_held *h);
 /* Two files (also the same one twice: the stronger counts). */
-void spm_pool_lock_two(struct spm_pool *p, const struct spm_pool_file f[2], const enum spm_pool_how how[2], struct spm_pool_held *h);
+void spm_pool_lock_two(struct spm_pool *p, const struct spm_pool_file f[2], const enum spm_pool_how how[2],
+		       struct spm_pool_held *h);
 void spm_pool_unlock(struct spm_pool_held *h);
 #define spm_auto_pool __attribute__((cleanup(spm_pool_unlock)))
 
 /* -- content of files -- (pool-io.c)
- * The file's end is the region's; the pool keeps this: behind it there are only zeros and holes. So whoever makes a file
- * shorter gives up what was behind (spm_pool_trim), see the notes below. Offsets and lengths are bytes. */
+ * The file's end is the region's; the pool keeps this: behind it there are only zeros and holes. So whoever
+ * makes a file shorter gives up what was behind, see spm_pool_trim_begin(), and a write that makes it longer
+ * comes after the region's file got its size. Offsets and lengths are bytes. */
 
 /* Shared. Holes read as zeros. What came before an error, or -EIO. */
-ssize_t spm_pool_read(struct spm_pool *p, const struct spm_pool_file *f, void *buf, size_t n, uint64_t off) SPM_MUST_CHECK;
-/* Shared. Allocates. What was written before an error; -ENOSPC; -EDQUOT: its slice is full; -EIO: poisoned; -EFBIG. */
-ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const void *buf, size_t n, uint64_t off) SPM_MUST_CHECK;
-/* With no lock, since zeroing takes time: it takes the file's, shared, for each extent. Allocates all of [from, to), which is
- * reserved first, so that it either fits or nothing is made. -ENOSPC; -EDQUOT; -EFBIG; -EIO: poisoned; -EINTR: @cancel (may be
- * NULL) said so, asked between extents: what was made stays. */
-int spm_pool_commit(struct spm_pool *p, const struct spm_pool_file *f, uint64_t from, uint64_t to, bool (*cancel)(void *arg),
-		    void *arg) SPM_MUST_CHECK;
+ssize_t spm_pool_read(struct spm_pool *p, const struct spm_pool_file *f, void *buf, size_t n,
+		      uint64_t off) SPM_MUST_CHECK;
+/* Shared. Allocates. What was written before an error; -ENOSPC; -EDQUOT: its slice is full; -EIO: poisoned;
+ * -EFBIG. */
+ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const void *buf, size_t n,
+		       uint64_t off) SPM_MUST_CHECK;
+/* With no lock, since zeroing takes time: it takes the file's, shared, for each extent. Allocates all of
+ * [from, to), which is reserved first, so that it either fits or nothing is made. -ENOSPC; -EDQUOT; -EFBIG;
+ * -EIO: poisoned; -EINTR: @cancel (may be NULL) said so, asked between extents: what was made stays. */
+int spm_pool_commit(struct spm_pool *p, const struct spm_pool_file *f, uint64_t from, uint64_t to,
+		    bool (*cancel)(void *arg), void *arg) SPM_MUST_CHECK;
 /* Shared. Zeros [from, to) where there is anything, and keeps the extents. -EIO. */
 int spm_pool_zero(struct spm_pool *p, const struct spm_pool_file *f, uint64_t from, uint64_t to) SPM_MUST_CHECK;
-/* Exclusive. Whole extents in [from, to) become holes, the rest of it zeros; to UINT64_MAX: all to the end. -EIO: a part of a
- * poisoned extent cannot be zeroed (a whole one goes). */
+/* Exclusive. Whole extents in [from, to) become holes, the rest of it zeros; to UINT64_MAX: all to the end.
+ * -EIO: a part of a poisoned extent cannot be zeroed (a whole one goes). */
 int spm_pool_punch(struct spm_pool *p, const struct spm_pool_file *f, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 /* Exclusive. All of the file, before its inode goes. In steps, so that others are not kept waiting. */
 void spm_pool_remove(struct spm_pool *p, const struct spm_pool_file *f);
 /* Of all files of a slice that nobody is at any more. */
 void spm_pool_remove_slice(struct spm_pool *p, uint16_t slice);
-/* Shared. lseek(2) with SEEK_DATA or SEEK_HOLE in a file of @size bytes; poisoned extents are data. -ENXIO; -EINVAL. */
-off_t spm_pool_seek(struct spm_pool *p, const struct spm_pool_file *f, off_t off, int whence, uint64_t size) SPM_MUST_CHECK;
-/* Shared on @in, exclusive or shared on @out (spm_pool_lock_two()): copies n bytes, no overlap. What came before an error. */
-ssize_t spm_pool_copy(struct spm_pool *p, const struct spm_pool_file *in, uint64_t from, const struct spm_pool_file *out, uint64_t to,
-		      size_t n) SPM_MUST_CHECK;
+/* Shared. lseek(2) with SEEK_DATA or SEEK_HOLE in a file of @size bytes; poisoned extents are data. -ENXIO;
+ * -EINVAL. */
+off_t spm_pool_seek(struct spm_pool *p, const struct spm_pool_file *f, off_t off, int whence,
+		    uint64_t size) SPM_MUST_CHECK;
+/* Shared on @in, exclusive or shared on @out (spm_pool_lock_two()): copies n bytes, no overlap. What came
+ * before an error. */
+ssize_t spm_pool_copy(struct spm_pool *p, const struct spm_pool_file *in, uint64_t from,
+		      const struct spm_pool_file *out, uint64_t to, size_t n) SPM_MUST_CHECK;
 
 /*
- * Truncate has two effects that are not one store: the region's file gets its size, the pool gives up what is behind. So:
+ * Truncate has two effects that are not one store: the region's file gets its size, the pool gives up what is
+ * behind. So:
  *	note = spm_pool_trim_begin(p, f, h);    kept in the state file, with the handle
  *	ftruncate(region's file, size);
  *	spm_pool_punch(p, f, size, UINT64_MAX);
  *	spm_pool_trim_end(p, note);
- * A successor calls spm_pool_trims() before it serves anything; for each note it punches from the size that the region's
- * file has now (0: the file is gone), and then the note is gone. Waits if all notes are taken; the caller holds the file's
- * lock, exclusively, all the while.
+ * A successor calls spm_pool_trims() before it serves anything; for each note it punches from the size that
+ * the region's file has now (0: the file is gone), and then the note is gone. Waits if all notes are taken;
+ * the caller holds the file's lock, exclusively, all the while.
  */
-int spm_pool_trim_begin(struct spm_pool *p, const struct spm_pool_file *f, const struct spm_handle *h) SPM_MUST_CHECK;
+int spm_pool_trim_begin(struct spm_pool *p, const struct spm_pool_file *f,
+			const struct spm_handle *h) SPM_MUST_CHECK;
 void spm_pool_trim_end(struct spm_pool *p, int note);
-/* @end: the size of the file now. -errno of the first @end that failed; that note stays. What is poisoned stays so. */
+/* @end: the size of the file now. -errno of the first @end that failed; that note stays. What is poisoned
+ * stays so. */
 typedef int spm_pool_end(void *arg, const struct spm_pool_file *f, const struct spm_handle *h, uint64_t *size);
 int spm_pool_trims(struct spm_pool *p, spm_pool_end *end, void *arg) SPM_MUST_CHECK;
 
-/* Files that own extents, one by one, in no order, some twice: false ends. @at starts at 0. For checks (is the inode there?). */
+/* Files that own extents, one by one, in no order, some twice: false ends. @at starts at 0. For checks (is
+ * the inode there?). */
 bool spm_pool_next_file(struct spm_pool *p, uint32_t *at, struct spm_pool_file *f);
 
 /* -- single extents, for swap -- (pool.c) */
 
-/* With the file's lock, which need not be held over what is done there: compaction leaves the extent where it is until
- * spm_pool_unmap_extent(), and whoever would give it up has to be kept out by the caller. -ENOENT: a hole; -EIO: poisoned;
- * -EBUSY: it is mapped already. */
-int spm_pool_map_extent(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent, void **addr) SPM_MUST_CHECK;
+/* With the file's lock, which need not be held over what is done there: compaction leaves the extent where it
+ * is until spm_pool_unmap_extent(), and whoever would give it up has to be kept out by the caller. -ENOENT: a
+ * hole; -EIO: poisoned; -EBUSY: it is mapped already. */
+int spm_pool_map_extent(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent,
+			void **addr) SPM_MUST_CHECK;
 /* -EIO: the device has lost it meanwhile. @drop: the file gives it up, it is in a slot now. */
-int spm_pool_unmap_extent(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent, bool drop) SPM_MUST_CHECK;
-/* An extent that is nobody's yet, not zeroed, charged to @slice: to be filled at *addr, then owned by spm_pool_give(), or
- * given back by spm_pool_untake(). It is free again if the process dies. -ENOSPC; -EDQUOT. */
+int spm_pool_unmap_extent(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent,
+			  bool drop) SPM_MUST_CHECK;
+/* An extent that is nobody's yet, not zeroed, charged to @slice: to be filled at *addr, then owned by
+ * spm_pool_give(), or given back by spm_pool_untake(). It is free again if the process dies. -ENOSPC;
+ * -EDQUOT. */
 int spm_pool_take(struct spm_pool *p, uint16_t slice, uint32_t *extent_no, void **addr) SPM_MUST_CHECK;
 /* Shared or exclusive. -EEXIST: the file has that extent already (it stays taken); -EFBIG. */
-int spm_pool_give(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent, uint32_t extent_no) SPM_MUST_CHECK;
+int spm_pool_give(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent,
+		  uint32_t extent_no) SPM_MUST_CHECK;
 void spm_pool_untake(struct spm_pool *p, uint16_t slice, uint32_t extent_no);
 
 /* -- compaction -- (pool-compact.c) */
@@ -198,13 +224,15 @@ struct spm_pool_compact {
 	void *arg;
 	uint64_t moved_bytes;         /* out */
 };
-/* Moves used extents down until the free ones are one run (but for poisoned ones, which stay). 0; -ECANCELED; -EALREADY: one is at it. */
+/* Moves used extents down until the free ones are one run (but for poisoned ones, which stay). 0; -ECANCELED;
+ * -EALREADY: one is at it. */
 int spm_pool_compact(struct spm_pool *p, struct spm_pool_compact *c) SPM_MUST_CHECK;
 
 /* -- memory errors -- (pool-copy.c) */
 
-/* Has this process survive SIGBUS in copies of this header; BUS_MCEERR_AO, which tells of poison that nobody has read yet, is noted and looked
- * at by the zeroers. Signals from elsewhere go to the handler that was there. Once per process, by attach. */
+/* Has this process survive SIGBUS in copies of this header; BUS_MCEERR_AO, which tells of poison that nobody
+ * has read yet, is noted and looked at by the zeroers. Signals from elsewhere go to the handler that was
+ * there. Once per process, by attach. */
 int spm_pool_catch(void) SPM_MUST_CHECK;
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Figures of a pool (core/pool.h), without a mount: a memfd stands in for the device. In the column of tmpfs is what the C
- * library does with as much memory of the same kind and as many threads.
+ * Figures of a pool (core/pool.h), without a mount: a memfd stands in for the device. In the column of tmpfs
+ * is what the C library does with as much memory of the same kind and as many threads.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -51,7 +51,9 @@ static int make_pool(struct bench *b, uint64_t bytes)
 	struct spm_pool_opts o = { .zeroers = THREADS };
 	int rc;
 
-	rig.dev = (struct spm_pool_device){ .fd = memfd_create("device", MFD_CLOEXEC), .bytes = bytes + 4096, .align = 4096 };
+	rig.dev = (struct spm_pool_device){ .fd = memfd_create("device", MFD_CLOEXEC),
+					    .bytes = bytes + 4096,
+					    .align = 4096 };
 	rig.state = memfd_create("state", MFD_CLOEXEC);
 	if (rig.dev.fd < 0 || rig.state < 0 || ftruncate(rig.dev.fd, (off_t)rig.dev.bytes))
 		return bench_fail(b, -errno, "the file that stands in for a device");
@@ -244,7 +246,9 @@ static int sample_metadata(struct bench *b, enum side side, double *value)
 }
 
 const struct probe pool_zero_probe = { .setup = setup_filled, .sample = sample_zero, .teardown = teardown };
-const struct probe pool_compact_probe = { .setup = setup_filled, .sample = sample_compact, .teardown = teardown };
+const struct probe pool_compact_probe = { .setup = setup_filled,
+					  .sample = sample_compact,
+					  .teardown = teardown };
 const struct probe pool_alloc_probe = { .setup = setup_large, .sample = sample_alloc, .teardown = teardown,
 					.spmfs_only = true };
 const struct probe pool_metadata_probe = { .setup = setup_large, .sample = sample_metadata, .teardown = teardown,

@@ -141,7 +141,8 @@ START_TEST(reads_what_was_written)
 	ck_assert_int_eq(spm_pool_seek(r.p, &one, 5, SEEK_DATA, 5), -ENXIO);
 	ck_assert_int_eq(spm_pool_seek(r.p, &one, 0, SEEK_DATA, 5), -ENXIO);
 	ck_assert_int_eq(spm_pool_seek(r.p, &one, 0, SEEK_CUR, 5), -EINVAL);
-	ck_assert_int_eq(spm_pool_seek(r.p, &one, 4 * (off_t)EXTENT + 3, SEEK_HOLE, 4 * EXTENT + 9), 4 * (off_t)EXTENT + 9);
+	ck_assert_int_eq(spm_pool_seek(r.p, &one, 4 * (off_t)EXTENT + 3, SEEK_HOLE, 4 * EXTENT + 9),
+			 4 * (off_t)EXTENT + 9);
 	rig_audit(r.p);
 	rig_end(&r);
 }
@@ -351,7 +352,8 @@ START_TEST(compaction_obeys)
 	ck_assert_int_eq(spm_pool_compact(r.p, &c), 0);
 	clock_gettime(CLOCK_MONOTONIC, &t[1]);
 	ck_assert_uint_eq(c.moved_bytes, 29 * EXTENT);
-	ck_assert_int_ge((t[1].tv_sec - t[0].tv_sec) * 1000 + (t[1].tv_nsec - t[0].tv_nsec) / 1000000, 28 * 1000 / 16 / 20 - 5);
+	ck_assert_int_ge((t[1].tv_sec - t[0].tv_sec) * 1000 + (t[1].tv_nsec - t[0].tv_nsec) / 1000000,
+			 28 * 1000 / 16 / 20 - 5);
 	ck_assert_uint_lt(spm_pool_free_run(r.p), rig_stats(&r).free_bytes);
 	ck_assert_int_eq(spm_pool_unmap_extent(r.p, &one, 29, false), 0);
 	ck_assert_int_eq(spm_pool_compact(r.p, &c), 0);
@@ -364,7 +366,8 @@ END_TEST
 
 /* -- size of what is known -- */
 
-/* 1 TiB, each extent a file of its own, which is the worst case; no memory of the device is touched but by its label. */
+/* 1 TiB, each extent a file of its own, which is the worst case; no memory of the device is touched but by
+ * its label. */
 START_TEST(metadata_of_a_large_pool)
 {
 	const uint64_t tib = UINT64_C(1) << 40, n = tib / (2 * MIB);

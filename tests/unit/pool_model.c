@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Random requests on a pool against plain arrays, by several threads, with zeroing and compaction beside them; and the same in processes
- * that die at a random store or at a random instant. The arrays are in shared memory: a successor knows what had been
- * acknowledged, and what was under way.
+ * Random requests on a pool against plain arrays, by several threads, with zeroing and compaction beside
+ * them; and the same in processes that die at a random store or at a random instant. The arrays are in shared
+ * memory: a successor knows what had been acknowledged, and what was under way.
  */
 #include "tests/unit/pool.h"
 
@@ -463,7 +463,8 @@ static void die_at(void *ctx, const char *at)
 }
 
 static const char *const points[] = {
-	NULL, "pool:whose", "pool:owned", "pool:freed", "pool:zeroed", "pool:copied", "pool:moved", "pool:noted", "pool:trimmed",
+	NULL,	       "pool:whose", "pool:owned", "pool:freed",   "pool:zeroed",
+	"pool:copied", "pool:moved", "pool:noted", "pool:trimmed",
 };
 
 START_TEST(dead_at_each_store)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Memory that the device has lost: the file that stands in for it is cut short, which is a SIGBUS as well. With SPM_TEST_POISON set
- * the kernel also poisons a page of it (MADV_HWPOISON: SIGBUS with BUS_MCEERR_AR), which this machine then misses until it
- * boots.
+ * Memory that the device has lost: the file that stands in for it is cut short, which is a SIGBUS as well.
+ * With SPM_TEST_POISON set the kernel also poisons a page of it (MADV_HWPOISON: SIGBUS with BUS_MCEERR_AR),
+ * which this machine then misses until it boots.
  */
 #include "tests/unit/pool.h"
 
@@ -41,7 +41,8 @@ static void cut(struct pool_rig *r, uint32_t d)
 static void mend(struct pool_rig *r, const struct told *t)
 {
 	ck_assert_int_eq(ftruncate(r->dev.fd, (off_t)r->dev.bytes), 0);
-	ck_assert_int_eq(pwrite(r->dev.fd, &t->label, sizeof(t->label), (off_t)r->p->header->label_at), sizeof(t->label));
+	ck_assert_int_eq(pwrite(r->dev.fd, &t->label, sizeof(t->label), (off_t)r->p->header->label_at),
+			 sizeof(t->label));
 }
 
 static uint32_t extent_of(struct pool_rig *r, const struct spm_pool_file *f, uint64_t e)
@@ -52,7 +53,7 @@ static uint32_t extent_of(struct pool_rig *r, const struct spm_pool_file *f, uin
 	return d;
 }
 
-/* A pool of which one file has all; its last extent, of number EXTENTS - 1 on the device, is the file's last. */
+/* A pool of which one file has all; its last extent is the device's last as well. */
 static void make_full(struct pool_rig *r, struct told *t)
 {
 	struct spm_pool_opts o = { .poisoned = poisoned, .ctx = t };
@@ -61,7 +62,8 @@ static void make_full(struct pool_rig *r, struct told *t)
 	memset(t, 0, sizeof(*t));
 	rig_make(r, EXTENTS * EXTENT + 4096, EXTENT);
 	rig_again(r, &o);
-	ck_assert_int_eq(pread(r->dev.fd, &t->label, sizeof(t->label), (off_t)r->p->header->label_at), sizeof(t->label));
+	ck_assert_int_eq(pread(r->dev.fd, &t->label, sizeof(t->label), (off_t)r->p->header->label_at),
+			 sizeof(t->label));
 	for (uint64_t e = 0; e < EXTENTS; e++) {
 		memset(buf, 1 + (int)e, sizeof(buf));
 		ck_assert_int_eq(spm_pool_write(r->p, &one, buf, EXTENT, e * EXTENT), EXTENT);
