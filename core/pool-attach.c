@@ -99,14 +99,15 @@ static int lay_out(const struct spm_pool_device *d, uint32_t extent_bytes, struc
 	h->version = POOL_VERSION;
 	h->extent_bytes = extent_bytes;
 	h->device_bytes = d->bytes;
-	h->label_at = h->extents * extent_bytes;
+	/* the same place whatever the extents are: a pool of others must not miss it */
+	h->label_at = bytes - POOL_LABEL_SIZE;
 	return device_id(d, h->device_id);
 }
 
 static int write_label(const struct spm_pool_device *d, const struct spm_pool_header *h)
 {
 	struct spm_pool_label l = { .magic = POOL_LABEL };
-	uint8_t *base;
+	uint8_t *base = NULL;
 	int rc;
 
 	memcpy(l.uuid, h->uuid, sizeof(l.uuid));
@@ -147,7 +148,7 @@ int spm_pool_create(int state, const struct spm_pool_device *d, uint32_t extent_
 
 static int read_header(int state, const struct spm_pool_device *d, struct spm_pool_header *h)
 {
-	uint64_t id[2];
+	uint64_t id[2] = { 0 };
 	struct stat st;
 	int rc;
 
@@ -246,7 +247,7 @@ static int make_sets(struct spm_pool *p)
 int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_device *d,
 		    const struct spm_pool_opts *o)
 {
-	struct spm_pool_header h;
+	struct spm_pool_header h = { .magic = 0 };
 	struct spm_pool *p;
 	int rc = read_header(state, d, &h);
 

@@ -88,8 +88,7 @@ ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const 
 
 /* -- allocating ahead -- */
 
-/* How many extents of [first, end) the file has, looking at either the range or the file, whichever is less.
- * */
+/* How many extents of [first, end) the file has: looks at the range or at the file, whichever is less. */
 static uint64_t count_in(struct spm_pool *p, uint64_t whose, uint64_t first, uint64_t end)
 {
 	const struct spm_pool_head *h = spm_pool_index_head(p, whose);

@@ -32,7 +32,7 @@
  *		content: a successor takes either.
  * A record with a wrong check is set aside: counted, logged, never followed and never given out.
  *
- * The device carries a label (in what is left behind its last whole extent, or in an extent of its own): the
+ * The device carries a label (in its last 4 KiB, which are no extent's): the
  * pool's uuid. A pool whose device has been used by another since is refused (-ESTALE), so recover cannot
  * show another's bytes.
  *

@@ -42,12 +42,12 @@ static const struct {
 	uint64_t extents, label_at;
 } layouts[] = {
 	/* the label takes an extent where nothing else is left */
-	{ 8 * MIB, 4 * KIB, 2 * MIB, 0, 3, 6 * MIB },
+	{ 8 * MIB, 4 * KIB, 2 * MIB, 0, 3, 8 * MIB - 4096 },
 	{ 8 * MIB + 4 * KIB, 4 * KIB, 2 * MIB, 0, 4, 8 * MIB },
-	{ 8 * MIB + 4095, 4 * KIB, 2 * MIB, 0, 3, 6 * MIB },
-	{ 9 * MIB, 2 * MIB, 2 * MIB, 0, 3, 6 * MIB },
-	{ 9 * MIB, 4 * KIB, 64 * KIB, 0, 143, 143 * 64 * KIB },
-	{ (3 << 10) * MIB + 5 * MIB, (1 << 10) * MIB, 2 * MIB, 0, 3 * 512 - 1, (3 << 10) * MIB - 2 * MIB },
+	{ 8 * MIB + 4095, 4 * KIB, 2 * MIB, 0, 3, 8 * MIB - 4096 },
+	{ 9 * MIB, 2 * MIB, 2 * MIB, 0, 3, 8 * MIB - 4096 },
+	{ 9 * MIB, 4 * KIB, 64 * KIB, 0, 143, 9 * MIB - 4096 },
+	{ (3 << 10) * MIB + 5 * MIB, (1 << 10) * MIB, 2 * MIB, 0, 3 * 512 - 1, (3 << 10) * MIB - 4096 },
 	{ 2 * MIB, 4 * KIB, 2 * MIB, -ENOSPC, 0, 0 },
 	{ 1 * MIB, 2 * MIB, 64 * KIB, -ENOSPC, 0, 0 },
 	{ 8 * MIB, 4 * KIB, 4 * MIB, -EINVAL, 0, 0 },
@@ -99,7 +99,7 @@ START_TEST(refuses_what_is_not_its_own)
 
 	/* another pool was made on the device since, and one of the same uuid */
 	r.state = memfd_create("state", MFD_CLOEXEC);
-	ck_assert_int_eq(spm_pool_create(r.state, &other.dev, EXTENT, (const uint8_t *)"not the same one"), 0);
+	ck_assert_int_eq(spm_pool_create(r.state, &other.dev, 2 * EXTENT, (const uint8_t *)"not the same one"), 0);
 	ck_assert_int_eq(spm_pool_attach(&p, other.state, &other.dev, NULL), -ESTALE);
 	ck_assert_int_eq(spm_pool_attach(&p, r.state, &other.dev, NULL), 0);
 	spm_pool_detach(p);
