@@ -141,8 +141,12 @@ bool spm_dax_note_has_region(const struct spm_dax_note *n)
 int spm_dax_restore(const char *dax, const struct spm_dax_note *n, struct spm_error *e)
 {
 	struct spm_dax d;
-	int rc = spm_dax_find(dax, &d);
+	int rc;
 
+	/* nothing was changed, and it need not be a device that libdaxctl knows */
+	if (n->mode == SPM_DAX_DEVDAX && n->before == SPM_DAX_DEVDAX)
+		return 0;
+	rc = spm_dax_find(dax, &d);
 	if (rc)
 		return spm_fail(e, rc, "%s: %s", dax, rc == -ENODEV ? "the device has gone" : strerror(-rc));
 	if (d.mode == SPM_DAX_SYSTEM_RAM && (n->before != SPM_DAX_SYSTEM_RAM || n->offline))

@@ -16,6 +16,8 @@
 #define SPM_REGION_EXTENTS "/region.extents"
 #define SPM_REGION_COUNTS  "/region.counts" /* of slices; see struct spm_swap_slice_counters */
 #define SPM_REGION_SWAP    "/region.swap"
+/* With a pool on a dax device: its state (core/pool.h). */
+#define SPM_REGION_POOL    "/region.pool"
 
 #define SPM_REGION_CLEAN "clean\n" /* the mark */
 

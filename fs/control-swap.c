@@ -3,6 +3,7 @@
 #include "core/size.h"
 #include "fs/attr.h"
 #include "fs/drain.h"
+#include "fs/pool.h"
 #include "fs/stats.h"
 
 #include <errno.h>
@@ -159,10 +160,12 @@ int spm_control_compact(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const
 	int rc;
 
 	(void)slice;
-	if (!fs->swap)
+	if (!fs->swap && !fs->pool)
 		return -EOPNOTSUPP;
 	if (strcmp(value, "1"))
 		return -EINVAL;
+	if (fs->pool)
+		return spm_pooled_compact(fs, req);
 	spm_session_blocking();
 	fuse_req_interrupt_func(req, cancel_compaction, fs);
 	rc = spm_swap_compact(fs->swap);

@@ -5,6 +5,7 @@
 #include "fs/control-swap.h"
 #include "fs/drain.h"
 #include "fs/fault.h"
+#include "fs/pool.h"
 #include "fs/slices.h"
 #include "fs/stats.h"
 
@@ -38,6 +39,8 @@ static int store_root_max(struct spm_fs *fs, uint64_t bytes)
 		bytes = fs->opts->source.bytes;
 	if (bytes > fs->opts->source.bytes || bytes < 65536)
 		return -ERANGE;
+	if (fs->pool)
+		return spm_pooled_set_max(fs, bytes);
 	rc = spm_slices_set_root_max(&fs->slices, bytes);
 	for (int i = 0; rc == -EBUSY && fs->swap && i < RESIZE_TRIES; i++) {
 		spm_control_shrink_to(fs, bytes);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/device.h"
 #include "core/dax.h"
+#include "core/devdax.h"
 #include "core/region.h"
 #include "core/size.h"
 #include "fs/mounts.h"
@@ -27,6 +28,19 @@ static void pause_a_moment(void)
 	nanosleep(&moment, NULL);
 }
 
+/* What can be had without libdaxctl: a device in mode devdax, or what stands in for one. */
+static bool find_devdax(const struct spm_options *o, struct spm_dax *d)
+{
+	struct spm_source s = o->source;
+	struct spm_error why = { "" };
+
+	if (spm_devdax_check(&s, s.dax, &why))
+		return false;
+	*d = (struct spm_dax){ .mode = SPM_DAX_DEVDAX, .bytes = s.bytes, .node = -1, .blocks = -1, .online = -1, .movable = -1 };
+	memcpy(d->name, s.dax, sizeof(d->name));
+	return true;
+}
+
 static int find(const struct spm_options *o, struct spm_dax *d, struct spm_error *e)
 {
 	const char *name = o->source.dax;
@@ -34,7 +48,9 @@ static int find(const struct spm_options *o, struct spm_dax *d, struct spm_error
 
 	if (spm_shared_in_user_ns())
 		return spm_fail(e, -EPERM, "%s: a dax device is mounted by root, not in a user namespace; try mem:SIZE there", name);
-	rc = spm_dax_find(name, d);
+	rc = spm_devdax_stand_in() ? -ENOTSUP : spm_dax_find(name, d);
+	if (rc == -ENOTSUP && find_devdax(o, d))
+		return 0;
 	if (rc == -ENOTSUP)
 		return spm_fail(e, rc, "%s: this spmfs was built without libdaxctl; make its memory a node with 'daxctl "
 				"reconfigure-device --mode=system-ram %s', and mount node:N", name, name);
@@ -51,23 +67,30 @@ static int resolve(const struct spm_options *o, const struct spm_dax *d, enum sp
 	if (*mode == SPM_DAX_AUTO)
 		return spm_fail(e, -ENODEV, "%s: no driver is bound to it, so it has no mode; mount it with daxmode=system-ram",
 				d->name);
-	if (*mode == SPM_DAX_DEVDAX)
-		return spm_fail(e, -ENOTSUP, "%s: %s mode devdax cannot be mounted yet; mount it with daxmode=system-ram, which "
-				"makes its memory a node until umount", d->name,
-				o->source.dax_mode == SPM_DAX_AUTO ? "it is in mode devdax, and" : "daxmode=devdax:");
 	return 0;
 }
 
-static int check_device(const struct spm_options *o, struct spm_dax *d, struct spm_error *e)
+static int check_devdax(const struct spm_dax *d, struct spm_error *e)
+{
+	char users[200];
+
+	if (!spm_devdax_stand_in() && d->mode == SPM_DAX_DEVDAX && spm_dax_holders(d, users, sizeof(users)))
+		return spm_fail(e, -EBUSY, "%s: the device is in use by %s", d->name, users);
+	return 0;
+}
+
+/* *@mode: that it will be used in. */
+static int check_device(const struct spm_options *o, struct spm_dax *d, enum spm_dax_mode *mode, struct spm_error *e)
 {
 	struct spm_dax_why why;
-	enum spm_dax_mode mode;
 	int rc = find(o, d, e);
 
 	if (!rc)
-		rc = resolve(o, d, &mode, e);
+		rc = resolve(o, d, mode, e);
 	if (rc)
 		return rc;
+	if (*mode == SPM_DAX_DEVDAX)
+		return check_devdax(d, e);
 	rc = spm_dax_check(d, &why);
 	return rc ? spm_fail(e, rc, "%s: %s%s%s%s", d->name, why.reason, why.command[0] ? "; run '" : "", why.command,
 			     why.command[0] ? "'" : "") : 0;
@@ -75,6 +98,7 @@ static int check_device(const struct spm_options *o, struct spm_dax *d, struct s
 
 int spm_device_check(struct spm_options *o, struct spm_error *e)
 {
+	enum spm_dax_mode mode = SPM_DAX_AUTO;
 	struct spm_dax_note n;
 	struct spm_dax d;
 	bool busy;
@@ -87,10 +111,14 @@ int spm_device_check(struct spm_options *o, struct spm_error *e)
 		return spm_fail(e, -EBUSY, "%s is in use by the mount '%s'; unmount that, or take another device", o->source.dax,
 				n.mount);
 	/* whoever has it may be about to give it back: what it is in between says nothing */
-	rc = busy ? find(o, &d, e) : check_device(o, &d, e);
-	if (!rc)
-		o->source.bytes = d.bytes;
-	return rc;
+	rc = busy ? find(o, &d, e) : check_device(o, &d, &mode, e);
+	if (rc)
+		return rc;
+	o->source.bytes = d.bytes;
+	/* what the options come to depends on it; what AUTO is will be seen again when the device is taken */
+	if (mode == SPM_DAX_DEVDAX)
+		o->source.dax_mode = mode;
+	return 0;
 }
 
 int spm_device_lock(const struct spm_options *o, int *fd, struct spm_error *e)
@@ -140,19 +168,45 @@ static int check_node(struct spm_options *o, int node, struct spm_error *e)
 	return rc;
 }
 
+static int take_node(struct spm_options *o, const struct spm_dax *d, struct spm_error *e)
+{
+	int rc = 0;
+
+	if (d->mode != SPM_DAX_SYSTEM_RAM)
+		rc = spm_dax_switch(d, SPM_DAX_SYSTEM_RAM, e);
+	else if (!d->online)
+		rc = spm_dax_online(d, e);
+	return rc ? rc : check_node(o, d->node, e);
+}
+
+/* The device as it is; a pool is made in it (fs/setup-pool.h). */
+static int take_devdax(struct spm_options *o, const struct spm_dax *d, struct spm_error *e)
+{
+	int rc = 0;
+
+	if (d->mode == SPM_DAX_SYSTEM_RAM && d->online)
+		rc = spm_dax_offline(d, e);
+	if (!rc && d->mode != SPM_DAX_DEVDAX)
+		rc = spm_dax_switch(d, SPM_DAX_DEVDAX, e);
+	o->source.dax_mode = SPM_DAX_DEVDAX;
+	o->source.bytes = d->bytes;
+	return rc;
+}
+
 int spm_device_take(struct spm_options *o, int fd, struct spm_error *e)
 {
 	struct spm_error back = { "" };
 	struct spm_dax_note n, left;
+	enum spm_dax_mode mode;
 	struct spm_dax d;
 	int rc;
 
 	if (o->source.kind != SPM_SOURCE_DAX)
 		return spm_source_check(&o->source, o->source_text, e);
-	rc = check_device(o, &d, e);
+	rc = check_device(o, &d, &mode, e);
 	if (rc)
 		return rc;
-	n = (struct spm_dax_note){ .mode = SPM_DAX_SYSTEM_RAM, .before = d.mode, .node = d.node };
+	n = (struct spm_dax_note){ .mode = mode, .before = d.mode, .node = mode == SPM_DAX_SYSTEM_RAM ? d.node : -1 };
 	n.offline = d.mode == SPM_DAX_SYSTEM_RAM && !d.online;
 	snprintf(n.mount, sizeof(n.mount), "%s", o->name);
 	/* left by a mount that could not give it back: it goes back to what it was before that one */
@@ -163,12 +217,7 @@ int spm_device_take(struct spm_options *o, int fd, struct spm_error *e)
 	rc = spm_dax_note_write(fd, &n);
 	if (rc)
 		return spm_fail(e, rc, "%s: cannot note how the device was: %s", d.name, strerror(-rc));
-	if (d.mode != SPM_DAX_SYSTEM_RAM)
-		rc = spm_dax_switch(&d, SPM_DAX_SYSTEM_RAM, e);
-	else if (!d.online)
-		rc = spm_dax_online(&d, e);
-	if (!rc)
-		rc = check_node(o, d.node, e);
+	rc = mode == SPM_DAX_DEVDAX ? take_devdax(o, &d, e) : take_node(o, &d, e);
 	if (rc && spm_device_give_back(o, fd, &back))
 		spm_log(SPM_LOG_ERR, "%s: %s", o->mountpoint, back.text);
 	return rc;
@@ -182,6 +231,10 @@ int spm_device_read(struct spm_options *o, int fd, struct spm_error *e)
 	if (o->source.kind != SPM_SOURCE_DAX)
 		return 0;
 	rc = fd < 0 ? -EBADF : spm_dax_note_read(fd, &n);
+	if (!rc && n.mode == SPM_DAX_DEVDAX) {
+		o->source.dax_mode = n.mode;
+		return 0;
+	}
 	if (rc || n.node < 0)
 		return spm_fail(e, rc ? rc : -EPROTO, "%s: the note on the device in " SPM_RUN_DIR " is lost", o->source.dax);
 	use_node(o, n.node);

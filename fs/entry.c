@@ -30,7 +30,7 @@ int spm_entry_make(struct spm_fs *fs, uint16_t slice, int dirfd, const char *nam
 		return rc;
 	if (S_ISDIR(st->st_mode))
 		flags = SPM_INODE_DIR;
-	else if (S_ISREG(st->st_mode) && fs->reopened && !fresh)
+	else if (S_ISREG(st->st_mode) && fs->reopened && !fresh && !fs->pool)
 		/* mappings outlive a mount: in a kept region any file may have one until a lease test says no */
 		flags = SPM_INODE_MAPPED;
 	rec = spm_itable_intern(&fs->itable, slice, st->st_ino, &h, flags, spm_my_book(), &nodeid);

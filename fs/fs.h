@@ -22,6 +22,7 @@
 #include "fs/wire.h"
 
 #define SPM_INODE_LOCKS 256u
+#define SPM_SIZE_LOCKS  64u
 #define SPM_NAME_MAX    255
 
 /* What the records add up to; counters that only grow are in the shared state. */
@@ -37,12 +38,14 @@ struct spm_feature {
 };
 
 struct spm_content;
+struct spm_pool;
 
 /*
  * The one context of a worker.
  *
- * Lock order: a pin of swap (core/swap.h), then an inode lock, then direct_lock, backing_lock, fds' locks, that of promises (which is
- * held over a change of grants) or the itable's lock (all leaves). Two inode locks are never held at once, nor two pins but those of spm_swap_pin_two(). Over a wait for room
+ * Lock order: a pin of swap (core/swap.h), then an inode lock, then a pool's lock of a file (core/pool.h), then direct_lock,
+ * size_locks, backing_lock, fds' locks, that of promises (which is held over a change of grants) or the itable's lock (all leaves).
+ * Two inode locks are never held at once, nor two pins but those of spm_swap_pin_two(). Over a wait for room
  * (fs/swap.h) no lock is held, since it tests leases and so takes inode locks, and no pin but FILE. No lock over a reply.
  */
 #define SPM_IDLE_BACKINGS 256u
@@ -60,6 +63,9 @@ struct spm_fs {
 	struct spm_texts texts;
 	struct spm_names names;
 	const struct spm_content *content; /* where content is: fs/content.h */
+	struct spm_pool *pool;            /* NULL: content is in the region's files */
+	int pool_fd, pool_state_fd;       /* the device; the pool's state file */
+	pthread_mutex_t size_locks[SPM_SIZE_LOCKS]; /* with a pool: over looking at a file's size and setting it; leaves */
 	struct spm_swap *swap;            /* NULL: off */
 	int swap_fd[SPM_SWAP_FILES];      /* -1: unused */
 	int map_fd;                       /* of the extent map */

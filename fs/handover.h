@@ -32,6 +32,7 @@ enum spm_fd_of {
 	SPM_FD_LOG,    /* the system log's socket */
 	SPM_FD_REPORT, /* what the launcher waits for; with the next one until the mount is usable, else -1 */
 	SPM_FD_NULL,   /* /dev/null, which the region's namespace does not have */
+	SPM_FD_POOL,   /* the device that a pool lies on, locked (flock): it is in use */
 	SPM_FD_SWAP,   /* swap files, and the directories that they lie in */
 	SPM_FD_SWAP_DIR = SPM_FD_SWAP + SPM_SWAP_FILES,
 	SPM_FDS = SPM_FD_SWAP_DIR + SPM_SWAP_FILES

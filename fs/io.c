@@ -212,15 +212,25 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		fuse_reply_write(req, (size_t)n);
 }
 
-/* chattr +i and +a, see spm_content_fix(). */
-static bool makes_fixed(unsigned int cmd, const char *buf)
+static bool sets_flags(unsigned int cmd, const char *buf, unsigned int xflags, unsigned int fl)
 {
 	unsigned int flags;
 
 	if (cmd == FS_IOC_FSSETXATTR)
-		return ((const struct fsxattr *)(const void *)buf)->fsx_xflags & (FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND);
+		return ((const struct fsxattr *)(const void *)buf)->fsx_xflags & xflags;
 	memcpy(&flags, buf, sizeof(flags));
-	return cmd == FS_IOC_SETFLAGS && flags & (FS_IMMUTABLE_FL | FS_APPEND_FL);
+	return cmd == FS_IOC_SETFLAGS && flags & fl;
+}
+
+/* chattr +i and +a, see spm_content_fix(). */
+static bool makes_fixed(unsigned int cmd, const char *buf)
+{
+	return sets_flags(cmd, buf, FS_XFLAG_IMMUTABLE | FS_XFLAG_APPEND, FS_IMMUTABLE_FL | FS_APPEND_FL);
+}
+
+static bool makes_append_only(unsigned int cmd, const char *buf)
+{
+	return sets_flags(cmd, buf, FS_XFLAG_APPEND, FS_APPEND_FL);
 }
 
 struct flags_arg {
@@ -264,6 +274,9 @@ static int pass_on(struct spm_fs *fs, const struct spm_inode *rec, int fd, unsig
 		return rc;
 	if (fs->swap && makes_fixed(cmd, buf) && !fstat(fd, &st) && S_ISREG(st.st_mode))
 		return spm_content_fix(fs, rec, set_flags, &a);
+	/* its size could not grow any more: no page is ever written there (fs/pool.h) */
+	if (fs->pool && makes_append_only(cmd, buf) && !fstat(fd, &st) && S_ISREG(st.st_mode))
+		return -EOPNOTSUPP;
 	return set_flags(&a);
 }
 

@@ -400,6 +400,8 @@ static void open_mirror(const struct opening *o, struct spm_wire_open_out *out)
 /* Whether a file that grows is given its memory at once. */
 static bool commits(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, uint64_t size)
 {
+	if (fs->pool)
+		return !fs->opts->commit_lazy;
 	if (fs->opts->commit_lazy || !fs->passthrough.on || __atomic_load_n(&rec->open_mirror, __ATOMIC_RELAXED))
 		return false;
 	if (__atomic_load_n(&rec->open_plain, __ATOMIC_RELAXED) || __atomic_load_n(&rec->open_served, __ATOMIC_RELAXED))

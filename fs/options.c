@@ -242,7 +242,6 @@ static int set_extent(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	uint64_t n;
 
-	o->needs_swap = "extent";
 	if (spm_size_parse(v, &n) || n < SPM_EXTENT_MIN || n > SPM_EXTENT_MAX || n & (n - 1))
 		return bad(e, "extent", v, "64K, 128K, 256K, 512K, 1M or 2M");
 	o->extent_bytes = (uint32_t)n;
@@ -355,7 +354,7 @@ static const struct option_row {
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "swap", true, set_swap, "files or directories for cold data, with ':' between (default: none)" },
 	{ "swapsize", true, set_swapsize, "size of all swap files together (default: as the device)" },
-	{ "extent", true, set_extent, "unit of swapping, 64K to 2M (default: 2M); less means no huge pages" },
+	{ "extent", true, set_extent, "unit of swapping, or of a pool, 64K to 2M (default: 2M); less means no huge pages" },
 	{ "low", true, set_low, "percent of free memory below which data is swapped out (default: 5)" },
 	{ "high", true, set_high, "percent of free memory at which that ends (default: low + 5)" },
 	{ "cold", true, set_cold, "seconds after which unused data is swapped out anyway (default: 0, never)" },
@@ -653,15 +652,24 @@ int spm_options_resolve(struct spm_options *o, const char *cwd, struct spm_error
 	return rc ? rc : replace(&o->swap, paths);
 }
 
+static int about_swap(const char *option, struct spm_error *e)
+{
+	return spm_fail(e, -EINVAL, "option %s= is about swap files; add swap=PATH, or leave it out", option);
+}
+
 /* Options about swap, which depend on each other. */
 static int finish_swap(struct spm_options *o, struct spm_error *e)
 {
 	unsigned int files = 1;
 
-	if (!o->swap)
-		return !o->needs_swap ? 0 :
-			spm_fail(e, -EINVAL, "option %s= is about swap files; add swap=PATH, or leave it out",
-				 o->needs_swap);
+	if (!o->swap) {
+		const char *needs = o->needs_swap;
+
+		/* a pool on a dax device has extents as well, see spm_options_fit() */
+		if (o->given & SPM_GIVEN_EXTENT && o->source.kind != SPM_SOURCE_DAX)
+			needs = "extent";
+		return needs ? about_swap(needs, e) : 0;
+	}
 	for (const char *p = o->swap; *p; p++)
 		files += *p == ':';
 	if (o->swap_bytes && o->swap_bytes / files < SPM_SWAPFILE_MIN)
@@ -720,10 +728,36 @@ int spm_options_finish(struct spm_options *o, struct spm_error *e)
 	return o->name ? 0 : default_name(o);
 }
 
+/* What a pool on a dax device does not have. */
+static int fit_pool(const struct spm_options *o, struct spm_error *e)
+{
+	static const char remedy[] = "leave it out, or use the device with daxmode=system-ram";
+
+	if (o->source.kind != SPM_SOURCE_DAX)
+		return 0;
+	if (o->source.dax_mode == SPM_DAX_SYSTEM_RAM && o->given & SPM_GIVEN_EXTENT && !o->swap)
+		return about_swap("extent", e);
+	if (o->source.dax_mode != SPM_DAX_DEVDAX)
+		return 0;
+	if (o->swap)
+		return spm_fail(e, -EINVAL, "option swap=: files on %s have their content in a pool on the device, which has no swap; %s",
+				o->source_text, remedy);
+	if (o->map == SPM_MAP_DIRECT)
+		return spm_fail(e, -EINVAL, "option map=direct: the kernel maps no character device through FUSE, so files on %s are "
+				"mirrors; %s", o->source_text, remedy);
+	if (o->huge || o->mpol)
+		return spm_fail(e, -EINVAL, "option %s: it is about pages of a tmpfs, and files on %s have none; %s",
+				o->huge ? "huge=" : "mpol=", o->source_text, remedy);
+	return 0;
+}
+
 int spm_options_fit(struct spm_options *o, struct spm_error *e)
 {
 	char want[16], have[16];
+	int rc = fit_pool(o, e);
 
+	if (rc)
+		return rc;
 	if (o->size_pct)
 		o->size_bytes = o->source.bytes / 100 * o->size_pct + o->source.bytes % 100 * o->size_pct / 100;
 	if (o->size_bytes <= o->source.bytes)

@@ -48,6 +48,9 @@ int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_co
 	uint64_t sum = 0, device = o->source.bytes;
 
 	spm_size_human(device, have, sizeof(have));
+	if (conf->n && o->source.kind == SPM_SOURCE_DAX && o->source.dax_mode == SPM_DAX_DEVDAX)
+		return spm_fail(e, -ENOTSUP, "%s: declares slices, and a dax device in mode devdax can have none; give conf=none, or "
+				"use the device with daxmode=system-ram", path);
 	if (conf->n >= SPM_SLICES_MAX)
 		return spm_fail(e, -ENFILE, "%s: %zu slices, and there can be %u; take some out", path, conf->n,
 				SPM_SLICES_MAX - 1);

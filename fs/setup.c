@@ -7,6 +7,7 @@
 #include "fs/device.h"
 #include "fs/handover.h"
 #include "fs/mounts.h"
+#include "fs/setup-pool.h"
 #include "fs/setup-slices.h"
 #include "fs/setup-swap.h"
 #include "fs/shared.h"
@@ -53,6 +54,7 @@ struct setup {
 	struct spm_cgroup cgroup;
 	struct spm_nohalt nohalt;
 	struct spm_setup_swap swap;
+	struct spm_setup_pool pool;
 	struct spm_slice root;
 	struct spm_slices_conf conf;
 	struct spm_slices slices; /* open during set-up alone: what is open in a slice keeps it from being removed */
@@ -196,8 +198,10 @@ static int reopen_region(struct setup *s)
 		return rc;
 	if (!r.clean && !s->o->recover)
 		return refuse_left_over(s, &r);
-	s->o->source.bytes = r.bytes;
 	rc = spm_device_read(s->o, s->fd[SPM_FD_DEVICE], s->err);
+	if (!rc)
+		rc = spm_setup_pool_reopen(&s->pool, s->host_ns, s->fd[SPM_FD_REGION]);
+	s->o->source.bytes = r.bytes;
 	if (!rc)
 		rc = spm_options_fit(s->o, s->err);
 	if (rc)
@@ -206,10 +210,11 @@ static int reopen_region(struct setup *s)
 	if (!rc)
 		rc = open_slices(s);
 	if (!rc)
-		rc = spm_setup_swap_orphans(&s->swap, &s->slices);
+		rc = s->pool.dev.fd >= 0 ? spm_setup_pool_orphans(&s->pool, &s->slices) :
+					   spm_setup_swap_orphans(&s->swap, &s->slices);
 	if (rc)
 		return rc;
-	if (s->o->size_bytes)
+	if (s->o->size_bytes && s->pool.dev.fd < 0)
 		rc = spm_slices_set_root_max(&s->slices, s->o->size_bytes);
 	if (rc)
 		return spm_fail(s->err, rc, "option size=: the kept region '%s' holds more than that",
@@ -267,6 +272,8 @@ static int create_region(struct setup *s)
 	}
 	if (o->source.kind == SPM_SOURCE_DIR)
 		return attach_dir(s, &so);
+	if (s->pool.dev.fd >= 0)
+		so.size_bytes = spm_setup_pool_names(o);
 	s->fd[SPM_FD_META] = spm_region_create(o->source_text, o->source.bytes, &so, &s->root, s->err);
 	return s->fd[SPM_FD_META] < 0 ? s->fd[SPM_FD_META] : 0;
 }
@@ -355,6 +362,8 @@ static int enter_new(struct setup *s)
 		sched_setaffinity(0, sizeof(mask), &mask);
 	if (!rc && pin)
 		rc = go(s, s->fd[SPM_FD_REGION]);
+	if (!rc)
+		rc = spm_setup_pool_make(&s->pool);
 	return rc ? rc : spm_setup_swap_map(&s->swap, &s->root);
 }
 
@@ -464,6 +473,8 @@ static int build_region(struct setup *s)
 	if (rc != -ENOENT)
 		return rc;
 	rc = check_source(s);
+	if (!rc)
+		rc = spm_setup_pool_device(&s->pool);
 	if (!rc)
 		rc = spm_setup_swap_files(&s->swap);
 	return rc ? rc : enter_new(s);
@@ -607,6 +618,7 @@ static int make_shared(struct setup *s)
 	if (s->o->keep)
 		s->mount.flags |= SPM_MOUNT_KEEP;
 	spm_setup_swap_hand_over(&s->swap, s->fd, s->mount.note, sizeof(s->mount.note));
+	spm_setup_pool_hand_over(&s->pool, s->fd, &s->mount);
 	rc = spm_shared_make(&s->mount, s->fd, &s->state, s->err);
 	if (rc)
 		return rc;
@@ -689,6 +701,7 @@ int spm_setup_run(struct spm_options *o, const struct spm_report_fds *report, st
 			   .tree_fd = -1,
 			   .standby_end = -1,
 			   .swap = { .o = o, .err = e },
+			   .pool = { .o = o, .err = e, .dev.fd = -1 },
 			   .nohalt = { .fd = -1 },
 			   .cgroup = { .base_fd = -1 },
 			   .root = { .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 } };

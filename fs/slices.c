@@ -103,6 +103,21 @@ bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t 
 	return true;
 }
 
+bool spm_slices_path_of(struct spm_fs *fs, uint16_t slice, const struct spm_handle *h, char *path, size_t size)
+{
+	struct spm_slice *s = spm_slices_get(&fs->slices, slice);
+	spm_auto_close int fd = s ? spm_handle_open(s->mount_fd, h, O_PATH) : -ESTALE;
+	char link[64];
+	ssize_t n = -1;
+
+	if (fd >= 0) {
+		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, path, size - 1);
+	}
+	path[n > 0 ? n : 0] = '\0';
+	return n > 0 && spm_slices_user_path(fs, slice, path, size);
+}
+
 /* -- limits -- */
 
 /* Something has to leave first: the slice's own above its new max, or anybody's for its new min. */
@@ -328,6 +343,9 @@ static int command(struct spm_fs *fs, char *copy)
 	if (!name || !spm_slice_name_ok(name))
 		return -EINVAL;
 	/* what there was before says whether a dead worker came to the effect */
+	/* accounts of a slice are sizes of its filesystem, and a pool's are the device's */
+	if (fs->pool)
+		return -EOPNOTSUPP;
 	again = spm_again(&was, NULL);
 	if (!again)
 		was = number_of(fs, name);

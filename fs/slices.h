@@ -38,6 +38,9 @@ size_t spm_slices_top(uint16_t slice, char *path, size_t size);
  * file. */
 bool spm_slices_user_path(struct spm_fs *fs, uint16_t slice, char *path, size_t size);
 
+/* The same of the file with that handle, wherever it is. False: it has no name there. */
+bool spm_slices_path_of(struct spm_fs *fs, uint16_t slice, const struct spm_handle *h, char *path, size_t size);
+
 /*
  * Commands, as the control file `slice` takes them: "create NAME key=value...", "set NAME key=value...", "remove NAME [force]".
  * A request: a dead worker may have come to its effect. -errno as core/slices.h has it; -EINVAL: not such a command;

@@ -134,6 +134,7 @@ static int run_worker(struct spm_standby *s)
 				     .buffers_fd = s->fd[SPM_FD_BUFFERS],
 				     .inodes_fd = s->fd[SPM_FD_INODES],
 				     .ready_fd = s->fd[SPM_FD_WORKER],
+				     .pool_fd = s->fd[SPM_FD_POOL],
 				     .reopened = s->mount.flags & SPM_MOUNT_REOPENED,
 				     .nohalt = s->nohalt };
 	struct spm_word failed = { .kind = SPM_WORD_FAILED, .pid = getpid() };

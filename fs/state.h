@@ -83,6 +83,7 @@ enum spm_mount_flags {
 
 struct spm_mount {
 	uint64_t dev; /* its device number */
+	uint64_t device_bytes, device_align; /* of a pool's device */
 	uint32_t flags;
 	char cgroup[100];     /* the worker's, below the hierarchy's root */
 	char no_recover[120]; /* why the region is not pinned; empty: it is */

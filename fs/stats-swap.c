@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/pool.h"
 #include "fs/stats.h"
 #include "fs/slices.h"
 
@@ -96,7 +97,9 @@ void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 	const char *how;
 
 	if (!fs->swap) {
-		fputs("swap off: option swap= not given\n", out);
+		fprintf(out, "swap off: %s\n", fs->pool ? "the content of files is in a pool on a dax device" : "option swap= not given");
+		if (fs->pool)
+			fprintf(out, "extent %u\n", spm_pool_extent_bytes(fs->pool));
 		return;
 	}
 	/* a region that was found again keeps sizes that the options need not have named */

@@ -3,8 +3,10 @@
 #include "fs/stats.h"
 #include "core/extents.h"
 #include "fs/attr.h"
+#include "fs/content.h"
 #include "fs/drain.h"
 #include "fs/open.h"
+#include "fs/pool.h"
 #include "fs/setup-slices.h"
 #include "fs/slices.h"
 
@@ -51,10 +53,21 @@ uint64_t spm_stats_resident(struct spm_fs *fs)
 	struct spm_slice_use u;
 	uint64_t used = 0;
 
+	if (fs->pool)
+		return spm_pooled_use(fs).used;
 	for (uint32_t id = 0; id <= ids; id++)
 		if (spm_slices_get(&fs->slices, (uint16_t)id) && !spm_slices_use(&fs->slices, (uint16_t)id, &u))
 			used += u.used;
 	return used;
+}
+
+static int gather_pool(struct spm_fs *fs, struct numbers *n)
+{
+	struct spm_slice_use u = spm_pooled_use(fs);
+
+	n->limit = u.max;
+	n->free = u.max - u.used;
+	return 0;
 }
 
 static int gather(struct spm_fs *fs, struct numbers *n)
@@ -64,13 +77,15 @@ static int gather(struct spm_fs *fs, struct numbers *n)
 
 	n->device = fs->opts->source.bytes;
 	n->used = spm_stats_resident(fs);
+	n->inodes = fs->itable.live;
+	if (fs->pool)
+		return gather_pool(fs, n);
 	(void)spm_slices_record(&fs->slices, 0, &root);
 	n->limit = root.limits.max < n->device ? root.limits.max : n->device;
 	/* without slices the files' limit is the mount's; slices have limits of their own */
 	if (atomic_load(&fs->slices.count))
 		n->limit = n->device;
 	n->free = n->limit > n->used ? n->limit - n->used : 0;
-	n->inodes = fs->itable.live;
 	return spm_stats_pinned(fs, &n->pinned, &files);
 }
 
@@ -218,9 +233,11 @@ static void put_memory(struct spm_fs *fs, FILE *out)
 		fprintf(out, "dax %s\n", fs->root.features.dax ? "on" : "off: option force: files are mapped from the page cache");
 		return;
 	}
-	fprintf(out, "noswap %s\n", fs->root.features.noswap ? "on" :
+	fprintf(out, "noswap %s\n", fs->root.features.noswap || fs->pool ? "on" :
 		"off: the kernel may swap this memory (noswap needs Linux 6.4 and root)");
-	if (fs->root.features.huge)
+	if (fs->pool)
+		fputs("huge off: the content of files is in a pool on a dax device\n", out);
+	else if (fs->root.features.huge)
 		fprintf(out, "huge %s\n", o->huge ? o->huge : "within_size");
 	else
 		fprintf(out, "huge off: %s\n", o->swap && o->extent_bytes < SPM_EXTENT_MAX ? "option extent= is less than a huge page" :
@@ -242,7 +259,8 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 		st->restarts);
 	fprintf(out, "direct_supported %d\n", fs->passthrough.on);
 	/* a tmpfs on a plain node shares it with whatever else the kernel puts there, and so does the page cache */
-	fprintf(out, "isolation %s\n", fs->root.features.dax ? "hard" : "soft");
+	fprintf(out, "isolation %s\n", fs->root.features.dax || fs->pool ? "hard" : "soft");
+	fprintf(out, "content %s\n", fs->pool ? "pool: extents of a dax device, of which files are mirrors" : "files");
 	fprintf(out, "drain %s\n", spm_drain_name(spm_drain_state(fs)));
 	put_feature(out, "passthrough", &fs->passthrough);
 	put_feature(out, "leases", &fs->leases);
@@ -280,10 +298,18 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 	return 0;
 }
 
+static int use_of(struct spm_fs *fs, uint16_t slice, struct spm_slice_use *u)
+{
+	if (!fs->pool)
+		return spm_slices_use(&fs->slices, slice, u);
+	*u = spm_pooled_use(fs);
+	return 0;
+}
+
 int spm_stats_current(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct spm_slice_use u;
-	int rc = spm_slices_use(&fs->slices, slice, &u);
+	int rc = use_of(fs, slice, &u);
 
 	if (!rc)
 		fprintf(out, "%llu\n", (unsigned long long)u.used);
@@ -303,7 +329,7 @@ int spm_stats_min(struct spm_fs *fs, uint16_t slice, FILE *out)
 int spm_stats_max(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct spm_slice_use u;
-	int rc = spm_slices_use(&fs->slices, slice, &u);
+	int rc = use_of(fs, slice, &u);
 
 	if (!rc && u.max >= fs->opts->source.bytes)
 		fputs("max\n", out);
@@ -323,6 +349,8 @@ static int residence(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, 
 		return fd;
 	if (fstat(fd, st))
 		return -errno;
+	if (fs->pool)
+		return fs->content->show(fs, rec, nodeid, fd, st);
 	/* to look would read all of it from a disk */
 	if (!fs->root.fixed && spm_extents_huge(fd, (uint64_t)st->st_size, huge))
 		*huge = 0;

@@ -7,6 +7,7 @@
 #include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/open.h"
+#include "fs/pool.h"
 #include "fs/slices.h"
 #include "fs/swap-walk.h"
 #include "fs/thread.h"
@@ -170,17 +171,9 @@ static void op_damaged(void *ctx, uint16_t slice, uint64_t ino, const struct spm
 {
 	static const char then[] = "each read tries again; to give it up, punch a hole there (fallocate -p), or remove the file";
 	struct spm_fs *fs = ctx;
-	struct spm_slice *s = slice_of(fs, slice);
-	spm_auto_close int fd = s ? spm_handle_open(s->mount_fd, h, O_PATH) : -ESTALE;
-	char link[64], path[PATH_MAX];
-	ssize_t n = -1;
+	char path[PATH_MAX];
 
-	if (fd >= 0) {
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		n = readlink(link, path, sizeof(path) - 1);
-	}
-	path[n > 0 ? n : 0] = '\0';
-	if (n > 0 && spm_slices_user_path(fs, slice, path, sizeof(path)))
+	if (spm_slices_path_of(fs, slice, h, path, sizeof(path)))
 		spm_log(SPM_LOG_ERR, "%s: swap error: %s%s cannot be read at offset %llu: %s; %s", fs->opts->mountpoint,
 			fs->opts->mountpoint, path, (unsigned long long)offset, why, then);
 	else
@@ -238,6 +231,8 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 
 	memcpy(fs->swap_fd, a->swap_fd, sizeof(fs->swap_fd));
 	fs->map_fd = -1;
+	if (a->pool_fd >= 0)
+		return spm_pooled_open(fs, a);
 	if (!fs->opts->swap)
 		return 0;
 	/* threads that core makes inherit both. What frees memory must not wait for memory; refused without CAP_SYS_RESOURCE */
@@ -264,6 +259,8 @@ int spm_content_start(struct spm_fs *fs)
 {
 	int rc;
 
+	if (fs->pool)
+		return spm_pooled_start(fs);
 	if (!fs->swap)
 		return 0;
 	spm_budget_rebuild(fs);
@@ -273,6 +270,8 @@ int spm_content_start(struct spm_fs *fs)
 
 void spm_content_stop(struct spm_fs *fs)
 {
+	if (fs->pool)
+		spm_pooled_stop(fs);
 	if (!fs->swap)
 		return;
 	spm_swap_walk_stop(fs);
@@ -281,6 +280,8 @@ void spm_content_stop(struct spm_fs *fs)
 
 void spm_content_close(struct spm_fs *fs)
 {
+	if (fs->pool)
+		spm_pooled_close(fs);
 	if (fs->swap)
 		spm_swap_close(fs->swap);
 	spm_budget_destroy(fs);

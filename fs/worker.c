@@ -177,6 +177,10 @@ static void probe_passthrough(struct spm_fs *fs)
 	spm_auto_close int fd = -1;
 	int id;
 
+	if (fs->pool) {
+		feature_off(&fs->passthrough, "the files' content is on a dax device in mode devdax, a character device");
+		return;
+	}
 	if (fs->opts->no_passthrough) {
 		feature_off(&fs->passthrough, "option nopassthrough");
 		return;
@@ -252,7 +256,7 @@ void spm_worker_ready(struct spm_fs *fs)
 		fs->desks.state->resend = !fs->opts->no_resend && fs->init.agreed & SPM_FUSE_HAS_RESEND;
 	/* a restriction that the user did not ask for is told where the mount was asked for */
 	snprintf(w.text, sizeof(w.text), "%.255s", fs->desks.state->mount.note);
-	if (!fs->passthrough.on && !fs->opts->no_passthrough)
+	if (!fs->passthrough.on && !fs->opts->no_passthrough && !fs->pool)
 		snprintf(w.text + strlen(w.text), sizeof(w.text) - strlen(w.text),
 			 "%sno direct mappings, files are mirrors: %s", w.text[0] ? "; " : "", fs->passthrough.why);
 	rc = spm_word_send(fd, &w, -1);

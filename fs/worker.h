@@ -16,6 +16,7 @@ struct spm_worker_args {
 	int state_fd, buffers_fd; /* fs/desk.h */
 	int inodes_fd;         /* owned by the worker */
 	int swap_fd[SPM_SWAP_FILES]; /* owned by the worker; -1: unused */
+	int pool_fd;           /* a pool's device, owned by the worker; -1: content is in the region */
 	int ready_fd;          /* gets one struct spm_word, READY or FAILED; closed then */
 	bool reopened;         /* the region is a kept one */
 	struct spm_nohalt nohalt; /* owned by the worker */

@@ -70,7 +70,11 @@ static int add(const struct spm_dax *d, void *arg)
 		return 0;
 	if (d->mode == SPM_DAX_DEVDAX)
 		spm_dax_holders(d, row->used_by, sizeof(row->used_by));
-	if (spm_dax_check(d, &why)) {
+	if (spm_dax_check(d, &why) && d->mode == SPM_DAX_DEVDAX && !row->used_by[0]) {
+		/* no node can be made of it: mirrors of a pool in it */
+		snprintf(row->source, sizeof(row->source), "%s", d->name);
+		snprintf(row->options, sizeof(row->options), "daxmode=devdax");
+	} else if (why.reason[0]) {
 		snprintf(row->reason, sizeof(row->reason), "%s", why.reason);
 		snprintf(row->command, sizeof(row->command), "%s", why.command);
 	} else {

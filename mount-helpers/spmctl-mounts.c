@@ -267,8 +267,27 @@ void ctl_is_draining(const char *what, const char *mount)
 	ctl_error("%s: the device is being drained, nothing new is taken; spmctl drain --cancel %s ends that", what, mount);
 }
 
+bool ctl_has_pool(const char *mount)
+{
+	struct ctl_table t;
+	const char *content;
+	bool pool;
+
+	if (ctl_control_table(mount, "features", &t))
+		return false;
+	content = ctl_table_get(&t, "content");
+	pool = content && !strncmp(content, "pool", 4);
+	ctl_table_free(&t);
+	return pool;
+}
+
 void ctl_swap_off(const char *mount)
 {
+	if (ctl_has_pool(mount)) {
+		ctl_error("%s: swap is off: its files are in a pool on a dax device, which has none; mount the device with "
+			  "-o daxmode=system-ram,swap=DIRECTORY", mount);
+		return;
+	}
 	ctl_error("%s: swap is off; unmount it and mount it with -o swap=DIRECTORY,swapsize=SIZE", mount);
 }
 

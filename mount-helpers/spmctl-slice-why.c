@@ -133,6 +133,9 @@ static void why_not_possible(const struct facts *f)
 		ctl_error("%s: %s lies in a directory (%s), whose filesystem cannot be divided into slices; use quotas of that "
 			  "filesystem",
 			  f->c->name, f->c->mount->point, f->c->mount->source);
+	else if (ctl_has_pool(f->c->mount->point))
+		ctl_error("%s: %s cannot have slices, since its files are in a pool on a dax device; mount the device with "
+			  "-o daxmode=system-ram", f->c->name, f->c->mount->point);
 	else
 		ctl_swap_off(f->c->mount->point);
 }

@@ -119,6 +119,8 @@ char *ctl_control_read(const char *mount, const char *name);
 int ctl_control_open(const char *mount, const char *name);
 /* The mount is being drained: says so, and how to end that. */
 void ctl_is_draining(const char *what, const char *mount);
+/* Whether its files are in a pool on a dax device. */
+bool ctl_has_pool(const char *mount);
 /* Swap is off there: says so, and how to get it. */
 void ctl_swap_off(const char *mount);
 

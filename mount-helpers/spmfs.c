@@ -30,7 +30,7 @@ static void usage(FILE *out)
 		"Mounts device memory as a file system whose files map the device's own pages.\n\n"
 		"SOURCE: mem:SIZE            plain memory\n"
 		"        node:LIST[:SIZE]    memory of NUMA nodes ('spmctl devices' lists them)\n"
-		"        daxX.Y              a dax device, whose memory becomes a node (daxmode=)\n"
+		"        daxX.Y              a dax device, as a node or as it is (daxmode=)\n"
 		"        dir:PATH            directory of an xfs or ext4 mounted with -o dax\n\n"
 		"  -f          stay in the foreground (as mount.fuse.spmfs: check only, as mount -f)\n"
 		"  -o LIST     options, separated by commas\n"

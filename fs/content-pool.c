@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Content in a pool of extents on a device; the rules are in fs/pool.h. */
+#include "fs/content.h"
+#include "fs/fault.h"
+#include "fs/pool.h"
+#include "fs/session.h"
+#include "fs/thread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#define PIECE ((size_t)4 << 20) /* of a copy: what both files are locked for at a time */
+
+static struct spm_pool_file file_of(const struct spm_inode *rec)
+{
+	return spm_pooled_file(rec->slice, rec->ino);
+}
+
+/* Immutable files are open for reading only, whatever is asked for. */
+static int check_writable(int fd)
+{
+	int how = fcntl(fd, F_GETFL);
+
+	return how < 0 ? -errno : (how & O_ACCMODE) == O_RDONLY ? -EPERM : 0;
+}
+
+static int set_size(int fd, uint64_t size)
+{
+	if (!ftruncate(fd, (off_t)size))
+		return 0;
+	return errno == EINVAL || errno == EBADF ? -EPERM : -errno;
+}
+
+/* What a write does to the file but for its bytes: times, suid, and a size of @end or more. With the pool's lock of it. */
+static int reach(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t end)
+{
+	pthread_mutex_t *lock = &fs->size_locks[rec->ino % SPM_SIZE_LOCKS];
+	struct stat st;
+	int rc;
+
+	pthread_mutex_lock(lock);
+	rc = fstat(fd, &st) ? -errno : set_size(fd, end > (uint64_t)st.st_size ? end : (uint64_t)st.st_size);
+	pthread_mutex_unlock(lock);
+	return rc;
+}
+
+/* -- reading -- */
+
+/* Of what is to be read from @from on, what there is. */
+static int up_to_end(int fd, uint64_t from, size_t *len)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (from >= (uint64_t)st.st_size)
+		*len = 0;
+	else if (*len > (uint64_t)st.st_size - from)
+		*len = (size_t)((uint64_t)st.st_size - from);
+	return 0;
+}
+
+/* Up to the file's end; a read counts as a use of it. */
+static ssize_t read_some(struct spm_fs *fs, const struct spm_inode *rec, int fd, void *buf, size_t size, off_t off, bool mirror)
+{
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	char byte;
+	ssize_t n;
+
+	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
+	n = up_to_end(fd, (uint64_t)off, &size);
+	if (n || !size)
+		return n;
+	n = spm_pool_read(fs->pool, &f, buf, size, (uint64_t)off);
+	/* what ends before a damaged extent a page cache would take for the file's end; it asks again for each page */
+	if (n >= 0 && (size_t)n < size && mirror)
+		return -EIO;
+	/* of the region's file, which has no page there, and gets none */
+	return n > 0 && pread(fd, &byte, 1, off) < 0 ? -errno : n;
+}
+
+static int reply_read(fuse_req_t req, struct spm_inode *rec, int fd, size_t size, off_t off, bool mirror)
+{
+	struct spm_thread *t = spm_self;
+	ssize_t n;
+
+	if (!spm_thread_io_buf(t))
+		return -ENOMEM;
+	n = read_some(spm_fs_of(req), rec, fd, t->io_buf, size, off, mirror);
+	if (n >= 0)
+		fuse_reply_buf(req, t->io_buf, (size_t)n);
+	return n < 0 ? (int)n : 0;
+}
+
+static off_t seek(struct spm_fs *fs, const struct spm_inode *rec, int fd, off_t off, int whence)
+{
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	struct stat st;
+
+	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
+	if (fstat(fd, &st))
+		return -errno;
+	return spm_pool_seek(fs->pool, &f, off, whence, (uint64_t)st.st_size);
+}
+
+static int show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
+{
+	const struct spm_pool_file f = file_of(rec);
+
+	(void)nodeid;
+	(void)fd;
+	st->st_blocks = (blkcnt_t)(spm_pool_file_bytes(fs->pool, &f) / 512);
+	return 0;
+}
+
+/* -- writing -- */
+
+/* Memory for [from, to), or for the beginning of it: where that ends. -ENOSPC: for none. Takes the pool's lock itself. */
+static int commit_some(struct spm_fs *fs, const struct spm_pool_file *f, uint64_t from, uint64_t to, uint64_t *reached)
+{
+	const uint64_t extent = spm_pool_extent_bytes(fs->pool);
+	int rc = 0;
+
+	*reached = from;
+	while (!rc && *reached < to) {
+		uint64_t end = (*reached / extent + 1) * extent;
+
+		if (end > to)
+			end = to;
+		rc = spm_pool_commit(fs->pool, f, *reached, end, NULL, NULL);
+		if (!rc)
+			*reached = end;
+	}
+	return *reached > from ? 0 : rc;
+}
+
+static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
+{
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	uint64_t from = (uint64_t)off, reached;
+	int rc = check_writable(fd);
+
+	if (rc || !size)
+		return rc;
+	rc = commit_some(fs, &f, from, from + size, &reached);
+	if (rc)
+		return rc;
+	spm_fault("committed");
+	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
+	rc = reach(fs, rec, fd, reached);
+	spm_fault("sized");
+	return rc ? rc : spm_pool_write(fs->pool, &f, buf, (size_t)(reached - from), from);
+}
+
+static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
+{
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	uint64_t end = (uint64_t)off + (uint64_t)len;
+	int rc = check_writable(fd);
+
+	if (rc)
+		return rc;
+	rc = spm_pool_commit(fs->pool, &f, (uint64_t)off, end, NULL, NULL);
+	if (rc)
+		return rc;
+	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
+	return reach(fs, rec, fd, mode & FALLOC_FL_KEEP_SIZE ? 0 : end);
+}
+
+static int fill(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to, uint64_t *reached)
+{
+	const struct spm_pool_file f = file_of(rec);
+	int rc = spm_pool_commit(fs->pool, &f, from, to, NULL, NULL);
+
+	(void)fd;
+	*reached = rc ? from : to;
+	return rc;
+}
+
+static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
+{
+	const uint64_t extent = spm_pool_extent_bytes(fs->pool);
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	struct stat st;
+
+	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	if (fstat(fd, &st))
+		return -errno;
+	/* behind the file's end there is nothing but zeros in its last extent: that goes as a whole */
+	if (to >= (uint64_t)st.st_size && to / extent == (uint64_t)st.st_size / extent)
+		to = (to + extent - 1) / extent * extent;
+	/* there is nothing to punch in the region's file: for its times, and for what the kernel refuses */
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, 1))
+		return -errno;
+	return spm_pool_punch(fs->pool, &f, from, to);
+}
+
+/* As tmpfs: it knows none of these. */
+static int change_otherwise(struct spm_fs *fs, const struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
+{
+	(void)fs;
+	(void)rec;
+	(void)fd;
+	(void)mode;
+	(void)off;
+	(void)len;
+	return -EOPNOTSUPP;
+}
+
+/* -- the size -- */
+
+/* Exclusive. Sets the size; what was behind it is given up. */
+static int cut(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t was)
+{
+	const struct spm_pool_file f = file_of(rec);
+	int note, rc;
+
+	note = size > was ? -1 : spm_pool_trim_begin(fs->pool, &f, &rec->handle);
+	rc = set_size(fd, size);
+	spm_fault("truncated");
+	if (note < 0)
+		return rc;
+	/* (of what the device has lost the end cannot be zeroed, and cannot be read either) */
+	if (!rc)
+		rc = spm_pool_punch(fs->pool, &f, size, UINT64_MAX);
+	spm_fault("punched");
+	spm_pool_trim_end(fs->pool, note);
+	return rc == -EIO ? 0 : rc;
+}
+
+static int resize(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t *was)
+{
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	uint64_t truncated = 0;
+	struct stat st;
+	int rc;
+
+	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	if (fstat(fd, &st))
+		return -errno;
+	/* a request that comes again finds the new size, but perhaps not all of its memory */
+	if (!spm_again(was, &truncated))
+		*was = (uint64_t)st.st_size;
+	spm_begin(*was, 0, 0);
+	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
+		spm_session_blocking();
+	/* (what an earlier worker has cut off, this one has given up when it started) */
+	rc = truncated ? 0 : cut(fs, rec, fd, size, (uint64_t)st.st_size);
+	if (!rc)
+		spm_self->desk->b = 1;
+	return rc;
+}
+
+static int shrink(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size)
+{
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+
+	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	return cut(fs, rec, fd, size, size);
+}
+
+/* -- two files -- */
+
+static ssize_t copy_piece(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], uint64_t from, uint64_t to, size_t len)
+{
+	static const enum spm_pool_how how[2] = { SPM_POOL_SHARED, SPM_POOL_SHARED };
+	const struct spm_pool_file f[2] = { file_of(rec[0]), file_of(rec[1]) };
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	uint64_t reached;
+	int rc = up_to_end(fd[0], from, &len);
+
+	if (!rc && len)
+		rc = commit_some(fs, &f[1], to, to + len, &reached);
+	if (rc || !len)
+		return rc;
+	spm_pool_lock_two(fs->pool, f, how, &held);
+	len = (size_t)(reached - to);
+	rc = up_to_end(fd[0], from, &len); /* it may be shorter now */
+	reached = to + len;
+	if (!rc && len)
+		rc = reach(fs, rec[1], fd[1], reached);
+	return rc || !len ? rc : spm_pool_copy(fs->pool, &f[0], from, &f[1], to, (size_t)(reached - to));
+}
+
+static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], const off_t off[2], size_t len)
+{
+	size_t done = 0;
+	ssize_t n = check_writable(fd[1]);
+	char byte;
+
+	/* a read counts as a use */
+	if (!n && pread(fd[0], &byte, 1, off[0]) < 0)
+		n = -errno;
+	if (n)
+		return n;
+	do {
+		n = copy_piece(fs, rec, fd, (uint64_t)off[0] + done, (uint64_t)off[1] + done, len - done < PIECE ? len - done : PIECE);
+		done += n > 0 ? (size_t)n : 0;
+	} while (n > 0 && done < len);
+	return done ? (ssize_t)done : n;
+}
+
+/* -- the end of a file -- */
+
+static bool has(struct spm_fs *fs, uint16_t slice, uint64_t ino)
+{
+	const struct spm_pool_file f = spm_pooled_file(slice, ino);
+
+	return spm_pool_file_bytes(fs->pool, &f);
+}
+
+static void drop(struct spm_fs *fs, uint16_t slice, uint64_t ino)
+{
+	const struct spm_pool_file f = spm_pooled_file(slice, ino);
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+
+	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	spm_pool_remove(fs->pool, &f);
+}
+
+const struct spm_content spm_content_in_pool = {
+	.reply = reply_read,
+	.write = write_some,
+	.resize = resize,
+	.shrink = shrink,
+	.fill = fill,
+	.allocate = allocate,
+	.punch = punch,
+	.other = change_otherwise,
+	.seek = seek,
+	.copy = copy,
+	.show = show,
+	.has = has,
+	.drop = drop,
+};

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/pool.h"
+#include "core/region.h"
+#include "fs/content.h"
+#include "fs/fault.h"
+#include "fs/session.h"
+#include "fs/slices.h"
+#include "fs/thread.h"
+#include "fs/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+/* -- what core cannot know -- */
+
+static void op_slow(void *ctx)
+{
+	(void)ctx;
+	spm_session_blocking();
+}
+
+static void op_fault(void *ctx, const char *at)
+{
+	struct spm_fs *fs = ctx;
+
+	if (fs->desks.state->faults_on)
+		(void)spm_fault_at(fs->desks.state, at);
+}
+
+static void op_poisoned(void *ctx, const struct spm_pool_file *f, uint64_t file_offset, uint64_t offset)
+{
+	static const char then[] = "to give it up, punch a hole there (fallocate -p), or remove the file";
+	struct spm_fs *fs = ctx;
+	struct spm_inode *rec;
+	char path[PATH_MAX];
+	uint64_t nodeid;
+
+	if (!f->ino) {
+		spm_log(SPM_LOG_ERR, "%s: memory error: the device has lost the extent at %llu, which no file has; it is not used "
+			"any more", fs->opts->mountpoint, (unsigned long long)offset);
+		return;
+	}
+	rec = spm_itable_find(&fs->itable, f->slice, f->ino, &nodeid);
+	if (rec && spm_slices_path_of(fs, f->slice, &rec->handle, path, sizeof(path)))
+		spm_log(SPM_LOG_ERR, "%s: memory error: %s%s cannot be read at offset %llu: the device has lost the extent at %llu; %s",
+			fs->opts->mountpoint, fs->opts->mountpoint, path, (unsigned long long)file_offset,
+			(unsigned long long)offset, then);
+	else
+		spm_log(SPM_LOG_ERR, "%s: memory error: inode %llu cannot be read at offset %llu: the device has lost the extent at "
+			"%llu", fs->opts->mountpoint, (unsigned long long)f->ino, (unsigned long long)file_offset,
+			(unsigned long long)offset);
+}
+
+/* Where a file ends that was being cut off; 0: it is gone. */
+static int end_of(void *arg, const struct spm_pool_file *f, const struct spm_handle *h, uint64_t *size)
+{
+	struct spm_fs *fs = arg;
+	struct spm_slice *s = spm_slices_get(&fs->slices, f->slice);
+	spm_auto_close int fd = s ? spm_handle_open(s->mount_fd, h, O_PATH) : -ESTALE;
+	struct stat st;
+
+	*size = 0;
+	if (fd == -ESTALE)
+		return 0;
+	if (fd < 0 || fstat(fd, &st))
+		return fd < 0 ? fd : -errno;
+	*size = (uint64_t)st.st_size;
+	return 0;
+}
+
+/* -- set-up -- */
+
+const char *spm_pooled_why_not(int rc)
+{
+	switch (rc) {
+	case -ESTALE:
+		return "another mount has used the device since, and what it held is gone";
+	case -ENODEV:
+		return "it is another device, or its size has changed";
+	case -EPROTO:
+		return "its state is damaged, or of another version";
+	default:
+		return strerror(-rc);
+	}
+}
+
+static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
+{
+	const struct spm_mount *m = &fs->desks.state->mount;
+	const struct spm_pool_device d = { .fd = a->pool_fd, .bytes = m->device_bytes, .align = m->device_align };
+	struct spm_pool_opts o = { .poisoned = op_poisoned, .slow = op_slow, .fault = op_fault, .ctx = fs };
+	int rc;
+
+	fs->pool_state_fd = open(SPM_REGION_POOL, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fs->pool_state_fd < 0)
+		return -errno;
+	/* of the first worker of this mount; later ones find what a remount has said since */
+	if (fs->desks.generation <= 1)
+		o.bytes_max = fs->opts->size_bytes;
+	rc = spm_pool_attach(&fs->pool, fs->pool_state_fd, &d, &o);
+	if (!rc)
+		rc = spm_pool_trims(fs->pool, end_of, fs);
+	return rc;
+}
+
+int spm_pooled_open(struct spm_fs *fs, const struct spm_worker_args *a)
+{
+	int rc;
+
+	fs->pool_fd = a->pool_fd;
+	for (unsigned int i = 0; i < SPM_SIZE_LOCKS; i++)
+		pthread_mutex_init(&fs->size_locks[i], NULL);
+	/* threads that core makes inherit this */
+	rc = spm_thread_confine();
+	if (!rc)
+		rc = attach(fs, a);
+	if (rc) {
+		spm_log(SPM_LOG_ERR, "%s: the pool on %s cannot be used: %s", fs->opts->mountpoint, fs->opts->source_text,
+			spm_pooled_why_not(rc));
+		return rc;
+	}
+	fs->content = &spm_content_in_pool;
+	return 0;
+}
+
+int spm_pooled_start(struct spm_fs *fs)
+{
+	return spm_pool_start(fs->pool);
+}
+
+void spm_pooled_stop(struct spm_fs *fs)
+{
+	spm_pool_stop(fs->pool);
+}
+
+void spm_pooled_close(struct spm_fs *fs)
+{
+	spm_pool_detach(fs->pool);
+	spm_cleanup_close(&fs->pool_state_fd);
+	spm_cleanup_close(&fs->pool_fd);
+}
+
+/* -- what users are shown -- */
+
+struct spm_slice_use spm_pooled_use(struct spm_fs *fs)
+{
+	struct spm_pool_stats st;
+	struct spm_slice_use u = { .min = 0 };
+
+	spm_pool_stats(fs->pool, &st, false);
+	u.used = st.used_bytes;
+	u.max = u.grant = st.used_bytes + st.free_bytes;
+	return u;
+}
+
+void spm_pooled_statfs(struct spm_fs *fs, struct statvfs *sv)
+{
+	struct spm_slice_use u = spm_pooled_use(fs);
+
+	sv->f_blocks = u.max / sv->f_frsize;
+	sv->f_bfree = sv->f_bavail = (u.max - u.used) / sv->f_frsize;
+}
+
+int spm_pooled_set_max(struct spm_fs *fs, uint64_t bytes)
+{
+	struct spm_pool_stats st;
+
+	spm_pool_stats(fs->pool, &st, false);
+	if (bytes < spm_pool_extent_bytes(fs->pool))
+		return -ERANGE;
+	if (bytes < st.used_bytes)
+		return -EBUSY;
+	spm_pool_limit(fs->pool, bytes);
+	return 0;
+}
+
+/* -- compaction -- */
+
+static bool is_cancelled(void *arg)
+{
+	return fuse_req_interrupted(arg);
+}
+
+int spm_pooled_compact(struct spm_fs *fs, fuse_req_t req)
+{
+	struct spm_pool_compact c = { .bps = fs->opts->compact_bps, .cancel = is_cancelled, .arg = req };
+	int rc;
+
+	spm_session_blocking();
+	rc = spm_pool_compact(fs->pool, &c);
+	return rc == -ECANCELED ? -EINTR : rc == -EALREADY ? -EBUSY : rc;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef SPM_FS_POOL_H
+#define SPM_FS_POOL_H
+
+#include <string.h>
+#include <sys/statvfs.h>
+#include "core/pool.h"
+#include "fs/fs.h"
+
+/*
+ * A mount whose files have their content in a pool on a dax device (core/pool.h): the worker's side. fs/content-pool.c is how
+ * requests get at it, fs/setup-pool.h how it is made.
+ *
+ * The region's file carries all the rest: its size is the file's, and each change of content is an ftruncate(2) of it as well, by which
+ * the kernel sets times and takes suid and file capabilities away as for a write. It never has a page.
+ *
+ * The order of steps, so that what a crash leaves is right:
+ *  - what makes a file longer: memory first, then the size, then the bytes. Behind the end there are only zeros, so that what
+ *    was not written yet reads as zeros, and a file that grows shows nothing old;
+ *  - what makes it shorter: a note (spm_pool_trim_begin), the size, the memory. A worker finishes what notes say before it
+ *    serves anything;
+ *  - what removes it: the memory, then the inode.
+ * Locks: the pool's lock of the file (core/pool.h) comes after an inode lock; fs->size_locks after that: two writers with the pool's
+ * lock shared must not set the size by turns.
+ */
+struct spm_worker_args;
+
+/* What attaching to a pool has failed with, for the user. */
+const char *spm_pooled_why_not(int rc);
+
+/* In the worker's set-up, before anything is served. -errno; a pool that cannot be used is logged with the reason. */
+int spm_pooled_open(struct spm_fs *fs, const struct spm_worker_args *a) SPM_MUST_CHECK;
+int spm_pooled_start(struct spm_fs *fs) SPM_MUST_CHECK;
+void spm_pooled_stop(struct spm_fs *fs);
+void spm_pooled_close(struct spm_fs *fs);
+
+static inline struct spm_pool_file spm_pooled_file(uint16_t slice, uint64_t ino)
+{
+	return (struct spm_pool_file){ .ino = ino, .slice = slice };
+}
+
+/* What users are shown of the device: of @sv the sizes in blocks. */
+void spm_pooled_statfs(struct spm_fs *fs, struct statvfs *sv);
+/* Used, and the limit, of the whole mount. */
+struct spm_slice_use spm_pooled_use(struct spm_fs *fs);
+/* The limit (remount,size=). -ERANGE: more than the device has; -EBUSY: more is in use. */
+int spm_pooled_set_max(struct spm_fs *fs, uint64_t bytes) SPM_MUST_CHECK;
+/* Moves extents until what is free is one run. -EINTR: the request was interrupted; -EBUSY: it is being done. */
+int spm_pooled_compact(struct spm_fs *fs, fuse_req_t req) SPM_MUST_CHECK;
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/setup-pool.h"
+#include "core/pool.h"
+#include "core/region.h"
+#include "core/size.h"
+#include "fs/mounts.h"
+#include "fs/pool.h"
+#include "fs/shared.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+
+#define NAMES_MIN  (UINT64_C(64) << 20)
+#define NAMES_PART 64 /* of the device */
+
+uint64_t spm_setup_pool_names(const struct spm_options *o)
+{
+	uint64_t bytes = o->source.bytes / NAMES_PART & ~UINT64_C(4095);
+
+	return bytes < NAMES_MIN ? NAMES_MIN : bytes;
+}
+
+static struct spm_pool_device device_of(const struct spm_setup_pool *p)
+{
+	return (struct spm_pool_device){ .fd = p->dev.fd, .bytes = p->dev.bytes, .align = p->dev.align };
+}
+
+int spm_setup_pool_device(struct spm_setup_pool *p)
+{
+	if (!spm_setup_has_pool(p->o) || p->dev.fd >= 0)
+		return 0;
+	if (spm_shared_in_user_ns())
+		return spm_fail(p->err, -EPERM, "%s: not in a user namespace; mount as root, or use mem:SIZE", p->o->source_text);
+	return spm_devdax_open(&p->o->source, p->o->source_text, &p->dev, p->err);
+}
+
+int spm_setup_pool_make(struct spm_setup_pool *p)
+{
+	const struct spm_pool_device d = device_of(p);
+	uint8_t uuid[16];
+	spm_auto_close int fd = -1;
+	int rc;
+
+	if (p->dev.fd < 0)
+		return 0;
+	if (getrandom(uuid, sizeof(uuid), 0) != sizeof(uuid))
+		return spm_fail(p->err, -EIO, "cannot get random numbers: %m");
+	/* a record for each extent; the region's own small filesystem has no room for that */
+	if (mount(NULL, "/", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, "size=0"))
+		return spm_fail(p->err, -errno, "cannot make room for the pool's state: %m");
+	fd = open(SPM_REGION_POOL, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return spm_fail(p->err, -errno, "cannot make %s: %m", SPM_REGION_POOL);
+	rc = spm_pool_create(fd, &d, p->o->extent_bytes, uuid);
+	if (!rc)
+		return 0;
+	unlink(SPM_REGION_POOL);
+	return spm_fail(p->err, rc, "%s: cannot make a pool on the device: %s", p->o->source_text, strerror(-rc));
+}
+
+/* As the worker does, which would say it less well. */
+static int try_pool(struct spm_setup_pool *p, struct spm_pool **pool, int *state)
+{
+	const struct spm_pool_device d = device_of(p);
+	const struct spm_pool_opts o = { .bytes_max = 0 };
+	char pin[128];
+	int rc;
+
+	*state = open(SPM_REGION_POOL, O_RDWR | O_CLOEXEC);
+	rc = *state < 0 ? -errno : spm_pool_attach(pool, *state, &d, &o);
+	if (!rc)
+		return 0;
+	spm_mounts_pin_path(p->o->name, pin, sizeof(pin));
+	return spm_fail(p->err, rc, "the region '%s' cannot be used: the pool on %s: %s; give the memory back with 'umount %s && rm %s'",
+			p->o->name, p->o->source_text, spm_pooled_why_not(rc), pin, pin);
+}
+
+int spm_setup_pool_reopen(struct spm_setup_pool *p, int host_ns, int region_ns)
+{
+	struct spm_source *s = &p->o->source;
+	int rc;
+
+	if (access(SPM_REGION_POOL, F_OK))
+		return 0;
+	if (spm_enter_mount_ns(host_ns))
+		return spm_fail(p->err, -errno, "cannot change the mount namespace: %m");
+	rc = spm_devdax_check(s, p->o->source_text, p->err);
+	if (!rc)
+		rc = spm_setup_pool_device(p);
+	if (spm_enter_mount_ns(region_ns) && !rc)
+		rc = spm_fail(p->err, -errno, "cannot change the mount namespace: %m");
+	return rc;
+}
+
+struct forgetting {
+	struct spm_pool *pool;
+	uint16_t slice;
+};
+
+static void forget_orphan(void *arg, uint64_t ino)
+{
+	const struct forgetting *g = arg;
+	const struct spm_pool_file f = { .ino = ino, .slice = g->slice };
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+
+	spm_pool_lock(g->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	spm_pool_remove(g->pool, &f);
+}
+
+static int check_extent(struct spm_setup_pool *p, uint32_t has)
+{
+	char had[16], given[16];
+
+	if (!(p->o->given & SPM_GIVEN_EXTENT) || p->o->extent_bytes == has)
+		return 0;
+	return spm_fail(p->err, -EINVAL, "option extent=%s: the region '%s' has extents of %s; leave it out",
+			spm_size_human(p->o->extent_bytes, given, sizeof(given)), p->o->name,
+			spm_size_human(has, had, sizeof(had)));
+}
+
+int spm_setup_pool_orphans(struct spm_setup_pool *p, struct spm_slices *slices)
+{
+	struct forgetting g = { .pool = NULL };
+	struct spm_slice *root = spm_slices_get(slices, 0);
+	struct spm_pool_stats st = { .bytes = 0 };
+	spm_auto_close int state = -1;
+	int rc = try_pool(p, &g.pool, &state);
+
+	if (rc)
+		return rc;
+	rc = check_extent(p, spm_pool_extent_bytes(g.pool));
+	if (rc) {
+		spm_pool_detach(g.pool);
+		return rc;
+	}
+	rc = spm_slice_orphans_clear(root, forget_orphan, &g);
+	spm_pool_stats(g.pool, &st, false);
+	spm_pool_detach(g.pool);
+	if (rc)
+		return spm_fail(p->err, rc, "cannot clear the orphans of the region '%s': %s", p->o->name, strerror(-rc));
+	if (p->o->size_bytes && st.used_bytes > p->o->size_bytes)
+		return spm_fail(p->err, -EBUSY, "option size=: the kept region '%s' holds more than that", p->o->name);
+	return 0;
+}
+
+void spm_setup_pool_hand_over(struct spm_setup_pool *p, int fd[static SPM_FDS], struct spm_mount *m)
+{
+	fd[SPM_FD_POOL] = p->dev.fd;
+	m->device_bytes = p->dev.bytes;
+	m->device_align = p->dev.align;
+	p->dev.fd = -1;
+}

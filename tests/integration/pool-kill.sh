@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Law 3 on a pool: the worker is killed under load and at each step of requests, and nobody notices: every result, byte and
+# attribute is that of tmpfs, and in the end no extent is anybody's. Environment: SPM_KILL_SECONDS (10).
+set -u
+SPM_LIMIT=${SPM_LIMIT:-600}
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+# shellcheck source=../killing.sh
+. "$top_srcdir/tests/killing.sh"
+# shellcheck source=../pooling.sh
+. "$top_srcdir/tests/pooling.sh"
+export SPMFS_FAULTS=1
+
+FAULTS=$top_builddir/tests/progs/faults
+seconds=${SPM_KILL_SECONDS:-$(spm_less 10)}
+kills=$((seconds * 8 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))
+
+both_mount()
+{
+	mountpoint -q "$REF" && umount "$REF"
+	pool_mount "$@"
+	mount -t tmpfs -o size=1G spm-reference "$REF" || { fail "mount tmpfs"; exit 1; }
+}
+
+run()
+{
+	both_mount 4G "$2"
+	killed "$1" -s "$seconds" -k "$kills" "${@:3}"
+	is "$1: restarts that the keeper counted" "$(spm_feature worker_restarts)" "$(figure deaths)"
+	pool_leaves_nothing "$1"
+}
+
+deaths()
+{
+	local what=$1 opts=$2 line notes='' seen=0
+	both_mount 1G "$opts"
+	shift 2
+	"$FAULTS" "$@" "$MNT" "$REF" >"$SPM_TMP/faults.out" 2>&1 </dev/null
+	while IFS= read -r line; do
+		if [[ $line =~ ^(ok|not\ ok)\ [0-9]+\ -\ (.*) ]]; then
+			seen=$((seen + 1))
+			[ "${BASH_REMATCH[1]}" = ok ] || fail "$what: ${BASH_REMATCH[2]}" "$notes"
+			notes=''
+		else
+			notes+=${line#\# }$'\n'
+		fi
+	done <"$SPM_TMP/faults.out"
+	is "$what: faults runs to its end" "$(tail -n 1 <<<"${notes%$'\n'}")" "1..$seen"
+	ok "$what: $seen deaths" [ "$seen" -ge 10 ]
+	pool_leaves_nothing "$what"
+}
+
+run "worker killed" commit=lazy
+run "worker killed, small extents" commit=eager,extent=64K
+deaths "deaths of requests" commit=eager,extent=64K -k mirror
+spm_done
