@@ -94,7 +94,7 @@ int ctl_left_read(const struct ctl_mount *m, struct ctl_left *l)
 
 void ctl_left_free(struct ctl_left *l)
 {
-	for (size_t i = 0; i < l->n_files; i++)
+	for (size_t i = 0; l->files && i < l->n_files; i++)
 		free(l->files[i].path);
 	free(l->files);
 	free(l->holders);
