@@ -250,6 +250,28 @@ int spm_pool_copy_over(void *to, const void *from, size_t n, const void **lost)
 	return rc;
 }
 
+struct call {
+	void (*fn)(void *arg);
+	void *arg;
+};
+
+static void call_it(uint8_t *to, const uint8_t *from, size_t n)
+{
+	const struct call *c = (const void *)from;
+
+	(void)to;
+	(void)n;
+	c->fn(c->arg);
+}
+
+int spm_pool_under_guard(const void *device, size_t n, void (*fn)(void *arg), void *arg)
+{
+	struct guard g = { .part = { device }, .n = n };
+	const struct call c = { .fn = fn, .arg = arg };
+
+	return guarded(&g, call_it, NULL, &c);
+}
+
 int spm_pool_clear(void *device, size_t n)
 {
 	struct guard g = { .part = { device }, .n = n };

@@ -212,6 +212,7 @@ int spm_pool_copy_to(void *device, const void *from, size_t n) SPM_MUST_CHECK;
 /* Both on the device, past the caches if it is much; *lost is the side that was. */
 int spm_pool_copy_over(void *to, const void *from, size_t n, const void **lost) SPM_MUST_CHECK;
 int spm_pool_clear(void *device, size_t n) SPM_MUST_CHECK;
+int spm_pool_under_guard(const void *device, size_t n, void (*fn)(void *arg), void *arg) SPM_MUST_CHECK;
 /* BUS_MCEERR_AO in [base, base + bytes): noted from now on, or no more. -ENOSPC. */
 int spm_pool_watch(const void *base, uint64_t bytes) SPM_MUST_CHECK;
 void spm_pool_unwatch(const void *base);

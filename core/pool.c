@@ -275,6 +275,22 @@ void spm_pool_untake(struct spm_pool *p, uint16_t slice, uint32_t extent_no)
 	pthread_mutex_unlock(&p->lock);
 }
 
+int spm_pool_clear_taken(struct spm_pool *p, void *addr, size_t n)
+{
+	(void)p;
+	return spm_pool_clear(addr, n);
+}
+
+int spm_pool_look(struct spm_pool *p, const void *addr, size_t n, void (*fn)(void *arg), void *arg)
+{
+	uint32_t d = (uint32_t)((uint64_t)((const uint8_t *)addr - p->base) / p->extent_bytes);
+	int rc = spm_pool_under_guard(addr, n, fn, arg);
+
+	if (rc)
+		spm_pool_lost(p, d);
+	return rc;
+}
+
 /* -- counts -- */
 
 void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st, bool metadata)

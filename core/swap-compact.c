@@ -147,6 +147,8 @@ static bool visit_memory(struct pass *p, uint32_t file, off_t *at)
 	int fd;
 
 	spm_bucket_unlock(b);
+	if (s->ops.pool) /* whose extents are as large as its pages can be */
+		return false;
 	/* a mirror's opener may be about to test the lease, which a descriptor of ours would spoil */
 	if (!known || (!direct && spm_visit_begin(s, file, false, &who)))
 		return false;

@@ -148,7 +148,7 @@ static int walk(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t from,
 		}
 		rc = start_one(ev, f, extent++);
 		if (rc == -ENODATA) /* over what is a hole, or swapped already */
-			extent = spm_out_next(s, f->fd, extent, end);
+			extent = spm_out_next(s, f->who.file, f->fd, extent, end);
 		else if (rc == -ENOSPC && !ev->full) /* there may be a slot for a smaller one */
 			unfit = true;
 		else if (rc == -EDQUOT && ++over < OVER_MAX)
@@ -199,7 +199,7 @@ static int open_file(struct spm_swap *s, struct spm_evict_file *f)
 	if (fstat(f->fd, &st))
 		return -errno;
 	f->size = (uint64_t)st.st_size;
-	return st.st_blocks ? 0 : -ENODATA;
+	return spm_memory_blocks(s, f->who.file, &st) ? 0 : -ENODATA;
 }
 
 int spm_evict_file(struct spm_evictor *ev, uint32_t file, uint64_t from, uint64_t to, uint16_t age, uint64_t enough, bool wait)

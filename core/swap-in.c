@@ -8,11 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
-#define MADV_POPULATE_WRITE 23
-#endif
 
 #define RECENT (60u * 4) /* ticks of the clock of last uses */
 
@@ -78,61 +73,10 @@ int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_who
 	return j->how & SPM_HOW_SPARSE ? read_trailer(s, j, who) : 0;
 }
 
-/* The next run of pages that the job has, from *@from on: *@from and its end. False: there is none before @end. */
-static bool next_run(const struct spm_job *j, uint32_t end, uint32_t *from, uint32_t *to)
-{
-	uint32_t p = *from;
-
-	while (p < end && !(j->bits[p / 64] >> p % 64 & 1))
-		p++;
-	*from = p;
-	while (p < end && j->bits[p / 64] >> p % 64 & 1)
-		p++;
-	*to = p;
-	return p > *from;
-}
-
-/* Page by page: 0, -ENOSPC, -EINVAL: this kernel cannot (before 5.14). */
-static int populate(const struct spm_job *j, uint32_t from, uint32_t to)
-{
-	int rc;
-
-	do
-		rc = madvise(j->map + (size_t)from * 4096, (size_t)(to - from) * 4096, MADV_POPULATE_WRITE) ? -errno : 0;
-	while (rc == -EINTR || rc == -EAGAIN);
-	return rc == -EFAULT ? -ENOSPC : rc; /* what a store there would be told by SIGBUS */
-}
-
-/*
- * Memory for the pages of the job. A whole extent gets a huge page by fallocate(2); for a part of one that would allocate a huge
- * page as well, of which the rest would stay: a sparse file would come back many times as large.
- */
-static int allocate(struct spm_swap *s, const struct spm_job *j, const struct spm_whose *who, int fd)
-{
-	uint64_t end = j->off + s->extent_bytes;
-	uint32_t from, to;
-	int rc;
-
-	if (j->pages == s->extent_bytes / 4096)
-		return s->ops.commit(s->ops.ctx, who->slice, fd, j->off, end);
-	rc = s->ops.bind(s->ops.ctx, who->slice, fd, j->off, end);
-	(void)madvise(j->map, j->len, MADV_NOHUGEPAGE);
-	for (from = 0; !rc && next_run(j, SPM_EXTENT_PAGES, &from, &to); from = to) {
-		rc = populate(j, from, to);
-		if (rc == -EINVAL)
-			rc = s->ops.commit(s->ops.ctx, who->slice, fd, j->off + (uint64_t)from * 4096,
-					   j->off + (uint64_t)to * 4096);
-	}
-	return rc;
-}
-
 /* Its pages do not count, and go; the slot counts as before. */
-static void take_back(struct spm_swap *s, struct spm_job *j, int fd)
+static void take_back(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, int fd)
 {
-	if (j->map)
-		munmap(j->map, j->len);
-	j->map = NULL;
-	if (spm_swap_punch(s, fd, j->off, j->off + j->len)) /* they stay allocated, and are overwritten by the next attempt */
+	if (spm_memory_unmake(s, j, who, fd)) /* they stay allocated, and are overwritten by the next attempt */
 		spm_log(SPM_LOG_WARNING, "inode %llu: cannot punch", (unsigned long long)spm_extmap_file(&s->map, j->file)->ino);
 	spm_record_set(s, j->file, j->x, j->slot, j->x->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));
 	spm_times_end(s, j->file, fd);
@@ -147,16 +91,9 @@ int spm_in_prepare(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	spm_times_begin(s, who->file, fd);
 	spm_record_set(s, who->file, j->x, j->slot, j->x->check, SPM_HOW_MAKE(SPM_EXTENT_IN, j->how, 0));
 	spm_swap_fault(s, "swapin:marked");
-	j->map = mmap(NULL, j->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)j->off);
-	if (j->map == MAP_FAILED) {
-		rc = -errno;
-		j->map = NULL;
-	} else {
-		(void)madvise(j->map, j->len, MADV_DONTDUMP);
-		rc = allocate(s, j, who, fd);
-	}
+	rc = spm_memory_make(s, j, who, fd);
 	if (rc) {
-		take_back(s, j, fd);
+		take_back(s, j, who, fd);
 		return rc;
 	}
 	spm_swap_fault(s, "swapin:allocated");
@@ -181,8 +118,22 @@ static int verify(const struct spm_job *j, const struct spm_whose *who)
 	return 0;
 }
 
+struct verifying {
+	const struct spm_job *j;
+	const struct spm_whose *who;
+	int rc;
+};
+
+static void verify_it(void *arg)
+{
+	struct verifying *v = arg;
+
+	v->rc = verify(v->j, v->who);
+}
+
 int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who)
 {
+	struct verifying v = { .j = j, .who = who };
 	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, false) : 0;
 	uint16_t now = spm_swap_clock(s);
 
@@ -190,12 +141,15 @@ int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct sp
 	if (!rc)
 		rc = j->io.result;
 	if (!rc)
-		rc = verify(j, who);
+		rc = spm_memory_look(s, j, verify_it, &v);
+	if (!rc)
+		rc = v.rc;
+	if (!rc)
+		rc = spm_memory_keep(s, j);
 	if (rc) {
-		take_back(s, j, fd);
+		take_back(s, j, who, fd);
 		return spm_in_damaged(s, who, j->extent, rc);
 	}
-	munmap(j->map, j->len);
 	if (spm_extmap_age(now, spm_extent_used(j->x)) < RECENT)
 		spm_count(s, who->slice, evicted_hot, 1);
 	spm_count(s, who->slice, swapin_bytes, (uint64_t)j->pages * 4096);

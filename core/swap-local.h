@@ -69,6 +69,7 @@ struct spm_job {
 	uint16_t holder; /* the slice that it is counted for while it is in use */
 	uint16_t how; /* flags and pages of the record */
 	char *map;    /* the extent's pages */
+	uint32_t taken; /* of a pool: the extent that it is to be read into */
 	size_t len;
 	uint64_t off;
 	uint64_t bits[SPM_EXTENT_PAGES / 64]; /* which pages of the extent */
@@ -354,9 +355,30 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 /* A write to a slot has failed: counted, and if that is the disk's fault nothing more is written to the file. */
 void spm_write_failed(struct spm_swap *s, uint32_t slot, int rc);
 /* The next extent from @extent on, below @end, that may have pages. */
-uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end);
+uint64_t spm_out_next(struct spm_swap *s, uint32_t file, int fd, uint64_t extent, uint64_t end);
 int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who, uint64_t *bytes)
 	SPM_MUST_CHECK;
+
+/* -- swap-memory.c: where what is here lies -- */
+/* Of an extent that leaves: sets j->map. -ENOENT: a pool has none; -EIO: poisoned; -errno. */
+int spm_memory_map(struct spm_swap *s, struct spm_job *j, int fd) SPM_MUST_CHECK;
+/* It stays after all. -EIO: the device has lost it meanwhile. */
+int spm_memory_unmap(struct spm_swap *s, struct spm_job *j);
+/* It is in its slot, and its memory is free. */
+int spm_memory_drop(struct spm_swap *s, struct spm_job *j, int fd) SPM_MUST_CHECK;
+/* Of an extent that comes back: memory that does not count as yet, at j->map. After a failure: unmake. -ENOSPC. */
+int spm_memory_make(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, int fd) SPM_MUST_CHECK;
+int spm_memory_unmake(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, int fd) SPM_MUST_CHECK;
+/* It counts as soon as the record is cleared. */
+int spm_memory_keep(struct spm_swap *s, struct spm_job *j) SPM_MUST_CHECK;
+/* @fn reads what lies at j->map. -EIO: the device has lost it, @fn was left where that was met. */
+int spm_memory_look(struct spm_swap *s, struct spm_job *j, void (*fn)(void *arg), void *arg) SPM_MUST_CHECK;
+/* What a dead worker has left of an extent goes. */
+int spm_memory_settle(struct spm_swap *s, uint32_t file, int fd, uint64_t extent) SPM_MUST_CHECK;
+/* As pread(2) and lseek(2), and st_blocks. -errno. */
+ssize_t spm_memory_read(struct spm_swap *s, uint32_t file, int fd, void *buf, size_t n, uint64_t off) SPM_MUST_CHECK;
+off_t spm_memory_seek(struct spm_swap *s, uint32_t file, int fd, uint64_t off, int whence) SPM_MUST_CHECK;
+uint64_t spm_memory_blocks(struct spm_swap *s, uint32_t file, const struct stat *st);
 
 /* -- swap-cut.c -- */
 struct spm_cut {

@@ -37,10 +37,15 @@ static void find_committed(struct spm_job *j, int fd, uint64_t from, uint64_t to
 	find_committed(j, fd, middle, to);
 }
 
-static void find_pages(struct spm_job *j, int fd, uint64_t end)
+static void find_pages(struct spm_swap *s, struct spm_job *j, int fd, uint64_t end)
 {
 	uint64_t at = j->off;
 
+	if (s->ops.pool) { /* all or nothing */
+		if (spm_memory_seek(s, j->file, fd, at, SEEK_DATA) == (off_t)at)
+			set_bits(j, at, end);
+		return;
+	}
 	while (at < end) {
 		off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
 		uint64_t from = data < 0 ? end : (uint64_t)data & ~UINT64_C(4095), to;
@@ -55,12 +60,12 @@ static void find_pages(struct spm_job *j, int fd, uint64_t end)
 	}
 }
 
-uint64_t spm_out_next(struct spm_swap *s, int fd, uint64_t extent, uint64_t end)
+uint64_t spm_out_next(struct spm_swap *s, uint32_t file, int fd, uint64_t extent, uint64_t end)
 {
-	off_t from = (off_t)(extent << s->shift), data = lseek(fd, from, SEEK_DATA);
+	off_t from = (off_t)(extent << s->shift), data = spm_memory_seek(s, file, fd, (uint64_t)from, SEEK_DATA);
 	uint64_t to = data < 0 ? end : (uint64_t)data >> s->shift, pages;
 
-	if (to <= extent)
+	if (to <= extent || s->ops.pool)
 		return to;
 	pages = spm_pages_in(fd, (uint64_t)from, (to < end ? to : end) << s->shift);
 	/* allocated though nothing was written */
@@ -80,7 +85,7 @@ static bool is_contiguous(const struct spm_job *j)
 }
 
 /* What the record will say of the slot. */
-static uint32_t seal(struct spm_swap *s, struct spm_job *j)
+static uint32_t check_of(struct spm_swap *s, struct spm_job *j)
 {
 	const struct spm_extfile *f = spm_extmap_file(&s->map, j->file);
 	struct spm_trailer *t = j->trailer;
@@ -95,6 +100,25 @@ static uint32_t seal(struct spm_swap *s, struct spm_job *j)
 		if (j->bits[p / 64] >> p % 64 & 1)
 			t->crc[n++] = spm_crc(j->map + (size_t)p * 4096, 4096);
 	return spm_trailer_seal(t);
+}
+
+struct sealing {
+	struct spm_swap *s;
+	struct spm_job *j;
+};
+
+static void seal_it(void *arg)
+{
+	struct sealing *x = arg;
+
+	x->j->check = check_of(x->s, x->j);
+}
+
+static int seal(struct spm_swap *s, struct spm_job *j)
+{
+	struct sealing x = { .s = s, .j = j };
+
+	return spm_memory_look(s, j, seal_it, &x);
 }
 
 static uint32_t blocks_of(const struct spm_job *j)
@@ -127,7 +151,6 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 {
 	uint64_t off = extent << s->shift, end;
 	struct stat st;
-	void *p;
 	int rc;
 
 	/* not before: as long as it was not taken, a write could make the file longer */
@@ -149,7 +172,7 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 	j->x = spm_extmap_get(&s->map, file, extent, false);
 	if (j->x && spm_extent_how(j->x))
 		return -ENODATA;
-	find_pages(j, fd, end);
+	find_pages(s, j, fd, end);
 	if (!j->pages)
 		return -ENODATA;
 	if (!j->x)
@@ -162,15 +185,17 @@ int spm_out_prepare(struct spm_swap *s, struct spm_job *j, int fd, uint32_t file
 	rc = take_slot(s, j, l);
 	if (rc)
 		return rc;
-	p = mmap(NULL, j->len, PROT_READ, MAP_SHARED, fd, (off_t)off);
-	if (p == MAP_FAILED) {
-		rc = -errno;
+	rc = spm_memory_map(s, j, fd);
+	if (rc) {
 		give_slot_back(s, j);
-		return rc;
+		return s->ops.pool ? -ENODATA : rc;
 	}
-	j->map = p;
-	(void)madvise(p, j->len, MADV_DONTDUMP);
-	j->check = seal(s, j);
+	rc = seal(s, j);
+	if (rc) { /* the device has lost it: it stays, and whoever reads it is told */
+		(void)spm_memory_unmap(s, j);
+		give_slot_back(s, j);
+		return -ENODATA;
+	}
 	return 0;
 }
 
@@ -206,8 +231,8 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	spm_swap_fault(s, "swapout:written");
 	if (!rc && spm_move_unwanted(s, who->file, j->extent))
 		rc = -ECANCELED;
-	munmap(j->map, j->len);
 	if (rc) {
+		(void)spm_memory_unmap(s, j);
 		give_slot_back(s, j);
 		return rc;
 	}
@@ -217,7 +242,7 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_OUT, j->how, 0));
 	spm_quota_done(s, who->slice, j->pages);
 	spm_swap_fault(s, "swapout:recorded");
-	if (spm_swap_punch(s, fd, j->off, j->off + j->len))
+	if (spm_memory_drop(s, j, fd))
 		spm_log(SPM_LOG_WARNING, "inode %llu: cannot punch", (unsigned long long)who->ino);
 	spm_swap_fault(s, "swapout:punched");
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));

@@ -128,9 +128,9 @@ static int read_extent(struct spm_swap *s, const struct spm_whose *who, uint64_t
 		rc = read_part(s, j, who, (uint32_t)(from - j->off), (uint32_t)(to - j->off), out);
 	spm_job_put(s, j);
 	if (rc == -EALREADY) { /* it is here */
-		ssize_t n = pread(fd, out, (size_t)(to - from), (off_t)from);
+		ssize_t n = spm_memory_read(s, who->file, fd, out, (size_t)(to - from), from);
 
-		return n == (ssize_t)(to - from) ? 0 : n < 0 ? -errno : -ENODATA;
+		return n == (ssize_t)(to - from) ? 0 : n < 0 ? (int)n : -ENODATA;
 	}
 	if (!rc)
 		atomic_fetch_add(&s->count->read_through_bytes, to - from);
@@ -197,7 +197,7 @@ static off_t seek(struct spm_swap *s, uint32_t file, int fd, uint64_t at, uint64
 		if (extent == UINT64_MAX || from > size)
 			from = size;
 		if (at < from) { /* up to the next swapped extent the region knows */
-			here = lseek(fd, (off_t)at, whence);
+			here = spm_memory_seek(s, file, fd, at, whence);
 			if (here >= 0 && (uint64_t)here < from)
 				return here;
 			at = from;

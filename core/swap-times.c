@@ -27,11 +27,12 @@ static int64_t blocks_out(const struct spm_extfile *f)
 	return (int64_t)__atomic_load_n(&f->swapped, __ATOMIC_RELAXED) * 8;
 }
 
+/* In a pool a move changes no time of the region's file: nothing is kept, or put back. */
 void spm_times_begin(struct spm_swap *s, uint32_t file, int fd)
 {
 	struct spm_bucket *b = spm_bucket_lock(s, file);
 	struct spm_extfile *f = spm_extmap_file(&s->map, file);
-	struct spm_exttimes *t = spm_extmap_times(&s->map, file);
+	struct spm_exttimes *t = s->ops.pool ? NULL : spm_extmap_times(&s->map, file);
 	struct spm_active *a = spm_active_look(b, file);
 	struct stat st;
 
@@ -152,7 +153,7 @@ int spm_swap_stat(struct spm_swap *s, uint32_t file, int fd, struct stat *st)
 		const struct spm_extfile *f = spm_extmap_file(&s->map, file);
 		const struct spm_exttimes *t = spm_flag_is(f, SPM_EXTFILE_SHOWN) ? spm_extmap_times(&s->map, file) : NULL;
 		const struct spm_active *a = spm_active_look(b, file);
-		int64_t blocks = st->st_blocks + blocks_out(f);
+		int64_t blocks = (int64_t)spm_memory_blocks(s, file, st) + blocks_out(f);
 
 		if (a && a->times_busy && a->times_kept && t)
 			rc = show_busy(a, t, st, blocks);

@@ -139,8 +139,7 @@ static int survey_open(struct survey *v)
 /* Pages that do not count go, before anybody sees them. */
 static int settle_record(struct survey *v, uint64_t extent, struct spm_extent *x)
 {
-	uint64_t at = extent << v->s->shift;
-	int rc = survey_open(v);
+	int rc = v->s->ops.pool ? 0 : survey_open(v);
 
 	/* a read that is under way still might fill them, if they cannot go because they are part of a huge page */
 	if (!rc && SPM_HOW_STATE_OF(x->how) == SPM_EXTENT_IN)
@@ -148,7 +147,7 @@ static int settle_record(struct survey *v, uint64_t extent, struct spm_extent *x
 	if (rc == -ESTALE)
 		return 0; /* the file is gone, and with it whoever could read it */
 	if (!rc)
-		rc = spm_swap_punch(v->s, v->fd, at, at + v->s->extent_bytes);
+		rc = spm_memory_settle(v->s, v->file, v->fd, extent);
 	if (!rc)
 		x->how = SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, x->how & ~SPM_HOW_STATE, 0);
 	return rc;
@@ -321,6 +320,10 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	if (!rc) {
 		s->extent_bytes = s->map.setup->extent_bytes;
 		s->shift = (unsigned int)__builtin_ctz(s->extent_bytes);
+		if (s->ops.pool && spm_pool_extent_bytes(s->ops.pool) != s->extent_bytes)
+			rc = -EINVAL;
+	}
+	if (!rc) {
 		rc = open_slots(s, files);
 	}
 	if (!rc)

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include "core/extmap.h"
 #include "core/log.h"
+#include "core/pool.h"
 #include "core/slots.h"
 
 /*
@@ -46,6 +47,11 @@ struct spm_swap_opts {
 /* What core cannot know. Called by any thread. Those that may be NULL say so. */
 struct spm_swap_ops {
 	void *ctx;
+	/* What is here lies in this pool, whose extents are as large, and the region's files have a size and no pages; NULL: it is these
+	 * files' pages. Then commit, bind and punch are not called, and times are nobody's to put back. Attached by whoever calls
+	 * spm_swap_open(), and not started nor allocated from before: a dead worker's I/O may be filling what is free there. No lock
+	 * of the pool may be held where swap is called, but for spm_swap_dropped(). Each file that is asked about has a head. */
+	struct spm_pool *pool;
 	/* A descriptor of the inode, O_RDWR | O_NOATIME, its caller's; -ESTALE: it is gone. */
 	int (*open)(void *ctx, uint16_t slice, const struct spm_handle *h);
 	/* spm_commit_range() in that slice. */

@@ -21,10 +21,12 @@ static const char *const points[] = { "swapout:written", "swapout:recorded", "sw
 static const struct {
 	uint64_t memory;
 	uint32_t extent, files, blocks, threads;
-	bool direct;
+	bool direct, pooled;
 } kinds[] = {
-	{ 8 * MIB, 64 << 10, 10, 600, 4, false },
-	{ 16 * MIB, 2 * MIB, 8, 1536, 4, true },
+	{ 8 * MIB, 64 << 10, 10, 600, 4, false, false },
+	{ 16 * MIB, 2 * MIB, 8, 1536, 4, true, false },
+	{ 8 * MIB, 64 << 10, 10, 600, 4, false, true },
+	{ 16 * MIB, 2 * MIB, 8, 1536, 4, false, true },
 };
 
 static unsigned int number(const char *name, unsigned int def)
@@ -78,7 +80,7 @@ static bool live(struct model *m, struct rig *r, const char *point, int after, u
 
 static struct model *set_up(int kind, struct rig *r)
 {
-	struct rig_opts o = { .memory = kinds[kind].memory, .swap = 192 * MIB, .swap_files = 2, .extent = kinds[kind].extent,
+	struct rig_opts o = { .memory = kinds[kind].memory, .swap = 192 * MIB, .swap_files = 2, .extent = kinds[kind].extent, .pooled = kinds[kind].pooled,
 			      .swap_opts = { .low_pct = 10, .high_pct = 20, .compact_bps = 64 * MIB, .used_max = UINT64_MAX } };
 	struct model_opts mo = { .files = kinds[kind].files, .blocks = kinds[kind].blocks, .threads = kinds[kind].threads,
 				 .direct = kinds[kind].direct, .seed = number("SPM_TEST_SEED", 1) };

@@ -416,6 +416,8 @@ static void one_op(struct user *u)
 		break;
 	default:
 		(void)!spm_swap_compact(u->run->r->s);
+		if (u->run->r->pool)
+			(void)!spm_pool_compact(u->run->r->pool, &(struct spm_pool_compact){ .bps = 0 });
 	}
 	if (locked)
 		pthread_rwlock_unlock(&u->run->lock[f]);
@@ -594,17 +596,12 @@ void model_audit(struct rig *r)
 
 void model_remove(struct model *m, struct rig *r)
 {
+	struct spm_pool_stats st;
 	char name[16];
 
 	for (uint32_t f = 0; f < m->o.files; f++) {
-		struct stat st;
-
 		name_of(f, name);
-		if (fstatat(r->mount_fd, name, &st, 0))
-			rig_fail("%s: %m", name);
-		spm_swap_gone(r->s, 0, st.st_ino);
-		if (unlinkat(r->mount_fd, name, 0))
-			rig_fail("%s: %m", name);
+		rig_remove(r, name);
 		for (uint64_t b = 0; b < m->o.blocks; b++) {
 			atomic_store(&block_of(m, f, b)->acked, 0);
 			atomic_store(&block_of(m, f, b)->pending, 0);
@@ -612,4 +609,9 @@ void model_remove(struct model *m, struct rig *r)
 	}
 	if (rig_slots_used(r))
 		rig_fail("%llu bytes of slots are left", (unsigned long long)rig_slots_used(r));
+	if (r->pool) {
+		spm_pool_stats(r->pool, &st, false);
+		if (st.used_bytes || st.damaged)
+			rig_fail("%llu bytes of the pool are left", (unsigned long long)st.used_bytes);
+	}
 }

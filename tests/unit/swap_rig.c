@@ -87,9 +87,17 @@ static int op_release(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, co
 static int op_statfs(void *ctx, uint16_t slice, struct statvfs *sv)
 {
 	const struct rig *r = ctx;
+	struct spm_pool_stats st;
 
 	(void)slice;
-	return fstatvfs(r->mount_fd, sv) ? -errno : 0;
+	if (fstatvfs(r->mount_fd, sv))
+		return -errno;
+	if (r->pool) {
+		spm_pool_stats(r->pool, &st, false);
+		sv->f_blocks = st.bytes / sv->f_frsize;
+		sv->f_bfree = sv->f_bavail = st.free_bytes / sv->f_frsize;
+	}
+	return 0;
 }
 
 static void op_fault(void *ctx, const char *at)
@@ -160,6 +168,18 @@ static int make_swap_file(uint64_t size)
 	return fd;
 }
 
+static void make_pool(struct rig *r)
+{
+	static const uint8_t uuid[16] = "a rig's pool";
+
+	r->dev = (struct spm_pool_device){ .fd = memfd_create("device", MFD_CLOEXEC), .bytes = r->o.memory + 4096,
+					   .align = 4096 };
+	r->pool_state = memfd_create("state", MFD_CLOEXEC);
+	if (r->dev.fd < 0 || r->pool_state < 0 || ftruncate(r->dev.fd, (off_t)r->dev.bytes) ||
+	    spm_pool_create(r->pool_state, &r->dev, r->o.extent, uuid))
+		rig_fail("a pool");
+}
+
 void rig_make(struct rig *r, const struct rig_opts *o)
 {
 	struct spm_extmap_setup setup = { .uuid = "rig", .extent_bytes = o->extent, .files = o->swap_files };
@@ -177,6 +197,8 @@ void rig_make(struct rig *r, const struct rig_opts *o)
 	r->count = mmap(NULL, sizeof(*r->count), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (r->count == MAP_FAILED)
 		rig_fail("counters: %m");
+	if (o->pooled)
+		make_pool(r);
 }
 
 void rig_destroy(struct rig *r)
@@ -186,12 +208,32 @@ void rig_destroy(struct rig *r)
 	close(r->map_fd);
 	close(r->mount_fd);
 	munmap(r->count, sizeof(*r->count));
+	if (r->o.pooled) {
+		close(r->dev.fd);
+		close(r->pool_state);
+	}
 }
 
 static void op_file_failed(void *ctx, unsigned int file, const char *what, int error, const char *then)
 {
 	(void)ctx;
 	spm_log(SPM_LOG_DEBUG, "swap file %u: %s: %s; %s", file, what, strerror(error), then);
+}
+
+static int op_end(void *ctx, const struct spm_pool_file *f, const struct spm_handle *h, uint64_t *size)
+{
+	spm_auto_close int fd = op_open(ctx, f->slice, h);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st))
+		return fd == -ESTALE ? 0 : fd < 0 ? fd : -errno;
+	*size = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int settle_trims(struct rig *r)
+{
+	return spm_pool_trims(r->pool, op_end, r);
 }
 
 void rig_open(struct rig *r, bool threads)
@@ -210,9 +252,16 @@ void rig_open(struct rig *r, bool threads)
 	r->own_map_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (r->own_map_fd < 0)
 		rig_fail("the map again: %m");
+	if (r->o.pooled && spm_pool_attach(&r->pool, r->pool_state, &r->dev, NULL))
+		rig_fail("the pool again");
+	ops.pool = r->pool;
 	rc = spm_swap_open(&r->s, &r->o.swap_opts, &ops, r->count, r->own_map_fd, r->swap_fd);
 	if (!rc && threads)
 		rc = spm_swap_start(r->s);
+	if (!rc && r->pool)
+		rc = settle_trims(r);
+	if (!rc && r->pool && threads)
+		rc = spm_pool_start(r->pool);
 	if (rc)
 		rig_fail("swap: %s", strerror(-rc));
 }
@@ -221,6 +270,9 @@ void rig_close(struct rig *r)
 {
 	spm_swap_stop(r->s);
 	spm_swap_close(r->s);
+	if (r->pool)
+		spm_pool_detach(r->pool);
+	r->pool = NULL;
 	close(r->own_map_fd);
 	r->own_map_fd = -1;
 	r->s = NULL;
@@ -261,6 +313,133 @@ uint32_t rig_file(struct rig *r, const char *name, bool fresh, int *out)
 	return file;
 }
 
+void rig_remove(struct rig *r, const char *name)
+{
+	struct spm_pool_file f = { .slice = 0 };
+	struct spm_pool_held held;
+	struct stat st;
+
+	if (fstatat(r->mount_fd, name, &st, 0))
+		rig_fail("%s: %m", name);
+	spm_swap_gone(r->s, 0, st.st_ino);
+	f.ino = st.st_ino;
+	if (r->pool) {
+		spm_pool_lock(r->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+		spm_pool_remove(r->pool, &f);
+		spm_pool_unlock(&held);
+	}
+	if (unlinkat(r->mount_fd, name, 0))
+		rig_fail("%s: %m", name);
+}
+
+/* -- content, with its pin -- */
+
+static struct spm_pool_file pooled(struct rig *r, uint32_t file)
+{
+	return (struct spm_pool_file){ .ino = spm_extmap_file(&r->s->map, file)->ino, .slice = spm_slice_of(r->s, file) };
+}
+
+/* Only grows; by one thread at a time. */
+static int reach(struct rig *r, uint32_t file, int fd, uint64_t end)
+{
+	pthread_mutex_t *lock = rig_inode(r, pooled(r, file).ino);
+	struct stat st;
+	int rc;
+
+	pthread_mutex_lock(lock);
+	rc = fstat(fd, &st) || ((uint64_t)st.st_size < end && ftruncate(fd, (off_t)end)) ? -errno : 0;
+	pthread_mutex_unlock(lock);
+	return rc;
+}
+
+static ssize_t put(struct rig *r, uint32_t file, int fd, const void *buf, size_t size, uint64_t off)
+{
+	struct spm_pool_file f = pooled(r, file);
+	uint64_t extent = r->o.extent;
+	struct spm_pool_held held;
+	ssize_t n;
+
+	if (!r->pool) {
+		n = pwrite(fd, buf, size, (off_t)off);
+		return n < 0 ? -errno : n;
+	}
+	/* extent by extent, so that the size is never far ahead of what there is */
+	if (size > extent - off % extent)
+		size = extent - off % extent;
+	n = spm_pool_commit(r->pool, &f, off, off + size, NULL, NULL);
+	if (n)
+		return n;
+	spm_pool_lock(r->pool, &f, SPM_POOL_SHARED, &held);
+	n = reach(r, file, fd, off + size);
+	if (!n)
+		n = spm_pool_write(r->pool, &f, buf, size, off);
+	spm_pool_unlock(&held);
+	return n;
+}
+
+static ssize_t get(struct rig *r, uint32_t file, int fd, void *buf, size_t size, uint64_t off)
+{
+	struct spm_pool_file f = pooled(r, file);
+	struct spm_pool_held held;
+	struct stat st;
+	ssize_t n;
+
+	if (!r->pool) {
+		n = pread(fd, buf, size, (off_t)off);
+		return n < 0 ? -errno : n;
+	}
+	spm_pool_lock(r->pool, &f, SPM_POOL_SHARED, &held);
+	n = fstat(fd, &st) ? -errno : 0;
+	if (!n && off < (uint64_t)st.st_size)
+		n = spm_pool_read(r->pool, &f, buf, size < (uint64_t)st.st_size - off ? size : (uint64_t)st.st_size - off, off);
+	spm_pool_unlock(&held);
+	return n;
+}
+
+static int cut_off(struct rig *r, uint32_t file, int fd, uint64_t size)
+{
+	struct spm_pool_file f = pooled(r, file);
+	struct spm_pool_held held;
+	int note, rc;
+
+	if (!r->pool)
+		return ftruncate(fd, (off_t)size) ? -errno : 0;
+	spm_pool_lock(r->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	note = spm_pool_trim_begin(r->pool, &f, &spm_extmap_file(&r->s->map, file)->handle);
+	rc = ftruncate(fd, (off_t)size) ? -errno : 0;
+	op_fault(r, "trim:sized");
+	if (!rc)
+		rc = spm_pool_punch(r->pool, &f, size, UINT64_MAX);
+	spm_pool_trim_end(r->pool, note);
+	spm_pool_unlock(&held);
+	return rc;
+}
+
+static int take_away(struct rig *r, uint32_t file, int fd, uint64_t from, uint64_t to)
+{
+	struct spm_pool_file f = pooled(r, file);
+	struct spm_pool_held held;
+	int rc;
+
+	if (!r->pool)
+		return op_punch(r, fd, from, to);
+	spm_pool_lock(r->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	rc = spm_pool_punch(r->pool, &f, from, to);
+	spm_pool_unlock(&held);
+	return rc;
+}
+
+static int fill(struct rig *r, uint32_t file, int fd, uint64_t from, uint64_t to)
+{
+	struct spm_pool_file f = pooled(r, file);
+	int rc;
+
+	if (!r->pool)
+		return fallocate(fd, 0, (off_t)from, (off_t)(to - from)) ? -errno : 0;
+	rc = spm_pool_commit(r->pool, &f, from, to, NULL, NULL);
+	return rc ? rc : reach(r, file, fd, to);
+}
+
 /* -- requests -- */
 
 ssize_t rig_write(struct rig *r, uint32_t file, int fd, const void *buf, size_t size, uint64_t off)
@@ -275,8 +454,7 @@ ssize_t rig_write(struct rig *r, uint32_t file, int fd, const void *buf, size_t 
 		n = spm_swap_pin(r->s, file, off + done, off + size, SPM_PIN_WRITE, &pin);
 		if (n)
 			break;
-		n = pwrite(fd, (const char *)buf + done, size - done, (off_t)(off + done));
-		n = n < 0 ? -errno : n;
+		n = put(r, file, fd, (const char *)buf + done, size - done, off + done);
 		spm_swap_unpin(&pin);
 		if (n > 0) {
 			done += (size_t)n;
@@ -300,8 +478,7 @@ ssize_t rig_read(struct rig *r, uint32_t file, int fd, void *buf, size_t size, u
 	if (pin.through) {
 		n = spm_swap_read(&pin, fd, buf, size, (off_t)off);
 	} else {
-		n = pread(fd, buf, size, (off_t)off);
-		n = n < 0 ? -errno : n;
+		n = get(r, file, fd, buf, size, off);
 	}
 	spm_swap_unpin(&pin);
 	return n;
@@ -314,7 +491,7 @@ int rig_truncate(struct rig *r, uint32_t file, int fd, uint64_t size)
 
 	if (rc)
 		return rc;
-	rc = ftruncate(fd, (off_t)size) ? -errno : 0;
+	rc = cut_off(r, file, fd, size);
 	op_fault(r, "trim:truncated");
 	if (!rc)
 		spm_swap_dropped(&pin);
@@ -329,7 +506,7 @@ int rig_punch(struct rig *r, uint32_t file, int fd, uint64_t from, uint64_t to)
 
 	if (rc)
 		return rc;
-	rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
+	rc = take_away(r, file, fd, from, to);
 	if (!rc)
 		spm_swap_dropped(&pin);
 	spm_swap_unpin(&pin);
@@ -346,7 +523,7 @@ int rig_allocate(struct rig *r, uint32_t file, int fd, uint64_t from, uint64_t t
 		rc = spm_swap_pin(r->s, file, from, to, SPM_PIN_WRITE, &pin);
 		if (rc)
 			return rc;
-		rc = fallocate(fd, 0, (off_t)from, (off_t)(to - from)) ? -errno : 0;
+		rc = fill(r, file, fd, from, to);
 		spm_swap_unpin(&pin);
 	} while (rc == -ENOSPC && !spm_swap_room(r->s, spm_slice_of(r->s, file), to - from, &tries));
 	return rc;

@@ -19,6 +19,7 @@ struct rig_opts {
 	unsigned int swap_files;
 	uint32_t extent;
 	struct spm_swap_opts swap_opts;
+	bool pooled;            /* content is in a pool of that memory, and the tmpfs has names and sizes */
 };
 
 struct rig {
@@ -30,6 +31,9 @@ struct rig {
 	/* of one worker */
 	struct spm_swap *s;
 	int own_map_fd;
+	struct spm_pool *pool;       /* NULL: the files' pages */
+	struct spm_pool_device dev;
+	int pool_state;
 	struct spm_swap_counters *count; /* outlives it */
 	pthread_mutex_t inode[RIG_FILES]; /* what fs/ calls the inode's lock, by inode number */
 	const char *fault;           /* to be killed there */
@@ -61,6 +65,8 @@ ssize_t rig_read(struct rig *r, uint32_t file, int fd, void *buf, size_t size, u
 int rig_truncate(struct rig *r, uint32_t file, int fd, uint64_t size);
 int rig_punch(struct rig *r, uint32_t file, int fd, uint64_t from, uint64_t to);
 int rig_allocate(struct rig *r, uint32_t file, int fd, uint64_t from, uint64_t to);
+/* The last name goes. */
+void rig_remove(struct rig *r, const char *name);
 /* All of it comes back. */
 int rig_load(struct rig *r, uint32_t file);
 uint64_t rig_slots_used(struct rig *r);

@@ -11,14 +11,18 @@
 static const struct {
 	uint64_t memory;
 	uint32_t extent, files, blocks, threads, low, high;
-	bool direct;
+	bool direct, pooled;
 } kinds[] = {
 	/* files of 6 MiB and more, so that one fits where it is to be mapped */
-	{ 64 * MIB, 2 * MIB, 24, 2048, 6, 10, 20, false },
-	{ 8 * MIB, 64 << 10, 16, 384, 8, 5, 10, false },
-	{ 16 * MIB, 2 * MIB, 12, 1024, 4, 5, 10, false },
-	{ 32 * MIB, 128 << 10, 24, 1024, 6, 10, 30, true },
-	{ 8 * MIB, 64 << 10, 8, 700, 6, 0, 0, false },
+	{ 64 * MIB, 2 * MIB, 24, 2048, 6, 10, 20, false, false },
+	{ 8 * MIB, 64 << 10, 16, 384, 8, 5, 10, false, false },
+	{ 16 * MIB, 2 * MIB, 12, 1024, 4, 5, 10, false, false },
+	{ 32 * MIB, 128 << 10, 24, 1024, 6, 10, 30, true, false },
+	{ 8 * MIB, 64 << 10, 8, 700, 6, 0, 0, false, false },
+	/* in a pool */
+	{ 8 * MIB, 64 << 10, 16, 384, 8, 5, 10, false, true },
+	{ 32 * MIB, 2 * MIB, 12, 1024, 4, 5, 10, false, true },
+	{ 8 * MIB, 64 << 10, 8, 700, 6, 0, 0, false, true },
 };
 
 static unsigned int number(const char *name, unsigned int def)
@@ -31,7 +35,7 @@ static unsigned int number(const char *name, unsigned int def)
 START_TEST(threads)
 {
 	struct rig_opts o = { .memory = kinds[_i].memory, .swap = 256 * MIB, .swap_files = 1 + (unsigned int)_i % 2,
-			      .extent = kinds[_i].extent,
+			      .extent = kinds[_i].extent, .pooled = kinds[_i].pooled,
 			      .swap_opts = { .low_pct = kinds[_i].low, .high_pct = kinds[_i].high, .compact_bps = 64 * MIB,
 					     .used_max = UINT64_MAX } };
 	struct model_opts mo = { .files = kinds[_i].files, .blocks = kinds[_i].blocks, .threads = kinds[_i].threads,
