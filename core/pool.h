@@ -217,8 +217,9 @@ int spm_pool_give(struct spm_pool *p, const struct spm_pool_file *f, uint64_t ex
 void spm_pool_untake(struct spm_pool *p, uint16_t slice, uint32_t extent_no);
 /* Zeros a part of what was taken. -EIO: poisoned. */
 int spm_pool_clear_taken(struct spm_pool *p, void *addr, size_t n) SPM_MUST_CHECK;
-/* @fn reads from an address that was given out, of @n bytes within an extent, and has nothing to let go: where poison is met, it is
- * left by siglongjmp(3). -EIO: that has happened, and if the extent is a file's, it is lost. */
+/* @fn reads from an address that was given out, of @n bytes within an extent, and has nothing to let go: where
+ * poison is met, it is left by siglongjmp(3). -EIO: that has happened, and if the extent is a file's, it is
+ * lost. */
 int spm_pool_look(struct spm_pool *p, const void *addr, size_t n, void (*fn)(void *arg), void *arg) SPM_MUST_CHECK;
 
 /* -- compaction -- (pool-compact.c) */

@@ -80,7 +80,8 @@ static bool live(struct model *m, struct rig *r, const char *point, int after, u
 
 static struct model *set_up(int kind, struct rig *r)
 {
-	struct rig_opts o = { .memory = kinds[kind].memory, .swap = 192 * MIB, .swap_files = 2, .extent = kinds[kind].extent, .pooled = kinds[kind].pooled,
+	struct rig_opts o = { .memory = kinds[kind].memory, .swap = 192 * MIB, .swap_files = 2,
+			      .extent = kinds[kind].extent, .pooled = kinds[kind].pooled,
 			      .swap_opts = { .low_pct = 10, .high_pct = 20, .compact_bps = 64 * MIB, .used_max = UINT64_MAX } };
 	struct model_opts mo = { .files = kinds[kind].files, .blocks = kinds[kind].blocks, .threads = kinds[kind].threads,
 				 .direct = kinds[kind].direct, .seed = number("SPM_TEST_SEED", 1) };
