@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #define BLOCK "/sys/block"
 
@@ -44,9 +45,10 @@ static bool has_dax(char *options)
 static int add_fs(struct dev_table *table, const char *type, const char *device, const char *point)
 {
 	struct dev_row *row = dev_row_add(table);
-	struct spm_source s = { .kind = SPM_SOURCE_DIR, .path = point };
 	const char *slash = strrchr(device, '/');
+	struct spm_source s = { .kind = SPM_SOURCE_DIR };
 	struct spm_error e = { "" };
+	char dir[320], text[336];
 	struct statvfs sv;
 
 	if (!row)
@@ -59,10 +61,18 @@ static int add_fs(struct dev_table *table, const char *type, const char *device,
 		row->free_bytes = (uint64_t)sv.f_bavail * sv.f_frsize;
 		row->has_free = true;
 	}
-	if (spm_source_check(&s, "dir:PATH", &e) == -ENOTSUP)
+	/* a directory of its own: the top one may be other people's */
+	snprintf(dir, sizeof(dir), "%.300s/spmfs", strcmp(point, "/") ? point : "");
+	snprintf(text, sizeof(text), "dir:%s", dir);
+	s.path = dir;
+	if (access(dir, F_OK) && errno == ENOENT) {
+		snprintf(row->reason, sizeof(row->reason), "a mount wants a directory of its own there, to be mounted as %s", text);
+		snprintf(row->command, sizeof(row->command), "mkdir -m 700 %s", dir);
+	} else if (spm_source_check(&s, text, &e)) {
 		snprintf(row->reason, sizeof(row->reason), "%s", e.text);
-	else
-		snprintf(row->source, sizeof(row->source), "dir:%.300s", point);
+	} else {
+		snprintf(row->source, sizeof(row->source), "%.319s", text);
+	}
 	return 0;
 }
 

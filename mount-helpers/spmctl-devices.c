@@ -4,6 +4,7 @@
 
 #include "core/numa.h"
 #include "core/size.h"
+#include "core/source.h"
 #include "mount-helpers/spmctl-devices.h"
 #include "mount-helpers/spmctl.h"
 
@@ -206,6 +207,40 @@ static int add_nodes(struct dev_table *table)
 	return 0;
 }
 
+static bool is_of(const struct dev_row *row, const struct spm_source *s)
+{
+	if (s->kind == SPM_SOURCE_NODE)
+		return !strcmp(row->kind, "node") && spm_nodes_test(&s->nodes, row->node);
+	return s->kind == SPM_SOURCE_DIR && !strcmp(row->kind, "fsdax") && row->source[0] && !strcmp(row->source + 4, s->path);
+}
+
+/* Which mounts of this namespace have what; dax devices have notes for that. */
+static int mark_mounts(struct dev_table *table)
+{
+	struct ctl_mounts mounts;
+	int rc = ctl_mounts_read(&mounts);
+
+	if (rc)
+		return rc;
+	for (size_t m = 0; m < mounts.n; m++) {
+		struct spm_error e = { "" };
+		struct spm_source s;
+
+		if (!ctl_mount_first(&mounts, m) || spm_source_parse(mounts.list[m].source, &s, &e))
+			continue;
+		for (size_t i = 0; i < table->n; i++) {
+			struct dev_row *row = &table->rows[i];
+			size_t n = strlen(row->used_by);
+
+			if (is_of(row, &s))
+				snprintf(row->used_by + n, sizeof(row->used_by) - n, "%s%.200s", n ? ", " : "the mount at ",
+					 mounts.list[m].point);
+		}
+	}
+	ctl_mounts_free(&mounts);
+	return 0;
+}
+
 static struct json_object *text_or_null(const char *text)
 {
 	return *text ? json_object_new_string(text) : NULL;
@@ -266,7 +301,7 @@ static void row_text(const struct dev_row *row, const struct ctl_opts *opts)
 	if (row->used_by[0])
 		printf("%-8s  used by %s\n", "", row->used_by);
 	if (row->reason[0])
-		printf("%-8s  %s: %s%s%s\n", "", row->source[0] ? "not all of it" : "not usable", row->reason,
+		printf("%-8s  %s: %s%s%s\n", "", !row->source[0] ? "not usable" : row->used_by[0] ? "but" : "not all of it", row->reason,
 		       row->command[0] ? "; run: " : "", row->command);
 }
 
@@ -293,6 +328,8 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 		rc = dev_rows_dax(&table);
 	if (!rc)
 		rc = dev_rows_fs(&table);
+	if (!rc)
+		rc = mark_mounts(&table);
 	if (!rc && opts.json)
 		ctl_list_begin(&list);
 	else if (!rc)
