@@ -82,6 +82,18 @@ static bool add_all(struct listing *l, const char *dents, ssize_t n)
 	return true;
 }
 
+/*
+ * ext4 (seen on Linux 6.18): a descriptor whose first read is at the directory's end takes that for its beginning as well, and
+ * lists nothing when it is put back there. Read once elsewhere it finds its way again.
+ */
+static void unsettle(int fd)
+{
+	char dents[512] __attribute__((aligned(8)));
+
+	if (lseek(fd, 1, SEEK_SET) == 1 && getdents64(fd, dents, sizeof(dents)) < 0)
+		spm_log(SPM_LOG_DEBUG, "getdents: %m");
+}
+
 static int fill(struct listing *l, off_t off)
 {
 	char dents[GETDENTS_SIZE] __attribute__((aligned(8)));
@@ -98,7 +110,11 @@ static int fill(struct listing *l, off_t off)
 	do {
 		n = getdents64(l->fd, dents, want);
 	} while (n > 0 && add_all(l, dents, n));
-	return n < 0 ? -errno : 0;
+	if (n < 0)
+		return -errno;
+	if (!n && off && spm_fs_of(l->req)->root.fixed)
+		unsettle(l->fd);
+	return 0;
 }
 
 static void list(fuse_req_t req, uint64_t nodeid, size_t size, off_t off, bool plus)

@@ -45,6 +45,7 @@ struct world {
 	int root[2];	 /* the process's own directory */
 	unsigned int id; /* of the process; every name that it makes begins with its letter */
 	bool no_suid;	 /* regular files get no suid and sgid bits */
+	bool disk;	 /* what is tested lies on a disk, which differs from the reference in what is its own affair */
 	uint64_t rng;
 	unsigned long ops;
 	struct slot slots[SLOTS];

@@ -122,7 +122,8 @@ static void op_open(struct world *w)
 	int flags, fds[2];
 	mode_t mode = file_mode(w);
 
-	flags = ways[below(w, 5)] | extras[below(w, 9)] | O_NONBLOCK | O_CLOEXEC;
+	/* on a disk O_DIRECT wants whole blocks */
+	flags = ways[below(w, 5)] | extras[below(w, w->disk ? 8 : 9)] | O_NONBLOCK | O_CLOEXEC;
 	if (below(w, 2) && !(flags & O_DIRECTORY))
 		flags |= O_CREAT | (below(w, 3) ? 0 : O_EXCL);
 	some_path(w, path, !(flags & O_CREAT) || below(w, 2));
@@ -236,7 +237,7 @@ static void op_fallocate(struct world *w)
 				    FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE};
 	unsigned int i = some_slot(w);
 	off_t at = some_offset(w), len = (off_t)some_length(w);
-	int mode = modes[below(w, 5)];
+	int mode = modes[below(w, w->disk ? 4 : 5)]; /* tmpfs does not zero ranges */
 
 	say(w, "fallocate slot %u mode %d %lld+%lld", i, mode, (long long)at, (long long)len);
 	BOTH(w, fallocate(w->slots[i].fd[s], mode, at, len));
@@ -396,7 +397,7 @@ static void op_rename(struct world *w)
 {
 	static const unsigned int kinds[] = {
 		0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_EXCHANGE, RENAME_WHITEOUT};
-	unsigned int flags = kinds[below(w, 7)];
+	unsigned int flags = kinds[below(w, w->disk ? 6 : 7)];
 	char from[PATH_ROOM], to[PATH_ROOM];
 
 	some_path(w, from, true);
@@ -440,21 +441,25 @@ static long listing(struct world *w, int dirfd, const char *path, bool own_only,
 	size_t n = 0, used = 0, i;
 	struct dirent *e;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	int error;
 
 	text[0] = '\0';
 	if (!d)
 		return -1;
+	errno = 0;
 	while ((e = readdir(d)) && n < 600)
 		if (!own_only || e->d_name[0] == (char)('a' + w->id))
 			if (asprintf(&names[n], "%s:%d ", e->d_name, e->d_type) > 0)
 				n++;
+	error = e ? 0 : errno;
 	closedir(d);
 	qsort(names, n, sizeof(names[0]), by_name);
 	for (i = 0; i < n; i++) {
 		used += (size_t)snprintf(text + used, room - used, "%s", names[i]);
 		free(names[i]);
 	}
-	return (long)n;
+	errno = error;
+	return error ? -1 : (long)n;
 }
 
 static void op_list(struct world *w)
@@ -563,7 +568,7 @@ static void op_xattr(struct world *w)
 					    "security.five"};
 	const char *name = names[below(w, 5)];
 	unsigned int i = some_slot(w), what = below(w, 5);
-	size_t len = below(w, 4) ? below(w, 40) : below(w, 5000);
+	size_t len = below(w, 4) ? below(w, 40) : below(w, w->disk ? 1000 : 5000);
 	int flags = below(w, 3) ? 0 : below(w, 2) ? XATTR_CREATE : XATTR_REPLACE;
 	int fds[2];
 	char path[PATH_ROOM];
@@ -603,7 +608,7 @@ static void op_acl(struct world *w)
 	} acl = {.h.a_version = htole32(POSIX_ACL_XATTR_VERSION)};
 	static const uint16_t tags[] = {1, 2, 4, 16, 32};
 	const char *name = below(w, 2) ? "system.posix_acl_access" : "system.posix_acl_default";
-	bool removal = below(w, 4) == 0;
+	bool removal = below(w, 4) == 0 && !w->disk; /* a directory may keep sgid then */
 	char path[PATH_ROOM];
 	int fds[2];
 	unsigned int k;

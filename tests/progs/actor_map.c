@@ -4,6 +4,7 @@
  * answers "err EFAULT", one that ends in SIGBUS "err EIO".
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -143,7 +144,7 @@ static int prot_of(const char *s)
 
 static int cmd_map(int argc, char **argv)
 {
-	int kind = !strcmp(argv[4], "private") ? MAP_PRIVATE : MAP_SHARED;
+	int kind = !strcmp(argv[4], "private") ? MAP_PRIVATE : !strcmp(argv[4], "sync") ? MAP_SHARED_VALIDATE | MAP_SYNC : MAP_SHARED;
 	size_t len = spmt_num(argv[6]);
 	int i;
 	void *p;
@@ -196,6 +197,23 @@ static int cmd_mprotect(int argc, char **argv)
 	return !m ? -ENXIO : mprotect(m->p, m->len, prot_of(argv[2])) ? -errno : 0;
 }
 
+static int cmd_frame(int argc, char **argv)
+{
+	struct spmt_map *m = spmt_map_get(argv[1]);
+	int fd = m ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+	uint64_t entry = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return m ? -errno : -ENXIO;
+	n = pread(fd, &entry, sizeof(entry), (off_t)(((uintptr_t)m->p + spmt_num(argv[2])) / 4096 * sizeof(entry)));
+	close(fd);
+	if (n != sizeof(entry) || !(entry >> 63))
+		return -ENODATA;
+	spmt_say("%llu", (unsigned long long)(entry & ((UINT64_C(1) << 55) - 1)) * 4096);
+	return 0;
+}
+
 static int cmd_mlock(int argc, char **argv)
 {
 	struct spmt_map *m = spmt_map_get(argv[1]);
@@ -230,7 +248,8 @@ static int cmd_madvise(int argc, char **argv)
 }
 
 const struct spmt_cmd spmt_map_cmds[] = {
-	{ "map", 6, cmd_map }, /* M H PROT shared|private OFF LEN */
+	{ "map", 6, cmd_map }, /* M H PROT shared|private|sync OFF LEN */
+	{ "frame", 2, cmd_frame }, /* M OFF: physical address of a page that was touched; root only */
 	{ "unmap", 1, cmd_unmap },
 	{ "put", 3, cmd_put },	       /* M OFF TEXT */
 	{ "get", 3, cmd_get },	       /* M OFF LEN */

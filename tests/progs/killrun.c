@@ -9,8 +9,8 @@
  * TESTED is a spmfs mount, REFERENCE a tmpfs; both are empty. -k KILLS are spread over the time (0: none),
  * which a slow machine gets up to three times of.
  * --burst kills some new servers before they have answered anything. --upgrade runs the command instead of a
- * kill, with the mount in $KILLRUN_MOUNT. -S leaves out suid and sgid bits of regular files, --clean removes
- * everything in the end. Status 0: nothing went wrong; 1: something did; 2: it could not be tried.
+ * kill, with the mount in $KILLRUN_MOUNT. -S leaves out suid and sgid bits of regular files, -D what is a disk's
+ * own affair, --clean removes everything in the end. Status 0: nothing went wrong; 1: something did; 2: it could not be tried.
  */
 #include "tests/progs/killrun.h"
 
@@ -39,7 +39,7 @@ struct options {
 	uint64_t seed;
 	enum server whom;
 	int signal;
-	bool burst, no_suid, touch, clean;
+	bool burst, no_suid, disk, touch, clean;
 	const char *upgrade;
 	const char *sides[2];
 };
@@ -88,6 +88,7 @@ static void run_process(struct run *run, unsigned int id)
 		_exit(2);
 	umask(022);
 	r->w.no_suid = run->o.no_suid;
+	r->w.disk = run->o.disk;
 	r->w.meter = run->meter;
 	open_world(&r->w, run->o.sides, id, run->o.seed);
 	common_begin(r);
@@ -319,6 +320,7 @@ static bool check_end(struct run *run)
 		r->sh = run->sh;
 		r->sides = run->o.sides;
 		r->w.id = run->o.processes;
+		r->w.disk = run->o.disk;
 		for (s = 0; s < 2; s++) {
 			int top = open(run->o.sides[s], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -460,7 +462,7 @@ static int signal_of(const char *name)
 
 static int usage(void)
 {
-	fputs("usage: killrun [-S] [-n PROCESSES] [-s SECONDS] [-k KILLS] [-r SEED] [--whom "
+	fputs("usage: killrun [-SD] [-n PROCESSES] [-s SECONDS] [-k KILLS] [-r SEED] [--whom "
 	      "worker|standby|keeper]\n"
 	      "               [--signal NAME] [--burst] [--upgrade COMMAND] [--no-touch] [--clean] TESTED "
 	      "REFERENCE\n",
@@ -510,9 +512,11 @@ static int parse(struct options *o, int argc, char **argv)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "Sn:s:k:r:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "SDn:s:k:r:", longs, NULL)) != -1) {
 		if (c == 'S')
 			o->no_suid = true;
+		else if (c == 'D')
+			o->disk = true;
 		else if (c == 'n')
 			o->processes = (unsigned int)strtoul(optarg, NULL, 10);
 		else if (c == 's')
