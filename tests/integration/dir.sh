@@ -196,6 +196,10 @@ with_kind()
 	is "$1: the next mount, of another name, finds every file" "$(tree "$MNT")" "$want"
 	is "$1: and its attributes" "$("$SPMT" getxattr "$MNT/big" user.colour)" green
 	goes_down "$1"
+	worker=$(spm_server_pid)
+	ok "$1: another program serves it" "$SPMCTL" upgrade "$MNT"
+	fails "$1: in another process" test "$(spm_server_pid)" = "$worker"
+	ok "$1: with the same files" cmp "$MNT/big" "$DIR/data/big"
 	killed_all "$1"
 	want=$(tree "$MNT")
 	ok "$1: umount, and the filesystem as well" eval 'spm_umount && dir_again'
@@ -209,6 +213,17 @@ kinds=$(dir_kinds)
 [ -n "$kinds" ] || skip_all "neither mkfs.ext4 nor mkfs.xfs, or no such filesystem in this kernel"
 refused 1 "force.*means nothing" "force without a directory" mem:64M force
 refused 32 "not on xfs or ext4" "a tmpfs" dir:/run force
+
+# A name stands for one region, whatever that was made from.
+spm_need_mount mem:64M keep,name=clash
+spm_umount
+dir_make "$(head -n 1 <<<"$kinds")"
+refused 32 "'clash' was made from mem:64M" "the name of another region" "dir:$DIR" force,name=clash
+is "and nothing is made in the directory" "$(ls -A "$DIR")" ""
+spm_need_mount mem:64M name=clash
+spm_umount
+dir_end
+
 for kind in ext4 xfs; do
 	if grep -qx "$kind" <<<"$kinds"; then
 		with_kind "$kind"
