@@ -16,6 +16,10 @@ mount -t tmpfs -o mode=755 run /run
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs -o mode=755 out /out
 mkdir -p /dev/pts /dev/shm
+ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
+ln -s fd/1 /dev/stdout
+ln -s fd/2 /dev/stderr
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t cgroup2 cgroup /sys/fs/cgroup
@@ -31,7 +35,8 @@ modprobe -a -q fuse xfs nd_e820 nfit nd_pmem dax_pmem device_dax kmem dax_hmem
 udevadm trigger
 udevadm settle -t 60
 
-mkdir /run/job && tar -xf /dev/vdc -C /run/job || say "no job"
+mkdir /run/job
+tar -xf /dev/vdc -C /run/job || say "no job"
 say "up after $(cut -d ' ' -f 1 /proc/uptime) s"
 # The job has a session of its own, and no terminal. What it starts may go on after its end; that does not count.
 setsid bash -c 'cd /spm/build && . /run/job/environment && exec bash /run/job/job' </dev/null >/dev/ttyS1 2>&1

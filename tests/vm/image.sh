@@ -170,7 +170,10 @@ make_kernel()
 	release=${modules##*/}
 	find "$tree" -type f -name 'vmlinuz*' -exec mv {} "$dir/vmlinuz" \;
 	find "$tree" -type f \( -name "config-$release" -o -path "*/$release/config" \) -exec mv {} "$dir/config" \;
-	[ -n "$release" ] && [ -f "$dir/vmlinuz" ] || { echo "no kernel among" "$work/root/spm-kernel/$name"/*; return 1; }
+	if [ -z "$release" ] || [ ! -f "$dir/vmlinuz" ]; then
+		echo "no kernel among" "$work/root/spm-kernel/$name"/*
+		return 1
+	fi
 	printf '%s\n' "$release" >"$dir/release"
 	mkdir -p "$work/root/usr/lib/modules" && cp -a "$modules" "$work/root/usr/lib/modules/" &&
 		in_tree "$work/root" depmod "$release" || return 1

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2054,SC2154
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The test machine's devices. Each layout sets machine (qemu's arguments) and append (the kernel's). Addresses: q35 has
 # 2 GiB of memory below 2 GiB and the rest from 4 GiB on.

@@ -66,7 +66,10 @@ done
 type "layout_$layout" >/dev/null 2>&1 || { echo "tests/vm/run.sh: no layout $layout; one of: $LAYOUTS" >&2 && exit 1; }
 
 # The reason why there can be no machine is the last line of either.
-image=$(bash "$here/image.sh") || { rc=$? && [ "$rc" = 77 ] && exit 77 || die "no image"; }
+image=$(bash "$here/image.sh")
+rc=$?
+[ $rc != 77 ] || exit 77
+[ $rc = 0 ] || die "no image"
 command -v "$qemu" >/dev/null || cannot "no $qemu here; apt-get install qemu-system-x86"
 disk=$(bash "$here/tree.sh" "$image") || die "no tree to run"
 work=$(mktemp -d "${TMPDIR:-/tmp}/spmfs-vm.XXXXXX") || exit 125
@@ -95,7 +98,7 @@ boot()
 	timeout -k 5 "$limit" "$qemu" -nodefaults -no-user-config -display none -no-reboot -accel "${SPM_VM_ACCEL:-tcg,thread=multi}" \
 		-smp 2 "${machine[@]}" \
 		-kernel "$image/kernel-$kernel/vmlinuz" -initrd "$image/kernel-$kernel/initrd" \
-		-append "console=ttyS0 loglevel=6 panic=-1 memhp_default_state=offline mitigations=off ${append[*]}" \
+		-append "console=ttyS0 loglevel=6 panic=-1 memhp_default_state=offline mitigations=off tsc=reliable no_timer_check ${append[*]}" \
 		-drive "file=$image/disk.ext4,format=raw,if=none,id=root,snapshot=on" -device "virtio-blk-pci,drive=root,bus=pcie.0,addr=0x10" \
 		-drive "file=$disk,format=raw,if=none,id=tree,snapshot=on" -device "virtio-blk-pci,drive=tree,bus=pcie.0,addr=0x11" \
 		-drive "file=$work/exchange,format=raw,if=none,id=exchange,cache=unsafe" \
