@@ -173,8 +173,9 @@ static int check_label(const struct spm_pool *p)
 	struct spm_pool_label l;
 	int rc = spm_pool_copy_from(&l, p->base + p->header->label_at, sizeof(l));
 
+	/* whoever had written another one would have written to what the device has lost */
 	if (rc)
-		return rc;
+		return rc == -EIO ? 0 : rc;
 	return l.magic != POOL_LABEL || l.check != label_check(&l) || memcmp(l.uuid, p->header->uuid, sizeof(l.uuid)) ?
 		       -ESTALE : 0;
 }
@@ -200,7 +201,7 @@ static int init_locks(struct spm_pool *p)
 }
 
 static int map_all(struct spm_pool *p, int state, const struct spm_pool_device *d,
-		   const struct spm_pool_header *h)
+		   const struct spm_pool_header *h, bool kept)
 {
 	void *at;
 	int rc;
@@ -220,7 +221,7 @@ static int map_all(struct spm_pool *p, int state, const struct spm_pool_device *
 	rc = spm_pool_catch();
 	if (!rc)
 		rc = spm_pool_watch(p->base, p->map_bytes);
-	return rc ? rc : check_label(p);
+	return rc || kept ? rc : check_label(p);
 }
 
 static void set_limits(struct spm_pool *p)
@@ -263,7 +264,7 @@ int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_devi
 		free(p);
 		return rc;
 	}
-	rc = map_all(p, state, d, &h);
+	rc = map_all(p, state, d, &h, p->o.kept);
 	if (!rc)
 		rc = make_sets(p);
 	if (!rc) {

@@ -72,6 +72,9 @@ struct spm_pool_opts {
 	uint64_t bytes_max;   /* limit of what files may have; 0: the one that the state file knows, at first none */
 	uint64_t clean_bytes; /* zeroed in advance, at most: an eighth of the pool or 1 GiB, whichever is less */
 	unsigned int zeroers; /* threads that zero: 1 */
+	/* The caller has kept others off the device since it was attached last: its label is not looked at, for it may be what the
+	 * device has lost. */
+	bool kept;
 	/* The device lost an extent at @offset; of @f, or of nobody (f->ino 0). For the log, with a path. Any
 	 * thread, no locks but the file's. */
 	void (*poisoned)(void *ctx, const struct spm_pool_file *f, uint64_t file_offset, uint64_t offset);

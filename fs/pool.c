@@ -90,7 +90,8 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 {
 	const struct spm_mount *m = &fs->desks.state->mount;
 	const struct spm_pool_device d = { .fd = a->pool_fd, .bytes = m->device_bytes, .align = m->device_align };
-	struct spm_pool_opts o = { .poisoned = op_poisoned, .slow = op_slow, .fault = op_fault, .ctx = fs };
+	/* set-up has looked, and the device is locked since */
+	struct spm_pool_opts o = { .kept = true, .poisoned = op_poisoned, .slow = op_slow, .fault = op_fault, .ctx = fs };
 	int rc;
 
 	fs->pool_state_fd = open(SPM_REGION_POOL, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
