@@ -75,6 +75,7 @@ static int map_device(const struct spm_pool_device *d, uint8_t **base)
 		munmap(at, before);
 	if (behind)
 		munmap(*base + bytes, behind);
+	(void)madvise(*base, bytes, MADV_DONTDUMP);
 	return 0;
 }
 
