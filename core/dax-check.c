@@ -38,13 +38,18 @@ static int check_ram(const struct spm_dax *d, struct spm_dax_why *why)
 	}
 	if (d->online && d->online < d->blocks) {
 		remedy(why, "daxctl online-memory %s", d->name);
-		return because(why, -EBUSY, "%d of its %d blocks of memory are online, and a mount wants to find all or none of them so",
-			       d->online, d->blocks);
+		return because(
+			why, -EBUSY,
+			"%d of its %d blocks of memory are online, and a mount wants to find all or none of them so",
+			d->online, d->blocks);
 	}
 	if (d->online && d->movable != 1) {
 		remedy(why, "daxctl offline-memory %s", d->name);
-		return because(why, -EBUSY, "its memory is online, and not as movable, so that the kernel may have data of its own there "
-			       "for good (booting with memhp_default_state=offline prevents that; node:%d takes it as it is)", d->node);
+		return because(
+			why, -EBUSY,
+			"its memory is online, and not as movable, so that the kernel may have data of its own there "
+			"for good (booting with memhp_default_state=offline prevents that; node:%d takes it as it is)",
+			d->node);
 	}
 	return 0;
 }
@@ -57,8 +62,11 @@ static int check_switch(const struct spm_dax *d, struct spm_dax_why *why)
 	spm_dax_auto_online(text, sizeof(text));
 	if (text[0] && strcmp(text, "offline") && strcmp(text, "online_movable")) {
 		remedy(why, "echo offline >/sys/devices/system/memory/auto_online_blocks");
-		return because(why, -EBUSY, "the kernel brings new memory online by itself, and not as movable (auto_online_blocks is "
-			       "'%s'), so that its own data would lie there", text);
+		return because(
+			why, -EBUSY,
+			"the kernel brings new memory online by itself, and not as movable (auto_online_blocks is "
+			"'%s'), so that its own data would lie there",
+			text);
 	}
 	if (spm_dax_holders(d, text, sizeof(text)))
 		return because(why, -EBUSY, "the device is in use by %s", text);
@@ -78,7 +86,10 @@ int spm_dax_check(const struct spm_dax *d, struct spm_dax_why *why)
 	if (!rc && d->ranges && spm_dax_foreign_blocks(d, &foreign, one, sizeof(one)))
 		return because(why, -EIO, "cannot read what memory node %d has", d->node);
 	if (!rc && foreign)
-		return because(why, -EBUSY, "its node %d has other memory as well (%u blocks, such as %s), and the memory of a node is "
-			       "taken as a whole", d->node, foreign, one);
+		return because(
+			why, -EBUSY,
+			"its node %d has other memory as well (%u blocks, such as %s), and the memory of a node is "
+			"taken as a whole",
+			d->node, foreign, one);
 	return rc;
 }

@@ -12,7 +12,7 @@
 #include <time.h>
 
 #define PAUSE_NS   20000000
-#define LOCK_TRIES 100  /* for one who looks at it, or has just ended */
+#define LOCK_TRIES 100	/* for one who looks at it, or has just ended */
 #define END_TRIES  3000 /* for a mount that gives it back */
 
 static void note_path(const char *dax, char *buf, size_t len)
@@ -49,7 +49,8 @@ int spm_dax_note_lock(const char *dax, struct spm_error *e)
 			return spm_fail(e, -errno, "cannot lock %s: %m", path);
 		(void)!spm_dax_note_read(fd, &n);
 		if (tries > (n.ends ? END_TRIES : LOCK_TRIES))
-			return spm_fail(e, -EBUSY, "%s is in use by the mount '%s'; unmount that, or take another device", dax,
+			return spm_fail(e, -EBUSY,
+					"%s is in use by the mount '%s'; unmount that, or take another device", dax,
 					n.mount[0] ? n.mount : "?");
 		nanosleep(&pause, NULL);
 	}
@@ -80,7 +81,8 @@ int spm_dax_note_read(int fd, struct spm_dax_note *n)
 	text[len] = '\0';
 	if (!len)
 		return -ENODATA;
-	if (sscanf(text, "mount %71s\nmode %15s\nbefore %23s\nnode %d\nends %d", n->mount, mode, before, &n->node, &ends) != 5)
+	if (sscanf(text, "mount %71s\nmode %15s\nbefore %23s\nnode %d\nends %d", n->mount, mode, before, &n->node,
+		   &ends) != 5)
 		return -EPROTO;
 	dash = strstr(before, "-offline");
 	if (dash)
@@ -94,8 +96,8 @@ int spm_dax_note_write(int fd, const struct spm_dax_note *n)
 {
 	char text[256];
 	int len = snprintf(text, sizeof(text), "mount %s\nmode %s\nbefore %s%s\nnode %d\nends %d\n", n->mount,
-			   spm_dax_mode_name(n->mode), spm_dax_mode_name(n->before), n->offline ? "-offline" : "", n->node,
-			   n->ends);
+			   spm_dax_mode_name(n->mode), spm_dax_mode_name(n->before), n->offline ? "-offline" : "",
+			   n->node, n->ends);
 
 	if (pwrite(fd, text, (size_t)len, 0) != len || ftruncate(fd, len))
 		return errno ? -errno : -EIO;

@@ -14,12 +14,12 @@
 #define SPM_RUN_DIR "/run/spmfs"
 
 struct spm_dax_note {
-	char mount[72];           /* its name= */
-	enum spm_dax_mode mode;   /* that the mount uses it in */
+	char mount[72];		  /* its name= */
+	enum spm_dax_mode mode;	  /* that the mount uses it in */
 	enum spm_dax_mode before; /* AUTO: no driver was bound to it */
-	bool offline;             /* before: SYSTEM_RAM, with its memory offline */
-	bool ends;                /* the mount is over, the device about to be what it was */
-	int node;                 /* of the memory; -1: none */
+	bool offline;		  /* before: SYSTEM_RAM, with its memory offline */
+	bool ends;		  /* the mount is over, the device about to be what it was */
+	int node;		  /* of the memory; -1: none */
 };
 
 /*

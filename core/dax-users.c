@@ -115,8 +115,8 @@ static bool tell_users(const struct user top[static SHOWN], char *buf, size_t le
 		for (char *c = name; *c; c++)
 			if (!isprint((unsigned char)*c))
 				*c = '?';
-		at += (size_t)snprintf(buf + at, len - at, "%s%s (pid %s%s%s)", at ? ", " : "", name[0] ? name : "?", top[i].pid,
-				       top[i].bytes ? ", " : "",
+		at += (size_t)snprintf(buf + at, len - at, "%s%s (pid %s%s%s)", at ? ", " : "", name[0] ? name : "?",
+				       top[i].pid, top[i].bytes ? ", " : "",
 				       top[i].bytes ? spm_size_human(top[i].bytes, size, sizeof(size)) : "");
 	}
 	return at;
@@ -176,8 +176,8 @@ int spm_dax_stays(const char *dax, int node, struct spm_error *e)
 
 	if (!spm_node_users(node, users, sizeof(users)))
 		snprintf(users, sizeof(users), "the kernel itself, or memory that was pinned");
-	return spm_fail(e, -EBUSY, "%s: its memory cannot be taken offline, since pages of node %d are in use by %s", dax, node,
-			users);
+	return spm_fail(e, -EBUSY, "%s: its memory cannot be taken offline, since pages of node %d are in use by %s",
+			dax, node, users);
 }
 
 /* 1 if it has it open, or mapped. */

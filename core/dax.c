@@ -183,8 +183,8 @@ static int change(const char *name, const char *what, int (*fn)(struct daxctl_de
 		return spm_fail(e, -ENODEV, "%s: the device has gone", name);
 	rc = rc < 0 ? rc : c.result;
 	if (rc < 0)
-		return spm_fail(e, rc, "%s: cannot %s: %s%s%s", name, what, strerror(-rc), why.text[0] ? "; libdaxctl says: " : "",
-				why.text);
+		return spm_fail(e, rc, "%s: cannot %s: %s%s%s", name, what, strerror(-rc),
+				why.text[0] ? "; libdaxctl says: " : "", why.text);
 	return 0;
 }
 
@@ -242,9 +242,11 @@ int spm_dax_online(const struct spm_dax *d, struct spm_error *e)
 		if (now.blocks > 0)
 			break;
 		if (tries >= BLOCK_TRIES)
-			return spm_fail(e, -EIO, "%s: the device became memory, of which the kernel shows no block: it may hold "
-					"no whole one, 'cat /sys/devices/system/memory/block_size_bytes' says how large that is",
-					d->name);
+			return spm_fail(
+				e, -EIO,
+				"%s: the device became memory, of which the kernel shows no block: it may hold "
+				"no whole one, 'cat /sys/devices/system/memory/block_size_bytes' says how large that is",
+				d->name);
 		pause_a_moment();
 	}
 	if (now.online < now.blocks)
@@ -252,8 +254,8 @@ int spm_dax_online(const struct spm_dax *d, struct spm_error *e)
 	if (!rc)
 		rc = spm_dax_find(d->name, &now);
 	if (!rc && (now.online < now.blocks || now.movable != 1))
-		rc = spm_fail(e, -EIO, "%s: %d of %d blocks of its memory came online%s", d->name, now.online, now.blocks,
-			      now.movable == 1 ? "" : ", and not as movable");
+		rc = spm_fail(e, -EIO, "%s: %d of %d blocks of its memory came online%s", d->name, now.online,
+			      now.blocks, now.movable == 1 ? "" : ", and not as movable");
 	if (rc && !d->online)
 		(void)!spm_dax_offline(d, &ignored);
 	return rc ? spm_fail(e, rc, "%s: %s", d->name, strerror(-rc)) : 0;

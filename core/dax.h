@@ -21,7 +21,7 @@ struct spm_dax {
 	char name[SPM_DAX_NAME];
 	enum spm_dax_mode mode; /* AUTO: no driver is bound to it */
 	uint64_t bytes, align;
-	int node;               /* that its memory belongs to; -1: none is known */
+	int node;		/* that its memory belongs to; -1: none is known */
 	int major_nr, minor_nr; /* of its character device in mode DEVDAX */
 	/* in mode SYSTEM_RAM; -1: may not be known */
 	int blocks, online, movable;
@@ -37,8 +37,8 @@ int spm_dax_find(const char *name, struct spm_dax *d) SPM_MUST_CHECK;
 const char *spm_dax_mode_name(enum spm_dax_mode mode);
 
 /*
- * Changes the mode of a device of which nothing is online (AUTO: leaves it without a driver). To SYSTEM_RAM: with all of
- * its memory online and movable, or else as it was. -EBUSY, -EIO with the reason.
+ * Changes the mode of a device of which nothing is online (AUTO: leaves it without a driver). To SYSTEM_RAM: with all
+ * of its memory online and movable, or else as it was. -EBUSY, -EIO with the reason.
  */
 int spm_dax_switch(const struct spm_dax *d, enum spm_dax_mode to, struct spm_error *e) SPM_MUST_CHECK;
 /* All memory blocks online and movable, or else as they were. */
@@ -53,13 +53,15 @@ struct spm_dax_why {
 	char command[120];
 };
 
-/* Whether a mount could have its memory as a node, as it is or by a switch; asks nothing of notes. -errno and @why. */
+/* Whether a mount could have its memory as a node, as it is or by a switch; asks nothing of notes. -errno and @why.
+ */
 int spm_dax_check(const struct spm_dax *d, struct spm_dax_why *why) SPM_MUST_CHECK;
 
 /* -EBUSY, with who has pages on its node. */
 int spm_dax_stays(const char *dax, int node, struct spm_error *e);
 
-/* What the kernel does with memory that is added: "offline", "online", "online_movable", ...; "" if it does not say. */
+/* What the kernel does with memory that is added: "offline", "online", "online_movable", ...; "" if it does not say.
+ */
 void spm_dax_auto_online(char *buf, size_t len);
 /* How many online blocks of memory a node has that are not the device's, and one of them. -errno of reading sysfs. */
 int spm_dax_foreign_blocks(const struct spm_dax *d, unsigned int *count, char *one, size_t len) SPM_MUST_CHECK;

@@ -27,15 +27,19 @@ static bool describe_note(struct dev_row *row)
 	if (spm_dax_note_has_region(&n)) {
 		snprintf(row->source, sizeof(row->source), "%s", row->name);
 		snprintf(row->options, sizeof(row->options), "name=%.26s", n.mount);
-		snprintf(row->reason, sizeof(row->reason), "it holds the files of '%s', which were kept or left: another mount "
-			 "could have it once they are given up", n.mount);
-		snprintf(row->command, sizeof(row->command), "umount " SPM_RUN_DIR "/%s.ns && rm " SPM_RUN_DIR "/%s.ns", n.mount,
+		snprintf(row->reason, sizeof(row->reason),
+			 "it holds the files of '%s', which were kept or left: another mount "
+			 "could have it once they are given up",
 			 n.mount);
+		snprintf(row->command, sizeof(row->command),
+			 "umount " SPM_RUN_DIR "/%s.ns && rm " SPM_RUN_DIR "/%s.ns", n.mount, n.mount);
 		return true;
 	}
 	row->used_by[0] = '\0';
-	snprintf(row->reason, sizeof(row->reason), "a mount has left it so: it was in mode %s, and the next mount that ends, or "
-		 "the command, makes it that again", spm_dax_mode_name(n.before));
+	snprintf(row->reason, sizeof(row->reason),
+		 "a mount has left it so: it was in mode %s, and the next mount that ends, or "
+		 "the command, makes it that again",
+		 spm_dax_mode_name(n.before));
 	snprintf(row->command, sizeof(row->command), "spmctl devices --restore %s", row->name);
 	return false;
 }
@@ -48,7 +52,9 @@ static void describe_mode(struct dev_row *row, const struct spm_dax *d)
 	row->movable = d->movable;
 	if (d->mode == SPM_DAX_SYSTEM_RAM && d->blocks >= 0)
 		snprintf(row->state, sizeof(row->state), "system-ram, %d of %d blocks online%s", d->online, d->blocks,
-			 d->online <= 0 ? "" : d->movable == 1 ? ", movable" : ", not movable");
+			 d->online <= 0	   ? ""
+			 : d->movable == 1 ? ", movable"
+					   : ", not movable");
 	else
 		snprintf(row->state, sizeof(row->state), "%s", row->mode);
 }
@@ -106,8 +112,8 @@ int dev_rows_dax(struct dev_table *table)
 		ctl_error("devices: cannot list dax devices: %s", strerror(-rc));
 	for (size_t i = nodes; i < table->n; i++)
 		for (size_t j = 0; j < nodes; j++)
-			if (table->rows[i].node >= 0 && table->rows[j].node == table->rows[i].node && table->rows[j].memory_only &&
-			    !strcmp(table->rows[i].mode, "system-ram"))
+			if (table->rows[i].node >= 0 && table->rows[j].node == table->rows[i].node &&
+			    table->rows[j].memory_only && !strcmp(table->rows[i].mode, "system-ram"))
 				mark_node(&table->rows[j], &table->rows[i]);
 	return rc;
 }
@@ -127,14 +133,18 @@ int dev_restore(const char *name)
 	}
 	busy = spm_dax_note_look(dax, &n);
 	if (busy < 0) {
-		ctl_error("devices: %s: %s", dax, busy == -ENOENT ? "no mount has left it in another mode" : strerror(-busy));
+		ctl_error("devices: %s: %s", dax,
+			  busy == -ENOENT ? "no mount has left it in another mode" : strerror(-busy));
 		return CTL_FAILED;
 	}
 	fd = spm_dax_note_lock(dax, &e);
 	rc = fd < 0 ? fd : spm_dax_note_read(fd, &n);
 	if (!rc && spm_dax_note_has_region(&n))
-		rc = spm_fail(&e, -EBUSY, "%s holds the files of '%s'; mount it with name=%s, or give them up with 'umount " SPM_RUN_DIR
-			      "/%s.ns && rm " SPM_RUN_DIR "/%s.ns'", dax, n.mount, n.mount, n.mount, n.mount);
+		rc = spm_fail(
+			&e, -EBUSY,
+			"%s holds the files of '%s'; mount it with name=%s, or give them up with 'umount " SPM_RUN_DIR
+			"/%s.ns && rm " SPM_RUN_DIR "/%s.ns'",
+			dax, n.mount, n.mount, n.mount, n.mount);
 	if (!rc)
 		rc = spm_dax_restore(dax, &n, &e);
 	if (!rc || rc == -ENODATA)

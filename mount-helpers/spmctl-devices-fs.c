@@ -21,7 +21,8 @@ static void unescape(char *s)
 	char *to = s;
 
 	for (; *s; s++) {
-		if (s[0] == '\\' && isdigit((unsigned char)s[1]) && isdigit((unsigned char)s[2]) && isdigit((unsigned char)s[3])) {
+		if (s[0] == '\\' && isdigit((unsigned char)s[1]) && isdigit((unsigned char)s[2]) &&
+		    isdigit((unsigned char)s[3])) {
 			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
 			s += 3;
 		} else {
@@ -66,7 +67,8 @@ static int add_fs(struct dev_table *table, const char *type, const char *device,
 	snprintf(text, sizeof(text), "dir:%s", dir);
 	s.path = dir;
 	if (access(dir, F_OK) && errno == ENOENT) {
-		snprintf(row->reason, sizeof(row->reason), "a mount wants a directory of its own there, to be mounted as %s", text);
+		snprintf(row->reason, sizeof(row->reason),
+			 "a mount wants a directory of its own there, to be mounted as %s", text);
 		snprintf(row->command, sizeof(row->command), "mkdir -m 700 %s", dir);
 	} else if (spm_source_check(&s, text, &e)) {
 		snprintf(row->reason, sizeof(row->reason), "%s", e.text);
@@ -97,8 +99,8 @@ static int add_mounts(struct dev_table *table)
 		int at = 0, end = 0, opts = 0;
 		char *dash = strstr(line, " - ");
 
-		if (!dash || sscanf(line, "%*d %*d %*s %15s %n%*s%n", root, &at, &end) != 1 || !end || strcmp(root, "/") ||
-		    sscanf(dash, " - %15s %255s %n", type, device, &opts) != 2 || !opts)
+		if (!dash || sscanf(line, "%*d %*d %*s %15s %n%*s%n", root, &at, &end) != 1 || !end ||
+		    strcmp(root, "/") || sscanf(dash, " - %15s %255s %n", type, device, &opts) != 2 || !opts)
 			continue;
 		dash[opts + (int)strcspn(dash + opts, "\n")] = '\0';
 		line[end] = '\0';
@@ -142,12 +144,14 @@ static int add_pmem(struct dev_table *table)
 		if (number(e->d_name, "queue/dax")) {
 			snprintf(row->state, sizeof(row->state), "persistent memory, fsdax");
 			snprintf(row->reason, sizeof(row->reason), "no file system on it is mounted with -o dax");
-			snprintf(row->command, sizeof(row->command), "mkfs.xfs -m reflink=0 /dev/%.60s && mount -o dax /dev/%.60s /mnt",
-				 e->d_name, e->d_name);
+			snprintf(row->command, sizeof(row->command),
+				 "mkfs.xfs -m reflink=0 /dev/%.60s && mount -o dax /dev/%.60s /mnt", e->d_name,
+				 e->d_name);
 		} else {
 			snprintf(row->state, sizeof(row->state), "persistent memory, not for DAX");
 			snprintf(row->reason, sizeof(row->reason), "its namespace is not in mode fsdax or devdax");
-			snprintf(row->command, sizeof(row->command), "ndctl create-namespace -f -e namespaceX.Y -m devdax");
+			snprintf(row->command, sizeof(row->command),
+				 "ndctl create-namespace -f -e namespaceX.Y -m devdax");
 		}
 	}
 	if (dir)

@@ -173,7 +173,8 @@ static int add_node(struct dev_table *table, int node, const struct spm_nodes *a
 	row->free_bytes = m.free_bytes;
 	row->private_memory = is_private(node);
 	if (row->private_memory)
-		snprintf(row->state, sizeof(row->state), "a private node: its memory is for whoever asks for it by name");
+		snprintf(row->state, sizeof(row->state),
+			 "a private node: its memory is for whoever asks for it by name");
 	else if (row->memory_only)
 		snprintf(row->state, sizeof(row->state), "a node of memory only");
 	else
@@ -211,7 +212,8 @@ static bool is_of(const struct dev_row *row, const struct spm_source *s)
 {
 	if (s->kind == SPM_SOURCE_NODE)
 		return !strcmp(row->kind, "node") && spm_nodes_test(&s->nodes, row->node);
-	return s->kind == SPM_SOURCE_DIR && !strcmp(row->kind, "fsdax") && row->source[0] && !strcmp(row->source + 4, s->path);
+	return s->kind == SPM_SOURCE_DIR && !strcmp(row->kind, "fsdax") && row->source[0] &&
+	       !strcmp(row->source + strlen("dir:"), s->path);
 }
 
 /* Which mounts of this namespace have what; dax devices have notes for that. */
@@ -233,8 +235,8 @@ static int mark_mounts(struct dev_table *table)
 			size_t n = strlen(row->used_by);
 
 			if (is_of(row, &s))
-				snprintf(row->used_by + n, sizeof(row->used_by) - n, "%s%.200s", n ? ", " : "the mount at ",
-					 mounts.list[m].point);
+				snprintf(row->used_by + n, sizeof(row->used_by) - n, "%s%.200s",
+					 n ? ", " : "the mount at ", mounts.list[m].point);
 		}
 	}
 	ctl_mounts_free(&mounts);
@@ -301,7 +303,8 @@ static void row_text(const struct dev_row *row, const struct ctl_opts *opts)
 	if (row->used_by[0])
 		printf("%-8s  used by %s\n", "", row->used_by);
 	if (row->reason[0])
-		printf("%-8s  %s: %s%s%s\n", "", !row->source[0] ? "not usable" : row->used_by[0] ? "but" : "not all of it", row->reason,
+		printf("%-8s  %s: %s%s%s\n", "",
+		       !row->source[0] ? "not usable" : row->used_by[0] ? "but" : "not all of it", row->reason,
 		       row->command[0] ? "; run: " : "", row->command);
 }
 
