@@ -244,3 +244,26 @@ bool spm_mount_mappers(dev_t dev, char *buf, size_t len)
 {
 	return each_process(maps_dev, &dev, buf, len);
 }
+
+/* "ID PARENT DEV ROOT POINT OPTIONS [TAGS] - TYPE SOURCE SUPER-OPTIONS" */
+bool spm_node_mounts(int node, char *buf, size_t len)
+{
+	spm_auto_fclose FILE *f = fopen("/proc/self/mountinfo", "re");
+	spm_auto_free char *line = NULL;
+	size_t room = 0, at = 0;
+
+	buf[0] = '\0';
+	while (f && getline(&line, &room, f) > 0 && at < len) {
+		const char *dash = strstr(line, " - fuse.spmfs ");
+		char point[128], source[128];
+		struct spm_error e = { "" };
+		struct spm_source s;
+
+		if (!dash || sscanf(dash, " - fuse.spmfs %127s", source) != 1 ||
+		    sscanf(line, "%*d %*d %*s %*s %127s", point) != 1 || spm_source_parse(source, &s, &e) ||
+		    s.kind != SPM_SOURCE_NODE || !spm_nodes_test(&s.nodes, node))
+			continue;
+		at += (size_t)snprintf(buf + at, len - at, "%s%s", at ? ", " : "", point);
+	}
+	return at;
+}

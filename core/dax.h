@@ -67,6 +67,8 @@ void spm_dax_auto_online(char *buf, size_t len);
 int spm_dax_foreign_blocks(const struct spm_dax *d, unsigned int *count, char *one, size_t len) SPM_MUST_CHECK;
 /* The processes with most pages on a node, "NAME (pid N, 12M), ..."; false: none that can be seen. */
 bool spm_node_users(int node, char *buf, size_t len);
+/* The spmfs mounts of this namespace whose SOURCE names the node, "AT, AT ..."; false: there are none. */
+bool spm_node_mounts(int node, char *buf, size_t len);
 /* Who has the character device open, in the same manner. */
 bool spm_dax_holders(const struct spm_dax *d, char *buf, size_t len);
 

@@ -121,6 +121,22 @@ int spm_device_check(struct spm_options *o, struct spm_error *e)
 	return 0;
 }
 
+/* Files were kept or left there, and somebody may have changed the device since. */
+static int check_kept(const struct spm_options *o, struct spm_error *e)
+{
+	struct spm_dax d;
+	int rc = find(o, &d, e);
+
+	if (!rc && (d.mode != SPM_DAX_SYSTEM_RAM || d.online < d.blocks))
+		rc = spm_fail(e, -ENODEV,
+			      "%s: its memory went offline while it held the files of '%s', which lie elsewhere now; "
+			      "run 'daxctl %s %s', then mount it again",
+			      d.name, o->name,
+			      d.mode == SPM_DAX_SYSTEM_RAM ? "online-memory" : "reconfigure-device --mode=system-ram",
+			      d.name);
+	return rc;
+}
+
 int spm_device_lock(const struct spm_options *o, int *fd, struct spm_error *e)
 {
 	struct spm_dax_note n;
@@ -137,9 +153,13 @@ int spm_device_lock(const struct spm_options *o, int *fd, struct spm_error *e)
 		return *fd;
 	rc = spm_dax_note_read(*fd, &n);
 	if (!rc && strcmp(n.mount, o->name) != 0 && spm_dax_note_has_region(&n))
-		return spm_fail(e, -EBUSY, "%s holds the files of '%s', which were kept or left; mount it with name=%s, or give them "
-				"up with 'umount " SPM_RUN_DIR "/%s.ns && rm " SPM_RUN_DIR "/%s.ns'", o->source.dax, n.mount, n.mount,
-				n.mount, n.mount);
+		return spm_fail(
+			e, -EBUSY,
+			"%s holds the files of '%s', which were kept or left; mount it with name=%s, or give them "
+			"up with 'umount " SPM_RUN_DIR "/%s.ns && rm " SPM_RUN_DIR "/%s.ns'",
+			o->source.dax, n.mount, n.mount, n.mount, n.mount);
+	if (!rc && n.mode == SPM_DAX_SYSTEM_RAM && spm_dax_note_has_region(&n))
+		return check_kept(o, e);
 	return 0;
 }
 

@@ -164,12 +164,12 @@ static int refuse_left_over(struct setup *s, const struct spm_region *r)
 	return spm_fail(s->err, -EEXIST,
 			"a server that died has left the region '%s' (%s in %llu files and directories, "
 			"in use since %s); take it over with -o recover, or give the memory back with "
-			"'umount %s && rm %s%s'",
+			"'umount %s && rm %s%s%s%s'",
 			s->o->name,
 			spm_size_human((uint64_t)(sv.f_blocks - sv.f_bavail) * sv.f_frsize, used, sizeof(used)),
 			/* without the top directories of the filesystem */
 			(unsigned long long)(sv.f_files - sv.f_ffree > 3 ? sv.f_files - sv.f_ffree - 3 : 0), when,
-			path, path, swap);
+			path, path, swap, s->o->source.dax[0] ? " && spmctl devices --restore " : "", s->o->source.dax);
 }
 
 /* As spm_slices_setup() does in each worker. */

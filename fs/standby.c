@@ -362,7 +362,11 @@ static void clean_up(struct spm_standby *s, bool keep)
 		spm_cgroup_remove(&c);
 	if (!keep)
 		remove_swap(s);
-	if (!keep)
+	if (keep && s->opts->source.kind == SPM_SOURCE_DAX)
+		spm_log(SPM_LOG_INFO, "%s: end: %s stays as it is, for the files; it is given back with 'umount " SPM_RUN_DIR
+			"/%s.ns && rm " SPM_RUN_DIR "/%s.ns && spmctl devices --restore %s'", s->opts->mountpoint,
+			s->opts->source.dax, s->opts->name, s->opts->name, s->opts->source.dax);
+	else if (!keep)
 		back = spm_device_end(s->opts, s->fd[SPM_FD_DEVICE], (dev_t)s->mount.dev, s->fd[SPM_FD_FUSE],
 				      s->state->backing_last);
 	if (s->mount.flags & SPM_MOUNT_PINNED)

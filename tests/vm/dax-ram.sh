@@ -144,10 +144,35 @@ lost()
 	umount -l "$d"
 }
 lost "to be recovered"
-refused "recover" "what is left is not overwritten" name=lost
+refused "recover.*spmctl devices --restore $dax" "what is left is not overwritten" name=lost
 ok "recover" "$SPMFS" "$dax" "$d" -o name=lost,recover
 is "the file is there" "$(md5sum <"$d/file")" "$sum"
 umounted "after recover"
+
+lost "and its memory taken away"
+daxctl offline-memory "$dax" >/dev/null 2>&1
+refused "went offline while it held the files of 'lost'.*daxctl online-memory $dax" "that is told" name=lost,recover
+daxctl online-memory "$dax" >/dev/null 2>&1
+ok "recover" "$SPMFS" "$dax" "$d" -o name=lost,recover
+is "the file was moved, and has its bytes" "$(md5sum <"$d/file")" "$sum"
+umounted "after that"
+
+ok "mount" "$SPMFS" "$dax" "$d" -o daxmode=system-ram,name=shared
+mkdir "$SPM_TMP/second"
+ok "another mount on the same node" "$SPMFS" "node:$node:64M" "$SPM_TMP/second"
+umount "$d"
+one_keeper()
+{
+	[ "$(spm_named spmfs-keeper | wc -l)" -eq 1 ]
+}
+ok "the first ends" wait_until 20 one_keeper
+is "its device is not given back under the other" "$(field mode)" system-ram
+fails "also by hand" "$SPMCTL" devices --restore "$dax"
+like "which says why" "$(cat "$SPM_TMP/out")" "node $node, which the mount at $SPM_TMP/second uses as well"
+umount "$SPM_TMP/second"
+ok "both are gone" wait_until 20 spm_no_servers
+ok "now it is given back" "$SPMCTL" devices --restore "$dax"
+ok "as it was" is_back devdax
 
 lost "to be given up"
 umount /run/spmfs/lost.ns && rm /run/spmfs/lost.ns
