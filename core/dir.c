@@ -127,9 +127,10 @@ static int check_name(const char *text, const char *path, struct spm_error *e)
 		return spm_fail(e, -EINVAL, "%s: the path has more than %d characters; make a link to it with a shorter one",
 				text, PATH_LEN_MAX);
 	for (const char *p = path; *p; p++)
-		if (isspace((unsigned char)*p) || iscntrl((unsigned char)*p) || *p == '\\')
-			return spm_fail(e, -EINVAL, "%s: blanks and backslashes cannot stand in a source; make a link to it "
-					"without", text);
+		/* in mountinfo these look otherwise, and the mount is found there by its source */
+		if (isspace((unsigned char)*p) || iscntrl((unsigned char)*p) || strchr("\\#", *p))
+			return spm_fail(e, -EINVAL, "%s: blanks, '#' and backslashes cannot stand in a source; make a "
+					"link to it without", text);
 	return 0;
 }
 

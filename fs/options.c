@@ -210,6 +210,7 @@ static int set_watchdog(struct spm_options *o, const char *v, struct spm_error *
 
 	if (!rc)
 		o->watchdog = (unsigned int)n;
+	o->given |= SPM_GIVEN_WATCHDOG;
 	return rc;
 }
 
@@ -350,7 +351,7 @@ static const struct option_row {
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
 	{ "recover", false, set_recover, "take over the region of a server that died" },
 	{ "force", false, set_force, "use a dir: source also where its filesystem is not DAX" },
-	{ "watchdog", true, set_watchdog, "seconds after which a server that answers nothing is replaced (default: 30, 0: never)" },
+	{ "watchdog", true, set_watchdog, "seconds after which a server that answers nothing is replaced (default: 30, with dir: 0, never)" },
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "swap", true, set_swap, "files or directories for cold data, with ':' between (default: none)" },
 	{ "swapsize", true, set_swapsize, "size of all swap files together (default: as the device)" },
@@ -708,6 +709,9 @@ static int finish_dir(struct spm_options *o, struct spm_error *e)
 		if (row[i].given)
 			return spm_fail(e, -EINVAL, "option %s=: not with %s, %s; leave it out", row[i].name, o->source_text,
 					row[i].why);
+	/* a filesystem may be frozen for as long as its administrator likes: who waits for it is not stuck */
+	if (!(o->given & SPM_GIVEN_WATCHDOG))
+		o->watchdog = 0;
 	return 0;
 }
 

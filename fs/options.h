@@ -16,6 +16,7 @@ enum spm_given {
 	SPM_GIVEN_COLD = 1 << 3,
 	SPM_GIVEN_COMPACT = 1 << 4,
 	SPM_GIVEN_DAXMODE = 1 << 5,
+	SPM_GIVEN_WATCHDOG = 1 << 6,
 };
 
 /* A mount as the user asked for it. Strings are owned by this struct (spm_options_free). */

@@ -293,7 +293,8 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 	if (o->watchdog)
 		fprintf(out, "watchdog %u\n", o->watchdog);
 	else
-		fputs("watchdog off: option watchdog=0\n", out);
+		fprintf(out, "watchdog off: %s\n", o->given & SPM_GIVEN_WATCHDOG ? "option watchdog=0" :
+			"the directory's filesystem may be frozen for long; option watchdog=30 switches it on");
 	fprintf(out, "libfuse %s\nkernel %s\nprotocol 7.%u\n", fuse_pkgversion(), u.release, fs->init.minor);
 	return 0;
 }

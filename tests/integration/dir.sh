@@ -94,6 +94,7 @@ features()
 	is "$1: files are kept" "$(spm_feature keep)" on
 	like "$1: they are not DAX" "$(spm_feature dax)" "^off: option force"
 	is "$1: so the isolation is" "$(spm_feature isolation)" soft
+	like "$1: no watchdog unless it is asked for" "$(spm_feature watchdog)" "^off: .*frozen"
 	is "$1: for root alone" "$(stat -c '%a %u %g' "$DIR" "$DIR/orphans" | sort -u)" "700 0 0"
 	is "$1: what users see has the mode that was asked for" "$(stat -c '%a %u %g' "$MNT")" "1770 $USER_A $USER_B"
 	is "$1: df tells of the filesystem" "$(stat -f -c '%b %S' "$MNT")" "$(stat -f -c '%b %S' "$DIR_BACK")"
