@@ -13,7 +13,7 @@ shopt -s nullglob
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 results=vm-results kernels=(6.12 new) layouts=() wanted=() long=''
 # How long one test may take, and one machine.
-test_limit=240 machine_limit=600
+test_limit=480 machine_limit=900
 
 passed=0 failed=0 skipped=0
 declare -A verdict=()	# "KERNEL LAYOUT TEST" -> what the table says

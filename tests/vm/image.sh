@@ -5,7 +5,8 @@
 #	bash tests/vm/image.sh [--refresh]	prints the directory; --refresh: also when it is there already
 #
 # It is kept in SPM_VM_CACHE (${XDG_CACHE_HOME:-/var/cache}/spmfs-vm) under a name that is the hash of its recipe, and made
-# again only when that changes: this script, and the lists of packages here and in quickstart.sh. In it:
+# again only when that changes: this script down to its last part, and the lists of packages here and in quickstart.sh. Images
+# that nobody has used for a week go. In it:
 #
 #	root/ disk.ext4			the machine's system, as a tree (to build in) and as a disk (to boot)
 #	pristine/			the same release with nothing installed
@@ -45,7 +46,7 @@ needed_packages()
 recipe()
 {
 	{
-		cat "$here/image.sh"
+		sed '/^# ---- the cache/,$d' "$here/image.sh"
 		needed_packages
 	} | sha256sum | cut -c 1-16
 }
@@ -204,6 +205,8 @@ step()
 	die "$what failed"
 }
 
+# ---- the cache ----
+
 make_all()
 {
 	local site
@@ -218,8 +221,8 @@ make_all()
 	step "disk" make_disk
 	rm -rf --one-file-system "${cache:?}/$key"
 	mv "$work" "$cache/$key"
-	# what an older recipe made
-	find "$cache" -maxdepth 1 -type d \( -name 'making.*' -o -name 'image-*' \) ! -name "$key" -exec rm -rf --one-file-system {} +
+	find "$cache" -maxdepth 1 -type d \( -name 'making.*' -o -name 'image-*' \) ! -name "$key" -mtime +7 \
+		-exec rm -rf --one-file-system {} +
 }
 
 [ "$(id -u)" -eq 0 ] || die "run it as root"
@@ -235,4 +238,5 @@ flock -w 1800 "$lock" || die "another run has been making the image for half an 
 if [ ! -d "$cache/$key" ] || [ "${1:-}" = --refresh ]; then
 	make_all
 fi
+touch "$cache/$key"
 printf '%s\n' "$cache/$key"

@@ -73,8 +73,9 @@ rc=$?
 command -v "$qemu" >/dev/null || cannot "no $qemu here; apt-get install qemu-system-x86"
 disk=$(bash "$here/tree.sh" "$image") || die "no tree to run"
 work=$(mktemp -d "${TMPDIR:-/tmp}/spmfs-vm.XXXXXX") || exit 125
-trap 'rm -rf "$work"' EXIT
-# The shell must not end before the machine has.
+pid=
+# The machine ends with the shell, however that ends.
+trap '[ -z "$pid" ] || { kill "$pid" && wait "$pid"; } 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 143' TERM INT HUP
 
 # What the machine gets as one disk, a tar, and overwrites with its results.
@@ -108,6 +109,7 @@ boot()
 	pid=$!
 	wait "$pid"
 	ended=$?
+	pid=
 	mkdir -p "$work/results"
 	rm -f "$work/results/.status"
 	tar -C "$work/results" -xf "$work/exchange" 2>/dev/null
