@@ -9,12 +9,18 @@
  * later fault in it can fail; the size of the file stays. All or nothing.
  * The allocation is made here because whoever allocates decides: the kernel charges it to the allocating
  * task's memory cgroup, obeys its cpuset, and takes the file's policy, which any mapper may have changed.
- * -ENOSPC: the slice is full (or @to is beyond it); -EFBIG; -errno of mbind(2) or fallocate(2).
+ * -ENOSPC: the slice is full (or @to is beyond it), or its nodes are; -EFBIG; -errno of mbind(2) or fallocate(2).
  */
 int spm_commit_range(const struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 
-/* Has the next allocations in [from, to), whole pages, come from the slice's own nodes. -errno of mmap(2), mbind(2). */
+/*
+ * Has what will be allocated in [from, to) come from the slice's own nodes; for whoever allocates by a write or a fault.
+ * -ENOSPC: these have less than that. -errno of mmap(2), mbind(2).
+ */
 int spm_commit_bind(const struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
+
+/* Pages allocated in [from, to), whether something was written to them or not; UINT64_MAX: the kernel cannot tell (before 6.5). */
+uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
 
 /* Bytes of a file that faults could still have to allocate, from its size and st_blocks. */
 static inline uint64_t spm_commit_missing(const struct stat *st)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/numa.h"
+#include "core/noderoom.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -120,6 +121,7 @@ int spm_numa_meminfo(int node, struct spm_numa_mem *m)
 {
 	spm_auto_fclose FILE *f = NULL;
 	uint64_t total = UINT64_MAX, free_b = 0, file = 0, shmem = 0;
+	struct spm_nodes one = { { 0 } };
 	char path[64], line[256];
 
 	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo", node);
@@ -133,7 +135,9 @@ int spm_numa_meminfo(int node, struct spm_numa_mem *m)
 	if (total == UINT64_MAX)
 		return -EIO;
 	m->total_bytes = total;
-	m->free_bytes = free_b + (file > shmem ? file - shmem : 0);
+	spm_nodes_set(&one, node);
+	if (spm_node_room(&one, &m->free_bytes))
+		m->free_bytes = free_b + (file > shmem ? file - shmem : 0);
 	return 0;
 }
 

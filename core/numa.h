@@ -15,7 +15,7 @@ struct spm_nodes {
 
 struct spm_numa_mem {
 	uint64_t total_bytes;
-	uint64_t free_bytes; /* free or reclaimable without swap: MemFree + FilePages - Shmem */
+	uint64_t free_bytes; /* what can be allocated there, see core/noderoom.h */
 };
 
 /* A kernel node list, "0", "1-3,5". -EINVAL: malformed or empty; -ERANGE: a node of 1024 or more. */

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include "core/handle.h"
 #include "core/log.h"
+#include "core/noderoom.h"
 #include "core/source.h"
 
 /*
@@ -45,8 +46,10 @@ struct spm_slice {
 	struct spm_slice_features features;
 	bool fixed;     /* not a tmpfs of its own (core/dir.h): its size is not ours to change */
 	const struct spm_nodes *bind; /* memory must come from these nodes; NULL: any */
+	struct spm_node_budget *budget; /* of these; NULL where bind is */
 	/* of one that an administrator made (core/slices.h) */
 	struct spm_nodes own_nodes;
+	struct spm_node_budget own_budget;
 	uint64_t place, top;  /* inodes: of the directory that holds its place, and of its data */
 	uint64_t grant;       /* its size; guarded by the lock of struct spm_slices */
 	_Atomic uint64_t promised; /* bytes that faults may still take without asking (core/grants.c) */

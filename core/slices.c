@@ -100,6 +100,8 @@ static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 	s->place = r->place;
 	s->top = r->top;
 	s->bind = r->limits.nodes[0] ? &s->own_nodes : t->nodes;
+	s->own_budget = (struct spm_node_budget){ 0 };
+	s->budget = r->limits.nodes[0] ? &s->own_budget : t->budget;
 	show_limits(s, &r->limits);
 	s->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
 	t->granted += s->grant;
@@ -306,6 +308,7 @@ int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t devic
 	t->device_bytes = device_bytes;
 	t->defaults = *defaults;
 	t->nodes = nodes;
+	t->budget = root->budget;
 	root->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
 	t->granted = root->grant;
 	atomic_store(&t->by_id[0], root);

@@ -107,6 +107,7 @@ struct spm_slices {
 	unsigned int dead_count;
 	struct spm_slice_opts defaults; /* of the mount: what a slice gets for what was not said */
 	const struct spm_nodes *nodes;  /* the device's; NULL: any */
+	struct spm_node_budget *budget; /* and what they still have */
 	/* Whether a free number must not be given yet, since somebody still refers to inodes by it; NULL: never */
 	bool (*is_known)(void *ctx, uint16_t id);
 	void (*fault)(void *ctx, const char *at); /* a fault point of tests, "slice:mounted"; NULL: none */

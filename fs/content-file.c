@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Content in the region's own files, and in slots of swap files. With swap, the rules are those of fs/swap.h. */
+#include "core/commit.h"
 #include "fs/content.h"
 #include "fs/fault.h"
 #include "fs/session.h"
@@ -184,10 +185,28 @@ static off_t seek(struct spm_fs *fs, const struct spm_inode *rec, int fd, off_t 
 	return off < 0 ? -errno : off;
 }
 
-#define COPY_MAX ((size_t)8 << 20) /* with swap: what two pins may cover */
+#define COPY_MAX ((size_t)8 << 20) /* with swap: what two pins may cover; and what is asked of nodes at once */
+
+/* On a bound slice in parts, each no longer than its source. */
+static ssize_t copy_here(const struct spm_slice *s, const int fd[2], loff_t at[2], size_t len)
+{
+	struct stat st;
+	ssize_t n;
+
+	if (s->bind && len > COPY_MAX)
+		len = COPY_MAX;
+	if (s->bind && !fstat(fd[0], &st) && at[0] < st.st_size && len > (uint64_t)(st.st_size - at[0]))
+		len = (size_t)(st.st_size - at[0]);
+	n = spm_commit_bind(s, fd[1], (uint64_t)at[1], (uint64_t)at[1] + len);
+	if (n)
+		return n;
+	n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len, 0);
+	return n < 0 ? -errno : n;
+}
 
 /* One try at [@off[0] + @done, ...) with what it reads here. */
-static ssize_t copy_some(struct spm_fs *fs, const uint32_t file[2], const int fd[2], const off_t off[2], size_t done, size_t len)
+static ssize_t copy_some(struct spm_fs *fs, const struct spm_slice *s, const uint32_t file[2], const int fd[2], const off_t off[2],
+			 size_t done, size_t len)
 {
 	const uint64_t from[2] = { (uint64_t)off[0] + done, (uint64_t)off[1] + done };
 	const uint64_t to[2] = { from[0] + len, from[1] + len };
@@ -198,8 +217,7 @@ static ssize_t copy_some(struct spm_fs *fs, const uint32_t file[2], const int fd
 
 	if (rc)
 		return rc;
-	n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len, 0);
-	n = n < 0 ? -errno : n;
+	n = copy_here(s, fd, at, len);
 	spm_swap_unpin(&pin[0]);
 	spm_swap_unpin(&pin[1]);
 	return n;
@@ -208,6 +226,7 @@ static ssize_t copy_some(struct spm_fs *fs, const uint32_t file[2], const int fd
 /* copy_file_range(2), but for room: all of it up to the end of the source, or what there was room for. */
 static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], const off_t off[2], size_t len)
 {
+	const struct spm_slice *s = spm_slice_of(fs, rec[1]);
 	loff_t at[2] = { off[0], off[1] };
 	unsigned int tries = 0;
 	uint32_t file[2];
@@ -216,8 +235,7 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 
 	if (!fs->swap) {
 		do {
-			n = copy_file_range(fd[0], &at[0], fd[1], &at[1], len - done, 0);
-			n = n < 0 ? -errno : n;
+			n = copy_here(s, fd, at, len - done);
 			done += n > 0 ? (size_t)n : 0;
 		} while (done < len && n && spm_content_go_on(fs, rec[1]->slice, n, len - done, &tries));
 		return done ? (ssize_t)done : n;
@@ -229,7 +247,7 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 			return rc;
 	}
 	do {
-		n = copy_some(fs, file, fd, off, done, len - done < COPY_MAX ? len - done : COPY_MAX);
+		n = copy_some(fs, s, file, fd, off, done, len - done < COPY_MAX ? len - done : COPY_MAX);
 		if (n > 0)
 			done += (size_t)n;
 	} while (done < len && spm_content_go_on(fs, rec[1]->slice, n, len - done, &tries));

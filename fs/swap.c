@@ -340,8 +340,11 @@ ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd
 		n = spm_content_pin(fs, rec, (uint64_t)off + done, (uint64_t)off + size, SPM_PIN_WRITE, &pin);
 		if (n)
 			break;
-		n = pwrite(fd, (const char *)buf + done, size - done, off + (off_t)done);
-		n = n < 0 ? -errno : n;
+		n = spm_commit_bind(spm_slice_of(fs, rec), fd, (uint64_t)off + done, (uint64_t)off + size);
+		if (!n) {
+			n = pwrite(fd, (const char *)buf + done, size - done, off + (off_t)done);
+			n = n < 0 ? -errno : n;
+		}
 		if (n > 0)
 			done += (size_t)n;
 		spm_swap_unpin(&pin);

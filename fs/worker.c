@@ -384,8 +384,10 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->ready_fd = -1;
 	fs->reopened = a->reopened;
 	fs->nohalt = a->nohalt;
-	if (spm_source_on_nodes(&a->opts->source))
+	if (spm_source_on_nodes(&a->opts->source)) {
 		fs->root.bind = &a->opts->source.nodes;
+		fs->root.budget = &fs->root.own_budget;
+	}
 	fs->served_writes = spm_source_on_nodes(&a->opts->source) || is_limited(fs) || a->opts->swap;
 	fs->map_xattrs = fgetxattr(fs->root.mount_fd, MARK_MAP_XATTRS, &mark, 1) >= 0;
 	spm_fdcache_init(&fs->fds);

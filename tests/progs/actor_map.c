@@ -237,7 +237,8 @@ static int cmd_madvise(int argc, char **argv)
 	} names[] = { { "remove", MADV_REMOVE },   { "dontneed", MADV_DONTNEED },
 		      { "pageout", MADV_PAGEOUT }, { "cold", MADV_COLD },
 		      { "collapse", 25 },	   { "huge", MADV_HUGEPAGE },
-		      { "populate", 23 } };
+		      { "populate", 23 },
+		      { "populate-read", 22 } };
 	struct spmt_map *m = spmt_map_get(argv[1]);
 
 	for (size_t i = 0; m && i < sizeof(names) / sizeof(names[0]); i++)
@@ -261,6 +262,6 @@ const struct spmt_cmd spmt_map_cmds[] = {
 	{ "mprotect", 2, cmd_mprotect },
 	{ "mlock", 1, cmd_mlock },
 	{ "msync", 1, cmd_msync },
-	{ "madvise", 4, cmd_madvise }, /* M OFF LEN remove|dontneed|pageout|cold|collapse|huge|populate */
+	{ "madvise", 4, cmd_madvise }, /* M OFF LEN remove|dontneed|pageout|cold|collapse|huge|populate|populate-read */
 	{ NULL },
 };

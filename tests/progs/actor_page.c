@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/io_uring.h>
 #include <linux/kernel-page-flags.h>
 #include <linux/mempolicy.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "tests/progs/spmt.h"
@@ -155,6 +157,54 @@ static int cmd_movepages(int argc, char **argv)
 	return 0;
 }
 
+/* Where the pages of a mapping are, "NODE:COUNT ..."; what it has not touched is not there for move_pages(2). */
+static int cmd_nodes(int argc, char **argv)
+{
+	struct spmt_map *m = spmt_map_get(argv[1]);
+	size_t count[64] = { 0 }, used = 0;
+
+	for (size_t at = 0; m && at < m->len; at += 64 * 4096) {
+		size_t n = (m->len - at) / 4096 < 64 ? (m->len - at) / 4096 : 64;
+		void *pages[64];
+		int status[64];
+
+		for (size_t i = 0; i < n; i++)
+			pages[i] = m->p + at + i * 4096;
+		if (n && syscall(SYS_move_pages, 0, n, pages, NULL, status, 0) < 0)
+			return -errno;
+		for (size_t i = 0; i < n; i++)
+			if (status[i] >= 0 && status[i] < 64)
+				count[status[i]]++;
+	}
+	for (int i = 0; m && i < 64; i++)
+		if (count[i])
+			used += (size_t)snprintf(spmt_reply + used, sizeof(spmt_reply) - used, "%s%d:%zu",
+						 used ? " " : "", i, count[i]);
+	return m ? 0 : -ENXIO;
+}
+
+/* As a device does that is given memory to work on: the pages are pinned until unpin. */
+static int cmd_pin(int argc, char **argv)
+{
+	struct spmt_map *m = spmt_map_get(argv[1]);
+	struct io_uring_params p = { 0 };
+	struct iovec iov;
+	int ring, rc;
+
+	if (!m)
+		return -ENXIO;
+	iov = (struct iovec){ .iov_base = m->p, .iov_len = m->len };
+	ring = (int)syscall(SYS_io_uring_setup, 1, &p);
+	if (ring < 0)
+		return -errno;
+	if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &iov, 1)) {
+		rc = -errno;
+		close(ring);
+		return rc;
+	}
+	return spmt_fd_add(argv[2], ring);
+}
+
 const struct spmt_cmd spmt_page_cmds[] = {
 	{ "pfn", 2, cmd_pfn },		   /* M OFF */
 	{ "kind", 2, cmd_kind },	   /* M OFF: shmem, file or anon */
@@ -162,5 +212,7 @@ const struct spmt_cmd spmt_page_cmds[] = {
 	{ "mincore", 1, cmd_mincore },	   /* M */
 	{ "mbind", 3, cmd_mbind },	   /* M bind|preferred|interleave NODE */
 	{ "movepages", 3, cmd_movepages }, /* M NODE COUNT */
+	{ "nodes", 1, cmd_nodes },	   /* M */
+	{ "pin", 2, cmd_pin },		   /* M H: close H unpins */
 	{ NULL },
 };

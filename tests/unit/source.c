@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* SOURCE and node lists (core/source.h, core/numa.h). */
+#include "core/noderoom.h"
 #include "core/source.h"
 #include "tests/unit/unit.h"
 
@@ -24,6 +25,56 @@ START_TEST(list_refused)
 	struct spm_nodes n;
 
 	ck_assert_int_lt(spm_nodes_parse(bad_lists[_i], &n), 0);
+}
+END_TEST
+
+/* Of a machine with a node of three zones and one without processors; what is said of processors has words that look alike. */
+static const char zoneinfo[] =
+	"Node 0, zone      DMA\n  per-node stats\n      nr_inactive_file 1000\n      nr_active_file 500\n"
+	"  pages free     3840\n        boost    0\n        min      56\n        low      70\n        high     84\n"
+	"        protection: (0, 1925, 3431, 3431, 3431)\n  pagesets\n    cpu: 0\n              count: 7\n              high:  63\n"
+	"Node 0, zone    DMA32\n  pages free     100000\n        high     2000\n        protection: (0, 0, 1506, 1506, 1506)\n"
+	"Node 0, zone   Normal\n  pages free     1000\n        high     4000\n        protection: (0, 0, 0, 0, 0)\n"
+	"Node 2, zone  Movable\n  per-node stats\n      nr_inactive_file 10\n      nr_active_file 0\n"
+	"  pages free     5000\n        min      300\n        high     400\n        protection: (0, 0, 0, 0, 0)\n";
+
+static int room_of(int node, uint64_t *bytes)
+{
+	spm_auto_fclose FILE *f = fmemopen((void *)zoneinfo, sizeof(zoneinfo) - 1, "r");
+	struct spm_nodes n = { { 0 } };
+
+	ck_assert_ptr_nonnull(f);
+	spm_nodes_set(&n, node);
+	return spm_node_room_parse(f, &n, bytes);
+}
+
+START_TEST(node_room)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), bytes;
+
+	/* free above the watermark, and files' pages but for half of them */
+	ck_assert_int_eq(room_of(2, &bytes), 0);
+	ck_assert_uint_eq(bytes, (4600 + 5) * page);
+	/* less what a zone keeps for those that can have no other; nothing of one that is below its watermark */
+	ck_assert_int_eq(room_of(0, &bytes), 0);
+	ck_assert_uint_eq(bytes, (3840 - 84 - 3431 + 100000 - 2000 - 1506 + 750) * page);
+	ck_assert_int_eq(room_of(1, &bytes), -EIO);
+}
+END_TEST
+
+START_TEST(node_budget)
+{
+	struct spm_node_budget b = { 0 };
+	struct spm_nodes all;
+	uint64_t room;
+
+	ck_assert_int_eq(spm_numa_with_memory(&all), 0);
+	ck_assert_int_eq(spm_node_room(&all, &room), 0);
+	ck_assert_int_eq(spm_node_budget_take(&b, &all, 4096), 0);
+	ck_assert_int_eq(spm_node_budget_take(&b, &all, 4096), 0);
+	ck_assert_int_eq(spm_node_budget_take(&b, &all, room * 2 + (UINT64_C(1) << 40)), -ENOSPC);
+	ck_assert_int_eq(spm_node_budget_take(&b, &all, UINT64_MAX), -ENOSPC);
+	ck_assert_int_eq(spm_node_budget_take(&b, &all, 4096), 0);
 }
 END_TEST
 
@@ -121,6 +172,8 @@ int main(void)
 
 	tcase_add_loop_test(t, list_round_trip, 0, (int)SPM_ARRAY_SIZE(good_lists));
 	tcase_add_loop_test(t, list_refused, 0, (int)SPM_ARRAY_SIZE(bad_lists));
+	tcase_add_test(t, node_room);
+	tcase_add_test(t, node_budget);
 	tcase_add_test(t, source_mem);
 	tcase_add_test(t, source_node);
 	tcase_add_test(t, source_dax);
