@@ -29,7 +29,7 @@ static void add_zone(struct sum *s, const struct zone *z, const struct spm_nodes
 	s->pages += z->free > kept ? z->free - kept : 0;
 }
 
-/* "(0, 1925, 3431)": what is kept from allocations that could be made in a higher zone; ours could be in the highest. */
+/* "(0, 1925, 3431)": what is kept from those that could be served by a higher zone; ours could be by the highest. */
 static unsigned long long last_of(const char *list)
 {
 	unsigned long long last = 0;
@@ -96,7 +96,7 @@ static int64_t now_ns(void)
 
 int spm_node_budget_take(struct spm_node_budget *b, const struct spm_nodes *nodes, uint64_t bytes)
 {
-	uint64_t room;
+	uint64_t room = 0;
 
 	if (bytes > INT64_MAX)
 		return -ENOSPC;

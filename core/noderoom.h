@@ -7,11 +7,11 @@
 #include "core/numa.h"
 
 /*
- * What can still be allocated on given nodes and nowhere else. The kernel answers an allocation that a binding keeps on a full
- * node with the OOM killer, which ends any process of the machine that it likes, one after the other, and frees nothing by it
- * (measured, 6.12 and 7.3); or, for a process that PR_SET_IO_FLUSHER keeps from that, by trying for ever. So whoever allocates
- * asks here first. Others may take the memory in between: that is why what the kernel keeps free (its high watermarks, at
- * which it begins to look for more) is not counted.
+ * What can still be allocated on given nodes and nowhere else. The kernel answers an allocation that a binding keeps on
+ * a full node with the OOM killer, which ends any process of the machine, one after the other, and frees nothing by it
+ * (measured, 6.12 and 7.3); or, for a process that PR_SET_IO_FLUSHER keeps from that, by trying for ever. So whoever
+ * allocates asks here first. Others may take the memory in between: that is why what the kernel keeps free (its high
+ * watermarks, at which it begins to look for more) is not counted.
  */
 
 /* Adds up, in bytes, what /proc/zoneinfo (@f) says of @nodes. -EIO: it says nothing of them. */
