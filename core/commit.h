@@ -19,9 +19,6 @@ int spm_commit_range(const struct spm_slice *s, int fd, uint64_t from, uint64_t 
  */
 int spm_commit_bind(const struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
 
-/* Pages allocated in [from, to), whether something was written to them or not; UINT64_MAX: the kernel cannot tell (before 6.5). */
-uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
-
 /* Bytes of a file that faults could still have to allocate, from its size and st_blocks. */
 static inline uint64_t spm_commit_missing(const struct stat *st)
 {

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* An extent leaves: which pages it has, the write, the record, the punch. */
-#include "core/commit.h"
 #include "core/extents.h"
 #include "core/swap-local.h"
 
