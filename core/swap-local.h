@@ -109,6 +109,9 @@ struct spm_room {
 	struct spm_room *next;  /* in line */
 	uint16_t slice;
 	bool in_line;
+	bool used;                     /* @done is there */
+	pthread_cond_t done;           /* something was freed for it, or a round has ended */
+	_Atomic uint32_t waiting;      /* threads */
 	bool refused[SPM_ROOM_KINDS];  /* to be handed out, to one of each */
 	uint64_t need[SPM_ROOM_KINDS]; /* bytes that those who wait want together */
 	uint64_t requests, covered;    /* numbers of requests: the last, and the last that a finished round has seen */

@@ -369,7 +369,7 @@ static void round_for(struct spm_swap *s, struct spm_reclaimer *r, struct spm_ro
 		spm_room_refuse(r, room, exchanged);
 	if (spm_room_is_waited_for(room))
 		spm_room_line_up(r, room);
-	pthread_cond_broadcast(&r->done);
+	spm_room_tell(room);
 }
 
 /* -- in the background -- */
@@ -544,7 +544,8 @@ static void *serve(void *arg)
 		step(s, r);
 	/* nobody must wait for a thread that is gone */
 	r->running = false;
-	pthread_cond_broadcast(&r->done);
+	for (unsigned int i = 0; i < SPM_SWAP_SLICES; i++)
+		spm_room_tell(&s->slice[i].room);
 	pthread_mutex_unlock(&r->lock);
 	return NULL;
 }
@@ -580,7 +581,6 @@ int spm_reclaimer_init(struct spm_swap *s)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&r->wake, &attr);
-	pthread_cond_init(&r->done, NULL);
 	pthread_condattr_destroy(&attr);
 	spm_evictor_init(&r->ev, s);
 	r->ev.progress = told;

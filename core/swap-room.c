@@ -107,7 +107,7 @@ void spm_room_freed(struct spm_reclaimer *r, struct spm_room *room, uint64_t byt
 	room->freed += bytes;
 	room->own += own ? bytes : 0;
 	room->exchanged += r->exchange ? bytes : 0;
-	pthread_cond_broadcast(&r->done);
+	spm_room_tell(room);
 }
 
 /* What has been freed for that purpose, ever. */
@@ -124,6 +124,7 @@ static bool refuse_another(struct spm_reclaimer *r, const struct spm_room *room)
 			continue;
 		other->covered = other->requests;
 		other->refused[SPM_ROOM_LOAD] = true;
+		spm_room_tell(other);
 		return true;
 	}
 	return false;
@@ -180,6 +181,10 @@ static int wait_for(struct spm_swap *s, uint16_t slice, enum spm_room_for what, 
 	pthread_mutex_lock(&r->lock);
 	if (room->slice != slice) /* the first time */
 		room->slice = slice;
+	if (!room->used)
+		pthread_cond_init(&room->done, NULL);
+	room->used = true;
+	atomic_fetch_add(&room->waiting, 1);
 	before = freed_for(room, what);
 	ahead = ahead_of(room, what, bytes);
 	room->need[what] += bytes;
@@ -188,7 +193,7 @@ static int wait_for(struct spm_swap *s, uint16_t slice, enum spm_room_for what, 
 	pthread_cond_signal(&r->wake);
 	while (r->running && freed_for(room, what) - before < ahead + bytes) {
 		if (room->covered < mine) {
-			pthread_cond_wait(&r->done, &r->lock);
+			pthread_cond_wait(&room->done, &r->lock);
 		} else if (freed_for(room, what) != before) {
 			break; /* something, and no more for now */
 		} else if (room->refused[what]) {
@@ -207,6 +212,7 @@ static int wait_for(struct spm_swap *s, uint16_t slice, enum spm_room_for what, 
 	room->need[what] -= bytes;
 	give_up_place(room);
 	*freed = freed_for(room, what) - before;
+	atomic_fetch_sub(&room->waiting, 1);
 	pthread_mutex_unlock(&r->lock);
 	return rc;
 }
@@ -226,6 +232,11 @@ int spm_room_wait(struct spm_swap *s, uint16_t slice, enum spm_room_for what, ui
 int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries)
 {
 	return spm_room_wait(s, slice, SPM_ROOM_NEW, bytes, tries);
+}
+
+unsigned int spm_swap_waiting(struct spm_swap *s, uint16_t slice)
+{
+	return atomic_load(&spm_room_of(s, slice)->waiting);
 }
 
 uint64_t spm_swap_reclaim(struct spm_swap *s, uint16_t slice, uint64_t bytes)

@@ -14,7 +14,7 @@ enum spm_may { SPM_MAY_ASK, SPM_MAY, SPM_MAY_NOT };
 
 struct spm_reclaimer {
 	pthread_mutex_t lock; /* guards what follows, and all struct spm_room, but for what is the thread's own */
-	pthread_cond_t wake, done;
+	pthread_cond_t wake;
 	pthread_t thread;
 	bool running, stop;
 	bool active; /* a bit of @written is set */
@@ -62,6 +62,12 @@ void spm_room_line_up(struct spm_reclaimer *r, struct spm_room *room);
 bool spm_room_is_contended(struct spm_reclaimer *r, uint16_t slice, int64_t now);
 /* In a turn: whether a slice that has got less waits, or it takes too long. */
 bool spm_room_should_yield(struct spm_reclaimer *r);
+/* Those who wait in it look again what came of it. */
+static inline void spm_room_tell(struct spm_room *room)
+{
+	if (room->used)
+		pthread_cond_broadcast(&room->done);
+}
 /* Memory came free that this slice can use. */
 void spm_room_freed(struct spm_reclaimer *r, struct spm_room *room, uint64_t bytes, bool own);
 /* Nothing came free, or with @exchanged only for what comes back: one of those who wait is refused. */

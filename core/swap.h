@@ -198,6 +198,8 @@ void spm_swap_dropped(struct spm_pin *pin);
 /* After -ENOSPC, without pins: waits until @bytes more may fit in that slice. 0: try again; -ENOSPC: nothing more can go;
  * @tries: 0 at first, and after each time that something came of it; the caller's. */
 int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned int *tries) SPM_MUST_CHECK;
+/* How many threads wait for room in a slice now, for whatever. */
+unsigned int spm_swap_waiting(struct spm_swap *s, uint16_t slice);
 
 /* -- opening -- */
 

@@ -2,6 +2,7 @@
 #include "fs/caller.h"
 #include "core/caps.h"
 
+#include <signal.h>
 #include <string.h>
 
 static FILE *open_proc(uint32_t pid, const char *file)
@@ -56,4 +57,13 @@ bool spm_caller_in_group(uint32_t pid, uint32_t gid)
 		if (g == gid)
 			return true;
 	}
+}
+
+bool spm_caller_is_killed(uint32_t pid)
+{
+	unsigned long long pending = 0;
+	char line[256];
+
+	return status_line(pid, "SigPnd:", line, sizeof(line)) && sscanf(line, "%llx", &pending) == 1 &&
+	       pending >> (SIGKILL - 1) & 1;
 }

@@ -14,5 +14,7 @@
 bool spm_caller_has_cap(uint32_t pid, int cap);
 /* Whether @gid is among its groups. Of an idmapped mount, where the caller may see another one, the answer may be wrong. */
 bool spm_caller_in_group(uint32_t pid, uint32_t gid);
+/* Whether that thread is being killed. */
+bool spm_caller_is_killed(uint32_t pid);
 
 #endif

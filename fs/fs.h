@@ -16,6 +16,7 @@
 #include "fs/names.h"
 #include "fs/nohalt.h"
 #include "fs/options.h"
+#include "fs/parked.h"
 #include "fs/promise.h"
 #include "fs/takeover.h"
 #include "fs/texts.h"
@@ -96,6 +97,7 @@ struct spm_fs {
 	/* over the lease test of an inode that the kernel does not know, and over the moment from which one may be mapped */
 	pthread_mutex_t direct_lock;
 	struct spm_budget budget;        /* what direct files take of the device */
+	struct spm_parked parked;        /* requests that wait for memory, and have no thread */
 	struct spm_promises promises;    /* what they may still take of it */
 	struct spm_swap_walk *walk;      /* NULL: none is needed */
 	atomic_bool served_writes;       /* opens for writing are served (design: limits below the device, node sources) */

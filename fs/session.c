@@ -57,6 +57,7 @@ struct serving {
 	struct pool *pool;
 	enum role role;
 	unsigned int run; /* requests in a row that were waiting already */
+	bool parked_first;
 	unsigned int since_signal; /* requests since SIGTERM was last looked for */
 	struct patience patience;
 };
@@ -213,8 +214,16 @@ static ssize_t receive(struct serving *s)
 	s->thread.hold->flags = SPM_HOLD_TAKES;
 	spm_state_barrier();
 	n = spm_takeover_next(s->pool->fs, &s->thread);
+	/* what is parked takes turns with what is new: neither may keep the other waiting */
+	s->parked_first = !s->parked_first;
+	if (!n && s->parked_first)
+		n = spm_parked_next(s->pool->fs, &s->thread);
 	if (!n)
 		n = spm_session_read(s->pool->fs, &s->thread);
+	if (n == -EAGAIN && !s->parked_first) {
+		n = spm_parked_next(s->pool->fs, &s->thread);
+		n = n ? n : -EAGAIN;
+	}
 	if (n <= 0)
 		s->thread.hold->flags = 0;
 	return n;
@@ -313,6 +322,8 @@ void spm_session_answer(struct spm_fs *fs, struct spm_thread *t, size_t len)
 	struct fuse_buf buf = { .mem = t->buf };
 
 	spm_fault("request");
+	if (spm_park(fs, t, len) || spm_parked_interrupt(fs, t, len))
+		return;
 	if (!fs->init.done)
 		spm_worker_keep_init(fs, t->buf, len);
 	buf.size = spm_wire_request(t->buf, len, &fs->init, &t->wire);
@@ -322,6 +333,16 @@ void spm_session_answer(struct spm_fs *fs, struct spm_thread *t, size_t len)
 	atomic_fetch_add_explicit(&fs->desks.state->answered, 1, memory_order_relaxed);
 	if (fs->ready_fd >= 0 && fs->init.done)
 		spm_worker_ready(fs);
+}
+
+/* Whoever has waited himself makes room for one of those that have no thread, and another one has the lead. */
+static void serve_parked(struct serving *s)
+{
+	ssize_t n;
+
+	while (!atomic_load_explicit(&s->pool->exiting, memory_order_relaxed) &&
+	       (n = spm_parked_next(s->pool->fs, &s->thread)) > 0)
+		spm_session_answer(s->pool->fs, &s->thread, (size_t)n);
 }
 
 /* Requests until the role is over; -EAGAIN then, or why there will be no more. */
@@ -367,6 +388,7 @@ static void *serve(void *arg)
 		ssize_t n = serve_role(s);
 
 		leave_role(s);
+		serve_parked(s);
 		if (n != -EAGAIN || fuse_session_exited(p->fs->se)) {
 			if (n != -EAGAIN && n != -ENODEV)
 				spm_log(SPM_LOG_ERR, "cannot read requests: %s", strerror((int)-n));

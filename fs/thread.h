@@ -32,6 +32,7 @@ struct spm_thread {
 	struct spm_book book;
 	void *buf;      /* SPM_WIRE_BUFSIZE: the request */
 	bool pooled;    /* one of the session's threads */
+	bool was_parked; /* the request at hand: it has stood in line (fs/parked.h) */
 	void *io_buf;   /* SPM_WIRE_MAX_WRITE: data of a READ, on first use */
 	int pipe[2];    /* for replies that are spliced, empty between requests; -1: none */
 };

@@ -394,6 +394,7 @@ static int setup(struct spm_fs *fs, const struct spm_worker_args *a)
 	spm_fresh_init(&fs->fresh);
 	spm_texts_init(&fs->texts);
 	spm_takeover_init(&fs->takeover);
+	spm_parked_init(fs);
 	for (unsigned int i = 0; i < SPM_INODE_LOCKS; i++)
 		pthread_mutex_init(&fs->inode_locks[i], NULL);
 	pthread_mutex_init(&fs->idle_backings.lock, NULL);
@@ -468,6 +469,7 @@ static void tear_down(struct spm_fs *fs)
 	spm_texts_destroy(&fs->texts);
 	spm_names_destroy(&fs->names);
 	spm_takeover_destroy(&fs->takeover);
+	spm_parked_destroy(fs);
 	spm_content_close(fs);
 	spm_promise_destroy(fs);
 	spm_itable_destroy(&fs->itable);
