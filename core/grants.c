@@ -44,7 +44,7 @@ static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 		u->max = spm_slice_max_of(&l) & ~(uint64_t)(PAGE - 1);
 	} else {
 		u->min = 0;
-		u->max = t->file ? spm_slices_root_max(t) : u->grant;
+		u->max = t->file ? spm_slices_root_max(t) : t->claim ? spm_claim_max(t->claim) : u->grant;
 	}
 	if (u->max > t->device_bytes)
 		u->max = t->device_bytes;
@@ -70,7 +70,7 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 
 	if (!rc)
 		rc = look(t, id, &u);
-	if (rc || !t->file)
+	if (rc || (!t->file && !t->claim))
 		return rc;
 	size = u.max;
 	if (!id) {
@@ -235,12 +235,75 @@ static uint64_t wanted(const struct spm_slices *t, const struct spm_slice_use *u
 	return pages(want) + (promised < t->device_bytes ? promised : t->device_bytes);
 }
 
+/* Out of the reserve (core/claim.h), as much as that or a little more. */
+static int grow_claimed(struct spm_slices *t, uint64_t bytes)
+{
+	struct spm_slice_use u;
+	uint64_t want, need, got = 0;
+	int rc;
+
+	pthread_mutex_lock(&t->lock);
+	rc = look(t, 0, &u);
+	want = pages(u.used + (bytes < t->device_bytes ? bytes : t->device_bytes));
+	if (!rc && u.grant < want && u.grant < u.max) {
+		/* what fills huge pages gets huge pages, whatever is free of small ones; to break one up takes long, too */
+		need = bytes >= SPM_CLAIM_HUGE ? pages(bytes) : want - u.grant;
+		if (need > SPM_CLAIM_HUGE / 4)
+			need = (need + SPM_CLAIM_HUGE - 1) & ~(SPM_CLAIM_HUGE - 1);
+		need = need < SPM_CLAIM_FLOAT ? SPM_CLAIM_FLOAT : need;
+		got = spm_claim_give(t->claim, need < u.max - u.grant ? need : u.max - u.grant);
+		if (got)
+			rc = resize(t, 0, u.grant + got);
+	}
+	if (!rc && u.grant < want && !got)
+		rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
+	pthread_mutex_unlock(&t->lock);
+	return rc;
+}
+
+uint64_t spm_slices_reclaim(struct spm_slices *t)
+{
+	uint64_t free, held, missing = 0;
+	struct spm_slice_use u;
+
+	if (!t->claim)
+		return 0;
+	pthread_mutex_lock(&t->lock);
+	if (!look(t, 0, &u)) {
+		free = u.grant > u.used ? u.grant - u.used : 0;
+		/* (it may be more in use by now; then the kernel refuses) */
+		if (free > 2 * SPM_CLAIM_FLOAT && u.grant - (free - SPM_CLAIM_FLOAT) >= SPM_SLICE_FLOOR &&
+		    !resize(t, 0, u.grant - (free - SPM_CLAIM_FLOAT)))
+			u.grant -= free - SPM_CLAIM_FLOAT;
+		held = u.grant + spm_claim_held(t->claim);
+		if (held < t->device_bytes)
+			held += spm_claim_take(t->claim, (t->device_bytes - held) & ~(uint64_t)(PAGE - 1));
+		missing = held < t->device_bytes ? t->device_bytes - held : 0;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return missing;
+}
+
+uint64_t spm_slices_held(struct spm_slices *t)
+{
+	uint64_t held;
+
+	if (!t->claim)
+		return 0;
+	pthread_mutex_lock(&t->lock);
+	held = spm_claim_held(t->claim);
+	pthread_mutex_unlock(&t->lock);
+	return held;
+}
+
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
 	struct spm_slice_use u;
 	uint64_t want, before;
 	int rc;
 
+	if (t->claim)
+		return grow_claimed(t, bytes);
 	if (!t->file) /* the root slice has it all */
 		return -ENOSPC;
 	pthread_mutex_lock(&t->lock);
@@ -332,6 +395,11 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes)
 
 	pthread_mutex_lock(&t->lock);
 	rc = look(t, 0, &u);
+	if (t->claim) {
+		rc = rc ? rc : bytes < u.used ? -EBUSY : spm_claim_set_max(t->claim, bytes);
+		pthread_mutex_unlock(&t->lock);
+		return rc;
+	}
 	/* it gives back at once what it may not have any more; what it may have more it gets when it asks */
 	if (!rc && (bytes < u.grant || !atomic_load(&t->count)))
 		rc = spm_grants_set(t, 0, bytes, bytes);

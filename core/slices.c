@@ -393,7 +393,8 @@ bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_recor
 
 	if (!id) {
 		*out = (struct spm_slice_record){ .state = SPM_SLICE_LIVE, .limits = {
-			.max = t->file ? spm_slices_root_max(t) : spm_slices_get(t, 0)->grant,
+			.max = t->file ? spm_slices_root_max(t) :
+			       t->claim ? spm_claim_max(t->claim) : spm_slices_get(t, 0)->grant,
 			.swap_max = SPM_SLICE_NONE, .pin_max = SPM_SLICE_NONE, .own_max = SPM_SLICE_NONE,
 			.own_swap_max = SPM_SLICE_NONE, .cold_s = UINT32_MAX, .map = UINT32_MAX } };
 		return true;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include "core/claim.h"
 #include "core/slice.h"
 
 /*
@@ -108,6 +109,7 @@ struct spm_slices {
 	struct spm_slice_opts defaults; /* of the mount: what a slice gets for what was not said */
 	const struct spm_nodes *nodes;  /* the device's; NULL: any */
 	struct spm_node_budget *budget; /* and what they still have */
+	struct spm_claim *claim;        /* the caller's; NULL: none. With one there are no slices but the root slice */
 	/* Whether a free number must not be given yet, since somebody still refers to inodes by it; NULL: never */
 	bool (*is_known)(void *ctx, uint16_t id);
 	void (*fault)(void *ctx, const char *at); /* a fault point of tests, "slice:mounted"; NULL: none */
@@ -225,6 +227,11 @@ void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes)
 /* How many bytes of slice @victim may leave for the sake of @id: all, if it is the same; what it uses beyond its min, if @id is
  * below its max; else none. */
 uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id);
+/* With a claim: what files have let go of goes back to the reserve. What of the device is in nobody's hands then, in bytes: others
+ * have it. */
+uint64_t spm_slices_reclaim(struct spm_slices *t);
+/* Bytes in reserve. */
+uint64_t spm_slices_held(struct spm_slices *t);
 /* The root slice's max. -EBUSY: more is in use. */
 int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes) SPM_MUST_CHECK;
 

@@ -201,6 +201,9 @@ int spm_swap_room(struct spm_swap *s, uint16_t slice, uint64_t bytes, unsigned i
 /* How many threads wait for room in a slice now, for whatever. */
 unsigned int spm_swap_waiting(struct spm_swap *s, uint16_t slice);
 
+/* How many pages of a tmpfs file are allocated there, written to or not; UINT64_MAX: the kernel does not tell. */
+uint64_t spm_pages_in(int fd, uint64_t from, uint64_t to);
+
 /* -- opening -- */
 
 /* With a pin FILE held: brings everything back, by a deep queue, in order, waiting for room. -ENOSPC (what came back stays);

@@ -140,7 +140,7 @@ static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, 
 	int rc = 0;
 
 	if (!fs->swap) {
-		if (spm_slice_of(fs, rec)->bind || fs->slices.file)
+		if (spm_slice_of(fs, rec)->bind || fs->slices.file || fs->slices.claim)
 			rc = spm_content_commit(fs, spm_slice_of(fs, rec), fd, from, to);
 		return rc ? rc : fallocate(fd, mode, off, len) ? -errno : 0;
 	}

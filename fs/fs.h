@@ -109,6 +109,14 @@ struct spm_fs {
 		pthread_t thread;
 		bool running, stop;
 	} sampler;
+	struct {
+		struct spm_claim c;      /* slices.claim points here if the region has one */
+		_Atomic uint64_t missing; /* bytes that are in nobody's hands here */
+		pthread_mutex_t lock;    /* guards stop; a leaf */
+		pthread_cond_t wake;
+		pthread_t thread;
+		bool running, stop;
+	} claim;
 	bool reopened;            /* the region is a kept one */
 	int ready_fd;             /* told once INIT is done; -1 afterwards */
 	struct spm_counters count;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/claim.h"
 #include "fs/content.h"
 #include "fs/control.h"
 #include "fs/drain.h"
@@ -147,6 +148,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 		else
 			rc = fs->content->other(fs, rec, fd.fd, mode, off, len);
 		spm_promise_changed(fs, rec, ino, fd.fd);
+		spm_claim_settle(fs);
 		if (rc == -EBADF)
 			rc = -EPERM;
 		spm_fault("effect");

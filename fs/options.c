@@ -134,6 +134,12 @@ static int set_commit(struct spm_options *o, const char *v, struct spm_error *e)
 	return o->commit_lazy || !strcmp(v, "eager") ? 0 : bad(e, "commit", v, "eager or lazy");
 }
 
+static int set_isolate(struct spm_options *o, const char *v, struct spm_error *e)
+{
+	o->claim = !strcmp(v, "claim");
+	return o->claim || !strcmp(v, "none") ? 0 : bad(e, "isolate", v, "claim or none");
+}
+
 static int set_name(struct spm_options *o, const char *v, struct spm_error *e)
 {
 	for (const char *p = v; *p; p++)
@@ -345,6 +351,7 @@ static const struct option_row {
 	{ "mpol", true, set_mpol, "memory policy as in tmpfs(5); not with node: sources" },
 	{ "map", true, set_map, "auto, direct or mirror (default: auto)" },
 	{ "commit", true, set_commit, "eager or lazy (default: eager)" },
+	{ "isolate", true, set_isolate, "claim: free memory of the device is held, so that nobody else gets it (default: none)" },
 	{ "name", true, set_name, "name of the mount (default: from the mount point)" },
 	{ "conf", true, set_conf, "file that declares slices, or none (default: /etc/spmfs/NAME.conf, if it is there)" },
 	{ "daxmode", true, set_daxmode, "of a dax device: auto, system-ram or devdax (default: auto, as it is)" },
@@ -729,6 +736,12 @@ int spm_options_finish(struct spm_options *o, struct spm_error *e)
 	if (o->mpol && (o->source.kind == SPM_SOURCE_DAX || spm_source_on_nodes(&o->source)))
 		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
 				o->mpol, o->source_text);
+	if (o->claim && o->source.kind != SPM_SOURCE_MEM && o->source.kind != SPM_SOURCE_NODE)
+		return spm_fail(e, -EINVAL, "option isolate=claim: only for mem: and node: sources, not for %s; leave it out",
+				o->source_text);
+	if (o->claim && o->commit_lazy)
+		return spm_fail(e, -EINVAL, "option isolate=claim: not with commit=lazy, since faults cannot ask for "
+				"memory that is held; leave one of them out");
 	return o->name ? 0 : default_name(o);
 }
 

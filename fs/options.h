@@ -40,6 +40,7 @@ struct spm_options {
 	bool commit_lazy;
 	enum spm_nohalt_when nohalt;
 	enum spm_dax_mode dax_mode; /* daxmode= */
+	bool claim; /* isolate=claim */
 	bool keep;
 	bool recover;
 	bool force;            /* dir: also where it is not DAX */

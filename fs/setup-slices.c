@@ -51,6 +51,8 @@ int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_co
 	if (conf->n && o->source.kind == SPM_SOURCE_DAX && o->source.dax_mode == SPM_DAX_DEVDAX)
 		return spm_fail(e, -ENOTSUP, "%s: declares slices, and a dax device in mode devdax can have none; give conf=none, or "
 				"use the device with daxmode=system-ram", path);
+	if (conf->n && o->claim)
+		return spm_fail(e, -EINVAL, "%s: slices and isolate=claim do not go together; leave one of them out", path);
 	if (conf->n >= SPM_SLICES_MAX)
 		return spm_fail(e, -ENFILE, "%s: %zu slices, and there can be %u; take some out", path, conf->n,
 				SPM_SLICES_MAX - 1);

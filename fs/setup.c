@@ -8,6 +8,7 @@
 #include "fs/handover.h"
 #include "fs/mounts.h"
 #include "fs/setup-pool.h"
+#include "fs/setup-claim.h"
 #include "fs/setup-slices.h"
 #include "fs/setup-swap.h"
 #include "fs/shared.h"
@@ -56,6 +57,8 @@ struct setup {
 	struct spm_setup_swap swap;
 	struct spm_setup_pool pool;
 	struct spm_slice root;
+	struct spm_claim claim;
+	bool claimed; /* the same is open */
 	struct spm_slices_conf conf;
 	struct spm_slices slices; /* open during set-up alone: what is open in a slice keeps it from being removed */
 	struct spm_mount mount; /* goes into the state */
@@ -185,6 +188,15 @@ static int open_slices(struct setup *s)
 	return rc ? spm_fail(s->err, rc, "cannot open the slices of the region '%s': %s", o->name, strerror(-rc)) : 0;
 }
 
+static int reopen_claim(struct setup *s)
+{
+	int rc = spm_setup_claim_reopen(s->o, &s->claim, s->err);
+
+	s->claimed = rc > 0;
+	s->slices.claim = s->claimed ? &s->claim : NULL;
+	return rc < 0 ? rc : 0;
+}
+
 static int reopen_region(struct setup *s)
 {
 	struct spm_region r;
@@ -209,6 +221,8 @@ static int reopen_region(struct setup *s)
 	rc = spm_setup_swap_reopen(&s->swap, &s->root, s->host_ns, s->fd[SPM_FD_REGION]);
 	if (!rc)
 		rc = open_slices(s);
+	if (!rc)
+		rc = reopen_claim(s);
 	if (!rc)
 		rc = s->pool.dev.fd >= 0 ? spm_setup_pool_orphans(&s->pool, &s->slices) :
 					   spm_setup_swap_orphans(&s->swap, &s->slices);
@@ -249,12 +263,12 @@ static int attach_dir(struct setup *s, const struct spm_slice_opts *so)
 				  o->source_text, strerror(-rc));
 }
 
-static int create_region(struct setup *s)
+/* What its root slice, and the reserve, are mounted with; @mpol is used by that. */
+static struct spm_slice_opts region_opts(const struct spm_options *o, char *mpol, size_t len)
 {
-	const struct spm_options *o = s->o;
-	char list[256], mpol[300];
+	char list[256];
 	struct spm_slice_opts so = {
-		.size_bytes = o->size_bytes ? o->size_bytes : o->source.bytes,
+		.size_bytes = o->claim ? SPM_CLAIM_FLOAT : o->size_bytes ? o->size_bytes : o->source.bytes,
 		.nr_inodes = o->nr_inodes,
 		.nr_inodes_set = o->nr_inodes_set,
 		.mode = o->mode,
@@ -267,9 +281,18 @@ static int create_region(struct setup *s)
 	};
 
 	if (spm_source_on_nodes(&o->source)) {
-		snprintf(mpol, sizeof(mpol), "bind:%s", spm_nodes_format(&o->source.nodes, list, sizeof(list)));
+		snprintf(mpol, len, "bind:%s", spm_nodes_format(&o->source.nodes, list, sizeof(list)));
 		so.mpol = mpol;
 	}
+	return so;
+}
+
+static int create_region(struct setup *s)
+{
+	const struct spm_options *o = s->o;
+	char mpol[300];
+	struct spm_slice_opts so = region_opts(o, mpol, sizeof(mpol));
+
 	if (o->source.kind == SPM_SOURCE_DIR)
 		return attach_dir(s, &so);
 	if (s->pool.dev.fd >= 0)
@@ -326,6 +349,16 @@ static bool wants_pin(struct setup *s)
 	return false;
 }
 
+static int make_claim(struct setup *s)
+{
+	char mpol[300];
+	struct spm_slice_opts so = region_opts(s->o, mpol, sizeof(mpol));
+	int rc = spm_setup_claim_make(s->o, &so, &s->cgroup, &s->claim, s->err);
+
+	s->claimed = !rc;
+	return rc;
+}
+
 /* A new namespace, the region in it, and its pin. */
 static int enter_new(struct setup *s)
 {
@@ -364,6 +397,8 @@ static int enter_new(struct setup *s)
 		rc = go(s, s->fd[SPM_FD_REGION]);
 	if (!rc)
 		rc = spm_setup_pool_make(&s->pool);
+	if (!rc && s->o->claim)
+		rc = make_claim(s);
 	return rc ? rc : spm_setup_swap_map(&s->swap, &s->root);
 }
 
@@ -448,6 +483,7 @@ static int check_source(struct setup *s)
 	struct spm_source *src = &s->o->source;
 	const char *path = src->path;
 	char link[32];
+	bool whole = !src->bytes;
 	int rc;
 
 	/* the caller may have been in a chroot, which was left */
@@ -457,6 +493,7 @@ static int check_source(struct setup *s)
 	rc = spm_device_take(s->o, s->fd[SPM_FD_DEVICE], s->err);
 	src->path = path;
 	s->took_device = !rc && s->fd[SPM_FD_DEVICE] >= 0;
+	spm_setup_claim_fit(s->o, whole);
 	return rc ? rc : spm_options_fit(s->o, s->err);
 }
 
@@ -560,6 +597,9 @@ static int mount_on_host(struct setup *s)
 	close_fd(&s->tree_fd);
 	spm_slices_close(&s->slices);
 	spm_slice_close(&s->root);
+	if (s->claimed)
+		spm_claim_close(&s->claim);
+	s->claimed = false;
 	return rc;
 }
 

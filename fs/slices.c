@@ -2,6 +2,7 @@
 #include "fs/slices.h"
 #include "core/limits.h"
 #include "core/region.h"
+#include "fs/claim.h"
 #include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/open.h"
@@ -55,7 +56,7 @@ int spm_slices_setup(struct spm_fs *fs)
 	fs->slices.ctx = fs;
 	if (fs->slices.file)
 		fs->served_writes = true;
-	return rc;
+	return rc ? rc : spm_claim_setup(fs);
 }
 
 /* The number is another's only when no slot is this one's. */
@@ -77,6 +78,7 @@ void spm_slices_finish(struct spm_fs *fs)
 
 void spm_slices_teardown(struct spm_fs *fs)
 {
+	spm_claim_teardown(fs);
 	spm_slices_close(&fs->slices);
 	if (fs->gone.mount_fd > 0)
 		close(fs->gone.mount_fd);
@@ -362,6 +364,8 @@ static int command(struct spm_fs *fs, char *copy)
 		return -EINVAL;
 	if (spm_draining(fs) && !again)
 		return -EROFS;
+	if (fs->slices.claim)
+		return -EOPNOTSUPP;
 	spm_limits_init(&l);
 	rc = words(fs, &l, save, &given);
 	return rc ? rc : create_now(fs, name, &l, again && !was);

@@ -147,6 +147,8 @@ static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_
 		{ "open_mirror", false, (uint64_t)atomic_load(&fs->count.open_mirror), "open files, mirror" },
 		{ "mode_held", true, atomic_load(&fs->desks.state->mode_held),
 		  "opens that asked for mirror while a mapping held the file direct" },
+		{ "claimed_bytes", false, spm_slices_held(&fs->slices), "free memory of the device that is held in reserve" },
+		{ "unclaimed_bytes", false, atomic_load(&fs->claim.missing), "memory of the device that others have taken" },
 		{ "draining", false, spm_draining(fs), "1 while nothing new is taken and everything is to leave" },
 		{ "requests", true, atomic_load(&fs->desks.state->answered), "requests served" },
 		{ "wakeups", true, atomic_load(&fs->desks.state->wakeups), "requests that found the server asleep" },
@@ -259,7 +261,7 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 		st->restarts);
 	fprintf(out, "direct_supported %d\n", fs->passthrough.on);
 	/* a tmpfs on a plain node shares it with whatever else the kernel puts there, and so does the page cache */
-	fprintf(out, "isolation %s\n", fs->root.features.dax || fs->pool ? "hard" : "soft");
+	fprintf(out, "isolation %s\n", fs->root.features.dax || fs->pool ? "hard" : fs->slices.claim ? "claimed" : "soft");
 	fprintf(out, "content %s\n", fs->pool ? "pool: extents of a dax device, of which files are mirrors" : "files");
 	fprintf(out, "drain %s\n", spm_drain_name(spm_drain_state(fs)));
 	put_feature(out, "passthrough", &fs->passthrough);

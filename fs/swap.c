@@ -4,6 +4,7 @@
 #include "core/lease.h"
 #include "core/region.h"
 #include "fs/content.h"
+#include "fs/claim.h"
 #include "fs/drain.h"
 #include "fs/fault.h"
 #include "fs/open.h"
@@ -64,9 +65,11 @@ static int op_punch(void *ctx, int fd, uint64_t from, uint64_t to)
 	struct stat st;
 	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
 
-	(void)ctx;
+	int rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
+
 	(void)keep;
-	return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
+	spm_claim_settle(ctx);
+	return rc;
 }
 
 static int op_statfs(void *ctx, uint16_t slice, struct statvfs *sv)
@@ -369,6 +372,8 @@ int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t 
 	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
 
 	(void)keep;
+	if (fs->slices.claim)
+		return spm_claim_commit(fs, s, fd, from & ~(uint64_t)4095, to);
 	spm_slices_keep_promises(&fs->slices, s->id, to - from);
 	rc = spm_commit_range(s, fd, from, to);
 	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && may_grow(fs, s->id, to - from); i++)
@@ -444,14 +449,19 @@ int spm_content_remove(struct spm_fs *fs, struct spm_slice *s, uint64_t ino)
 {
 	char name[SPM_ORPHAN_NAME_LEN];
 	struct stat st;
+	int rc;
 
+	spm_slice_orphan_name(ino, name);
 	if (fs->content->has(fs, s->id, ino)) {
-		spm_slice_orphan_name(ino, name);
 		/* half a rename leaves a file with another name here: what it holds is not ours to drop */
 		if (!fstatat(s->orphans_fd, name, &st, AT_SYMLINK_NOFOLLOW) && st.st_nlink == 1) {
 			fs->content->drop(fs, s->id, ino);
 			spm_content_fault(fs, "trim:gone");
 		}
 	}
-	return spm_slice_orphan_remove(s, ino, false);
+	if (fs->slices.claim)
+		spm_claim_free(fs, s->orphans_fd, name);
+	rc = spm_slice_orphan_remove(s, ino, false);
+	spm_claim_settle(fs);
+	return rc;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/claim.h"
 #include "fs/worker.h"
 #include "core/lease.h"
 #include "fs/attr.h"
@@ -504,12 +505,15 @@ int spm_worker_main(struct spm_worker_args *a)
 		spm_worker_ready(fs);
 	rc = spm_sampler_start(fs);
 	if (!rc)
+		rc = spm_claim_start(fs);
+	if (!rc)
 		rc = spm_content_start(fs);
 	if (!rc)
 		rc = spm_session_run(fs);
 	if (rc < 0)
 		spm_log(SPM_LOG_ERR, "cannot serve: %s", strerror(-rc));
 	spm_content_stop(fs);
+	spm_claim_stop(fs);
 	spm_sampler_stop(fs);
 	tear_down(fs);
 	return rc < 0 ? 1 : rc ? SPM_WORKER_YIELDED : SPM_WORKER_UNMOUNTED;

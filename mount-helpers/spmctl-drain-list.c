@@ -54,16 +54,20 @@ static int parse_file(struct ctl_left *l, const char *value)
 
 static int find_holders(const struct ctl_mount *m, struct ctl_left *l)
 {
-	spm_auto_free ino_t *inos = calloc(l->n_files + 1, sizeof(*inos));
 	struct stat st;
+	ino_t *inos;
+	int rc;
 
-	if (!inos)
-		return -ENOMEM;
 	if (stat(m->point, &st))
 		return -errno;
+	inos = calloc(l->n_files + 1, sizeof(*inos));
+	if (!inos)
+		return -ENOMEM;
 	for (size_t i = 0; i < l->n_files; i++)
 		inos[i] = l->files[i].ino;
-	return ctl_holders_of(st.st_dev, inos, l->n_files, &l->holders, &l->n_holders);
+	rc = ctl_holders_of(st.st_dev, inos, l->n_files, &l->holders, &l->n_holders);
+	free(inos);
+	return rc;
 }
 
 int ctl_left_read(const struct ctl_mount *m, struct ctl_left *l)

@@ -123,9 +123,26 @@ static void why_not_empty(const struct facts *f)
 		  human(used == SPM_SLICE_NONE ? 0 : used, &a));
 }
 
+static bool is_claimed(const char *point)
+{
+	struct ctl_table t;
+	const char *isolation;
+	bool yes;
+
+	if (ctl_control_table(point, "features", &t))
+		return false;
+	isolation = ctl_table_get(&t, "isolation");
+	yes = isolation && !strcmp(isolation, "claimed");
+	ctl_table_free(&t);
+	return yes;
+}
+
 static void why_not_possible(const struct facts *f)
 {
-	if (f->l && f->s && (gave(f, SPM_LIMIT_NODES) || gave(f, SPM_LIMIT_HUGE)))
+	if (!f->s && is_claimed(f->c->mount->point))
+		ctl_error("%s: slices and isolate=claim do not go together; unmount %s, and mount it without that option",
+			  f->c->name, f->c->mount->point);
+	else if (f->l && f->s && (gave(f, SPM_LIMIT_NODES) || gave(f, SPM_LIMIT_HUGE)))
 		ctl_error("%s: nodes and huge pages are chosen when a slice is made; make another one, and move "
 			  "the files there",
 			  f->c->name);

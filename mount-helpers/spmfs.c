@@ -4,6 +4,7 @@
 #include "core/caps.h"
 #include "fs/device.h"
 #include "fs/setup.h"
+#include "fs/setup-claim.h"
 #include "fs/setup-slices.h"
 #include "fs/setup-swap.h"
 #include "fs/standby-run.h"
@@ -275,6 +276,7 @@ static int check_slices(struct spm_options *o, bool fit, struct spm_error *e)
 static int check_options(struct spm_options *o, struct spm_error *e, int *status)
 {
 	char cwd[PATH_MAX];
+	bool whole;
 	int rc;
 
 	*status = SPM_EXIT_USAGE;
@@ -289,9 +291,11 @@ static int check_options(struct spm_options *o, struct spm_error *e, int *status
 	rc = check_slices(o, false, e);
 	if (rc || spm_setup_left_over(o->name))
 		return rc;
+	whole = !o->source.bytes;
 	rc = spm_device_check(o, e);
 	if (rc)
 		return rc;
+	spm_setup_claim_fit(o, whole);
 	*status = SPM_EXIT_USAGE;
 	rc = spm_options_fit(o, e);
 	if (rc || !o->fake)

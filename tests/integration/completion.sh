@@ -76,6 +76,7 @@ fi
 offers "spmfs: sources" spmfs "spmfs m" "mem:"
 offers "spmfs: a directory" spmfs "spmfs dir:$top_srcdir/fs" "(dir:)?$top_srcdir/fs/"
 offers "spmfs -o map=: its values" spmfs "spmfs mem:1G /mnt -o map=m" "(map=)?mirror"
+offers "spmfs -o isolate=: its values" spmfs "spmfs mem:1G /mnt -o isolate=c" "(isolate=)?claim"
 offers "spmfs -o: after a comma" spmfs "spmfs mem:1G /mnt -o keep,si" "keep,size="
 
 spm_done
