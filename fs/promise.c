@@ -61,7 +61,9 @@ static int put(struct spm_fs *fs, uint32_t i, uint64_t pages, bool anyway)
 
 	if (pages > device && !anyway)
 		return -ENOSPC; /* (whatever there is would do for some of it) */
-	if (want > had)
+	if (want > had && p->counting)
+		atomic_fetch_add(&spm_slice_of(fs, &fs->itable.records[i])->promised, (uint64_t)(want - had) * PAGE);
+	else if (want > had)
 		rc = spm_slices_promise(&fs->slices, slice, (uint64_t)(want - had) * PAGE, anyway);
 	else if (want < had)
 		spm_slices_unpromise(&fs->slices, slice, (uint64_t)(had - want) * PAGE);
@@ -117,8 +119,8 @@ static int make(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int f
 {
 	spm_auto_fd struct spm_fd cached = SPM_FD_NONE;
 	struct spm_promises *p = &fs->promises;
-	uint32_t i = (uint32_t)nodeid, behind;
-	uint64_t pages;
+	uint32_t i = (uint32_t)nodeid, behind = 0;
+	uint64_t pages = 0;
 	int rc = 0;
 
 	if (fd < 0) {
@@ -240,7 +242,7 @@ static bool may_be_mapped(const struct spm_inode *rec, const void *arg)
 static int promise_all(struct spm_fs *fs)
 {
 	spm_auto_free uint64_t *ids = NULL;
-	uint64_t pages;
+	uint64_t pages = 0;
 	uint32_t behind;
 	size_t count;
 	int rc = spm_itable_collect(&fs->itable, may_be_mapped, NULL, &ids, &count);
@@ -276,6 +278,7 @@ int spm_promise_init(struct spm_fs *fs)
 {
 	struct spm_promises *p = &fs->promises;
 	void *at;
+	int rc;
 
 	pthread_mutex_init(&p->lock, NULL);
 	p->bytes = (uint64_t)fs->itable.max * sizeof(*p->at);
@@ -284,7 +287,11 @@ int spm_promise_init(struct spm_fs *fs)
 		return -errno;
 	p->at = at;
 	atomic_store(&p->on, fs->slices.file);
-	return fs->slices.file ? promise_all(fs) : 0;
+	/* (nobody is given more before it is known what all have promised) */
+	p->counting = true;
+	rc = fs->slices.file ? promise_all(fs) : 0;
+	p->counting = false;
+	return rc;
 }
 
 void spm_promise_destroy(struct spm_fs *fs)

@@ -32,6 +32,7 @@ struct spm_promises {
 	struct spm_promise *at; /* by index in the inode table */
 	uint64_t bytes;         /* that @at maps; an entry that was never used costs no memory */
 	uint32_t count;
+	bool counting;          /* in set-up */
 	_Atomic uint64_t swept_ns, sweep_ns; /* when spm_promise_sweep() was last at work, and for how long */
 };
 
