@@ -40,12 +40,19 @@ grabs()
 	account "$1"
 }
 
+all_free()
+{
+	[ "$(($(slice_of a current) + $(slice_of b current)))" -lt "$MIB" ]
+}
+
 # gives WHAT: when nobody maps it any more, b can have that as well
 gives()
 {
 	ok "$1: when nobody maps it any more b can have it" wait_until 10 takes "$MNT/b/grab" "$2"
 	account "$1: at the end"
 	rm -f "$MNT"/b/* "$MNT"/a/*
+	# with commit=lazy the next one takes what there is
+	ok "$1: everything is given back" wait_until 10 all_free
 }
 
 reading()
