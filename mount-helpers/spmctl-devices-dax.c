@@ -63,6 +63,7 @@ static int add(const struct spm_dax *d, void *arg)
 {
 	struct dev_row *row = dev_row_add(arg);
 	struct spm_dax_why why;
+	bool as_memory;
 
 	if (!row)
 		return -ENOMEM;
@@ -74,20 +75,22 @@ static int add(const struct spm_dax *d, void *arg)
 	describe_mode(row, d);
 	if (describe_note(row))
 		return 0;
-	if (d->mode == SPM_DAX_DEVDAX)
-		spm_dax_holders(d, row->used_by, sizeof(row->used_by));
-	if (spm_dax_check(d, &why) && d->mode == SPM_DAX_DEVDAX && !row->used_by[0]) {
-		/* no node can be made of it: mirrors of a pool in it */
+	as_memory = !spm_dax_check(d, &why);
+	row->as_memory = as_memory;
+	if (d->mode == SPM_DAX_DEVDAX && !spm_dax_holders(d, row->used_by, sizeof(row->used_by))) {
+		/* as a pool it can be had in any case */
 		snprintf(row->source, sizeof(row->source), "%s", d->name);
-		snprintf(row->options, sizeof(row->options), "daxmode=devdax");
-	} else if (why.reason[0]) {
-		snprintf(row->reason, sizeof(row->reason), "%s", why.reason);
-		snprintf(row->command, sizeof(row->command), "%s", why.command);
-	} else {
+		if (!as_memory && !row->reason[0])
+			snprintf(row->reason, sizeof(row->reason), "daxmode=system-ram is refused: %s", why.reason);
+	} else if (as_memory) {
 		snprintf(row->source, sizeof(row->source), "%s", d->name);
 		if (d->mode != SPM_DAX_SYSTEM_RAM)
 			snprintf(row->options, sizeof(row->options), "daxmode=system-ram");
+	} else {
+		snprintf(row->reason, sizeof(row->reason), "%s", why.reason);
 	}
+	if (!as_memory && !row->command[0])
+		snprintf(row->command, sizeof(row->command), "%s", why.command);
 	return 0;
 }
 

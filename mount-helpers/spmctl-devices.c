@@ -286,6 +286,8 @@ static struct json_object *row_json(const struct dev_row *row, const struct ctl_
 	json_object_object_add(obj, "options", text_or_null(row->options));
 	json_object_object_add(obj, "used_by", text_or_null(row->used_by));
 	if (row->mode[0])
+		json_object_object_add(obj, "system_ram", json_object_new_boolean(row->as_memory));
+	if (row->mode[0])
 		dax_json(row, opts, obj);
 	return obj;
 }
@@ -304,7 +306,7 @@ static void row_text(const struct dev_row *row, const struct ctl_opts *opts)
 		printf("%-8s  used by %s\n", "", row->used_by);
 	if (row->reason[0])
 		printf("%-8s  %s: %s%s%s\n", "",
-		       !row->source[0] ? "not usable" : row->used_by[0] ? "but" : "not all of it", row->reason,
+		       !row->source[0] ? "not usable" : strcmp(row->kind, "node") ? "but" : "not all of it", row->reason,
 		       row->command[0] ? "; run: " : "", row->command);
 }
 

@@ -26,6 +26,7 @@ struct dev_row {
 	int node;            /* -1: none */
 	/* of dax devices, as daxctl has them */
 	char mode[16];
+	bool as_memory;      /* daxmode=system-ram would do */
 	uint64_t align;
 	int online, blocks, movable; /* of its memory; -1: not known, or none */
 };

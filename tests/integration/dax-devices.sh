@@ -35,7 +35,7 @@ wanted: 32, and one line that matches $1"
 both()
 {
 	refused "$1" "$2" daxmode=system-ram
-	like "$2, in the list" "$(row '"\(.usable) \(.source) \(.reason)"')" "^false null .*$1"
+	like "$2, in the list" "$(row '"\(.system_ram) \(.reason)"')" "^false .*$1"
 }
 no_row()
 {
@@ -53,11 +53,9 @@ spm_sysfs "$data/sys-hmem-devdax"
 is "keys as daxctl has them" "$(row 'to_entries[-5:] | map(.key) | join(" ")')" "chardev size target_node align mode"
 is "a device in mode devdax" "$(row '"\(.chardev) \(.size) \(.size_bytes) \(.target_node) \(.align) \(.mode)"')" \
 	"dax0.0 1073741824 1073741824 1 2097152 devdax"
-is "how to mount it" "$(row '"\(.usable) \(.source) \(.options) \(.reason)"')" "true dax0.0 daxmode=system-ram null"
+is "how to mount it" "$(row '"\(.usable) \(.source) \(.system_ram) \(.reason)"')" "true dax0.0 true null"
 like "the table says so, too" "$("$SPMCTL" devices -u)" "dax0.0 +dax0.0 +1G +- +devdax"
 ok "a dry run finds nothing wrong" "$SPM_TMP/mount.fuse.spmfs" /dev/dax0.0 "$d" -f -o daxmode=system-ram
-refused "mode devdax cannot be mounted yet; .*daxmode=system-ram" "auto is the mode that it is in"
-refused "mode devdax cannot be mounted yet" "devdax" daxmode=devdax
 fails "size= above that of the device" "$SPMFS" dax0.0 "$d" -o daxmode=system-ram,size=2G
 like "is told at once" "$(cat "$SPM_TMP/out")" "size=2G: more than the device .dax0.0 of 1G"
 fails "an unknown mode is wrong usage" "$SPMFS" dax0.0 "$d" -o daxmode=ram
@@ -71,12 +69,12 @@ for policy in online online_kernel; do
 	like "with the command" "$(row .command)" "echo offline >$memory/auto_online_blocks"
 done
 echo online_movable >$memory/auto_online_blocks
-is "as movable it may" "$(row .usable)" true
+is "as movable it may" "$(row .system_ram)" true
 echo offline >$memory/auto_online_blocks
 
 mkdir -p $node/node1/memory99
 echo offline >$node/node1/memory99/state
-is "offline memory of others on the node does not count" "$(row .usable)" true
+is "offline memory of others on the node does not count" "$(row .system_ram)" true
 echo online >$node/node1/memory99/state
 both "node 1 has other memory as well .1 blocks, such as memory99" "memory of others on the node"
 rm -r $node/node1/memory99
@@ -92,8 +90,8 @@ ok "one without memory is not listed" no_row
 # ---- system-ram ----
 
 spm_sysfs "$data/sys-hmem-ram"
-is "a device that is memory" "$(row '"\(.mode) \(.online_memblocks) \(.total_memblocks) \(.movable) \(.options)"')" \
-	"system-ram 8 8 true null"
+is "a device that is memory" "$(row '"\(.mode) \(.online_memblocks) \(.total_memblocks) \(.movable) \(.system_ram)"')" \
+	"system-ram 8 8 true true"
 is "can be mounted as it is" "$(row '"\(.usable) \(.source)"')" "true dax0.0"
 is "its node is known to be its" "$(row .state node1)" "the memory of dax0.0"
 blocks=("$node"/node1/memory[0-9]*)

@@ -54,10 +54,9 @@ umounted()
 }
 
 ok "the device is in mode devdax" eval 'set_mode devdax && [ "$(field mode)" = devdax ]'
-is "the list says how to mount it" "$(row '"\(.usable) \(.source) \(.options) \(.mode) \(.target_node)"')" \
-	"true $dax daxmode=system-ram devdax $node"
+is "the list says how to mount it" "$(row '"\(.usable) \(.source) \(.system_ram) \(.mode) \(.target_node)"')" \
+	"true $dax true devdax $node"
 is "with the size and alignment that daxctl has" "$(row '"\(.size) \(.align)"')" "$(field size) $(field align)"
-refused "daxmode=system-ram" "auto does not change the mode"
 refused "no such device" "another device" "" dax99.0
 
 exec {fd}<>"/dev/$dax"
