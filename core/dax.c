@@ -150,7 +150,10 @@ static int is_it(struct daxctl_dev *dev, void *arg)
 int spm_dax_find(const char *name, struct spm_dax *d)
 {
 	struct find f = { name, d };
-	int rc = each_dev(is_it, &f, NULL);
+	int rc;
+
+	*d = (struct spm_dax){ .node = -1 };
+	rc = each_dev(is_it, &f, NULL);
 
 	return rc < 0 ? rc : rc ? 0 : -ENODEV;
 }
