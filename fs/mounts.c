@@ -384,15 +384,19 @@ static bool holds_something(const char *dir)
 	return de;
 }
 
-/* Only an empty directory goes: other regions have their pins in it. Somebody may be looking into it at this moment. */
+/*
+ * Only an empty directory goes: other regions have their pins in it, and dax devices notes of what they were, which would not
+ * keep it busy. Somebody may be looking into it at this moment.
+ */
 void spm_mounts_run_dir_remove(void)
 {
 	static const struct timespec pause = { .tv_nsec = RUN_PAUSE_NS };
 	int rc = -1;
 
-	for (int i = 0; i < RUN_TRIES && (rc = umount2(SPM_RUN_DIR, UMOUNT_NOFOLLOW)) && errno == EBUSY; i++) {
-		if (holds_something(SPM_RUN_DIR))
-			return;
+	for (int i = 0; i < RUN_TRIES && !holds_something(SPM_RUN_DIR); i++) {
+		rc = umount2(SPM_RUN_DIR, UMOUNT_NOFOLLOW);
+		if (!rc || errno != EBUSY)
+			break;
 		nanosleep(&pause, NULL);
 	}
 	/* it was not empty after all: whoever comes next mounts it again */

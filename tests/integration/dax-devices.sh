@@ -47,6 +47,15 @@ note()
 	printf '%s\n' "$@" >/run/spmfs/dax0.0.dax
 }
 
+# ---- a note that nobody has open ----
+
+note "mount lost" "mode system-ram" "before devdax" "node 1" "ends 0"
+ok "another mount comes" "$SPMFS" mem:64M "$d"
+ok "and goes" umount "$d"
+ok "with all of its servers" wait_until 10 spm_no_servers
+ok "the note is still there" grep -q '^before devdax$' /run/spmfs/dax0.0.dax
+rm -f /run/spmfs/dax0.0.dax
+
 # ---- devdax ----
 
 spm_sysfs "$data/sys-hmem-devdax"
