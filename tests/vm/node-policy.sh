@@ -70,5 +70,5 @@ ok "a file in it" fallocate -l 150M "$MNT/one/file"
 diag "node 0: $(took 0), 1: $(took 1), 2: $(took 2) MiB"
 ok "is on that node" between "$(took 2)" 147 153
 fails "a slice of a node that is not the mount's is refused" "$SPMCTL" slice create other --nodes 0 "$MNT"
-like "with the nodes that are" "$(cat "$SPM_TMP/out")" "node 0"
+like "with the nodes that are" "$(cat "$SPM_TMP/out")" "nodes 0: they are not all nodes of the device"
 spm_done
