@@ -45,14 +45,19 @@ static bool is_watched(uintptr_t at)
 	return false;
 }
 
-static void note(uintptr_t at)
+/* False: it was noted before. */
+static bool note(uintptr_t at)
 {
 	uintptr_t none = 0;
 
 	/* more than fit will be met when they are read */
-	for (unsigned int i = 0; i < NOTED; i++, none = 0)
-		if (atomic_compare_exchange_strong(&caught.noted[i], &none, at) || none == at)
-			return;
+	for (unsigned int i = 0; i < NOTED; i++, none = 0) {
+		if (atomic_compare_exchange_strong(&caught.noted[i], &none, at))
+			return true;
+		if (none == at)
+			return false;
+	}
+	return false;
 }
 
 /* Whether the fault lies where this thread is copying. The kernel may tell no more than the huge page that it
@@ -95,7 +100,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	struct guard *g = guard;
 
 	if (info->si_code == BUS_MCEERR_AO && is_watched(at)) {
-		note(at);
+		(void)note(at);
 		return;
 	}
 	if (g && info->si_code > 0 && info->si_code != BUS_MCEERR_AO &&
@@ -105,6 +110,10 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 		pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(g->out, 1);
 	}
+	/* the kernel met it in a system call of this thread, which need not end for that. (An instruction that meets it outside of all
+	 * guards would be back at once.) */
+	if (info->si_code == BUS_MCEERR_AR && is_watched(at) && note(at))
+		return;
 	pass_on(sig, info, context);
 }
 

@@ -177,10 +177,11 @@ START_TEST(real_poison)
 }
 END_TEST
 
-/* Poison that the kernel tells of before anybody meets it: the signal as it would come. */
+/* Poison that the kernel tells of before anybody meets it here, found by itself or in a system call: the signal as it would
+ * come. */
 START_TEST(told_in_advance)
 {
-	siginfo_t info = { .si_signo = SIGBUS, .si_code = BUS_MCEERR_AO };
+	siginfo_t info = { .si_signo = SIGBUS, .si_code = _i ? BUS_MCEERR_AR : BUS_MCEERR_AO };
 	struct spm_pool_stats st;
 	struct pool_rig r;
 	struct told t;
@@ -250,6 +251,6 @@ void add_poison_tests(TCase *t)
 	tcase_add_test(t, lost_in_the_making);
 	if (getenv("SPM_TEST_POISON"))
 		tcase_add_test(t, real_poison);
-	tcase_add_test(t, told_in_advance);
+	tcase_add_loop_test(t, told_in_advance, 0, 2);
 	tcase_add_loop_test(t, other_faults_are_not_ours, 0, 2);
 }
