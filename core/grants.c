@@ -169,9 +169,6 @@ uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes)
 		if (got >= bytes)
 			t->at = (t->at + i) % used;
 	}
-	/* (the first slice ever takes from the root slice, which asks for it itself) */
-	if (got < bytes && !id)
-		got += take_from(t, 0, bytes - got);
 	return got < bytes ? got : bytes;
 }
 

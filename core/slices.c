@@ -511,7 +511,7 @@ static int create(struct spm_slices *t, const char *name, const struct spm_slice
 
 	if (rc)
 		return rc;
-	if (spm_grants_take(t, 0, SPM_SLICE_FLOOR) < SPM_SLICE_FLOOR)
+	if (spm_grants_take(t, SPM_SLICES_MAX, SPM_SLICE_FLOOR) < SPM_SLICE_FLOOR)
 		return -ENOSPC;
 	r.id = free_id(t);
 	if (!r.id)

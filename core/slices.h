@@ -239,7 +239,8 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes) SPM_MUST_CHECK
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min);
 /* With the lock: brings a slice's grant to @bytes, or as near as it goes, but then to no more than @part. -ENOSPC, -EBUSY. */
 int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t part) SPM_MUST_CHECK;
-/* With the lock: takes @bytes out of what nobody has, or has free. What it came to. */
+/* With the lock: takes @bytes for slice @id (SPM_SLICES_MAX: one to come) out of what nobody has, or others have free. What it
+ * came to. */
 uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes);
 
 #endif

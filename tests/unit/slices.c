@@ -241,6 +241,28 @@ START_TEST(grants)
 }
 END_TEST
 
+/* The root slice gets from others as well, and what it has free itself does not count twice. */
+START_TEST(root_grows)
+{
+	uint16_t a = must_make("a", 0, SPM_SLICE_NONE);
+	uint64_t had;
+
+	ck_assert_int_eq(spm_slices_grow(t, a, 5 * MIB), 0);
+	ck_assert_int_eq(fill(a, "f", 5 * MIB), 0);
+	had = use_of(0).grant;
+	ck_assert_uint_gt(had, MIB);
+	(void)!spm_slices_grow(t, 0, had + MIB);
+	laws();
+	ck_assert_uint_le(use_of(0).grant, DEVICE - 5 * MIB);
+	ck_assert_int_eq(spm_slices_grow(t, 0, DEVICE), -ENOSPC);
+	laws();
+	ck_assert_int_eq(unlinkat(spm_slices_get(t, a)->data_fd, "f", 0), 0);
+	ck_assert_int_eq(spm_slices_grow(t, 0, had + MIB), 0);
+	ck_assert_uint_ge(use_of(0).grant, had + MIB);
+	laws();
+}
+END_TEST
+
 /* What is promised is not free, to anybody else, and what cannot be had is not promised. */
 START_TEST(promises)
 {
@@ -438,6 +460,7 @@ int main(void)
 	tcase_add_test(tc, refusals);
 	tcase_add_test(tc, found);
 	tcase_add_test(tc, grants);
+	tcase_add_test(tc, root_grows);
 	tcase_add_test(tc, promises);
 	tcase_add_test(tc, removal);
 	tcase_add_test(tc, deaths);
