@@ -19,6 +19,7 @@
 
 #define ALLOWED_TRIES  250 /* of 20 ms: until the cpusets know of a node that has just come */
 #define GIVE_BACK_MS   30000
+#define ENDING_TRIES   150 /* of 20 ms: until a mount that was just unmounted says that it ends */
 #define BACKING_BEYOND 64 /* ids that may have been made and not recorded, one for each thread that opens */
 
 static void pause_a_moment(void)
@@ -96,6 +97,11 @@ static int check_device(const struct spm_options *o, struct spm_dax *d, enum spm
 			     why.command[0] ? "'" : "") : 0;
 }
 
+static bool is_anothers(const struct spm_options *o, const struct spm_dax_note *n)
+{
+	return !n->ends && n->mount[0] && strcmp(n->mount, o->name) != 0;
+}
+
 int spm_device_check(struct spm_options *o, struct spm_error *e)
 {
 	enum spm_dax_mode mode = SPM_DAX_AUTO;
@@ -107,7 +113,11 @@ int spm_device_check(struct spm_options *o, struct spm_error *e)
 	if (o->source.kind != SPM_SOURCE_DAX)
 		return spm_source_check(&o->source, o->source_text, e);
 	busy = spm_dax_note_look(o->source.dax, &n) == 1;
-	if (busy && !n.ends && n.mount[0] && strcmp(n.mount, o->name) != 0)
+	for (int i = 0; i < ENDING_TRIES && busy && is_anothers(o, &n); i++) {
+		pause_a_moment();
+		busy = spm_dax_note_look(o->source.dax, &n) == 1;
+	}
+	if (busy && is_anothers(o, &n))
 		return spm_fail(e, -EBUSY, "%s is in use by the mount '%s'; unmount that, or take another device", o->source.dax,
 				n.mount);
 	/* whoever has it may be about to give it back: what it is in between says nothing */
