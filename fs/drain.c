@@ -2,6 +2,7 @@
 #include "fs/drain.h"
 #include "core/handle.h"
 #include "fs/open.h"
+#include "fs/pool.h"
 #include "fs/slices.h"
 #include "fs/stats.h"
 #include "fs/thread.h"
@@ -91,6 +92,14 @@ static const char *mode_of(struct spm_fs *fs, const struct spm_swap_whose *w, ui
 	return file && spm_swap_is_direct(fs->swap, file) ? "direct" : "idle";
 }
 
+/* What it has of the device; in a pool the region's file has no page. */
+static blkcnt_t blocks_of(struct spm_fs *fs, const struct spm_swap_whose *w, const struct stat *st)
+{
+	const struct spm_pool_file f = spm_pooled_file(w->slice, w->ino);
+
+	return fs->pool ? (blkcnt_t)(spm_pool_file_bytes(fs->pool, &f) / 512) : st->st_blocks;
+}
+
 static void list_file(struct listing *l, const struct spm_swap_whose *w, uint32_t file)
 {
 	struct spm_slice *s = spm_slices_get(&l->fs->slices, w->slice);
@@ -101,7 +110,10 @@ static void list_file(struct listing *l, const struct spm_swap_whose *w, uint32_
 	struct stat st;
 	ssize_t n;
 
-	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode) || !(st.st_blocks || direct))
+	if (fd < 0 || fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return;
+	st.st_blocks = blocks_of(l->fs, w, &st);
+	if (!st.st_blocks && !direct)
 		return;
 	if (l->shown == LIST_MAX) {
 		l->files++;
