@@ -43,6 +43,34 @@ bool spm_dir_is_dax(int fd)
 	return !statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &sx) && sx.stx_attributes & STATX_ATTR_DAX;
 }
 
+static bool has_format(int dir)
+{
+	spm_auto_close int f = openat(dir, FORMAT, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	char was[sizeof(FORMAT_TEXT)] = "";
+
+	return f >= 0 && read(f, was, sizeof(was) - 1) >= 0 && !strncmp(was, FORMAT_TEXT, strlen("spmfs directory"));
+}
+
+/* In a directory that is spmfs's everything is a file of its mount, or is to be removed. */
+static int check_above(int dir, const char *text, struct spm_error *e)
+{
+	spm_auto_close int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat at, above = { .st_ino = 0 };
+
+	while (fd >= 0 && !fstat(fd, &at)) {
+		int up = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		close(fd);
+		fd = up;
+		if (fd < 0 || fstat(fd, &above) || above.st_dev != at.st_dev || above.st_ino == at.st_ino)
+			break;
+		if (has_format(fd))
+			return spm_fail(e, -EBUSY, "%s: lies in a directory of another spmfs mount, and is one of its files; give a "
+					"directory outside of that", text);
+	}
+	return 0;
+}
+
 /* 1: it is ours. 0: it is not, and may become so. Else -errno, with the reason. */
 static int look_inside(int dir, const char *text, struct spm_error *e)
 {
@@ -146,6 +174,8 @@ int spm_dir_check(struct spm_source *s, const char *text, struct spm_error *e)
 	if (dir < 0)
 		return spm_fail(e, -errno, "%s: %m%s", text, errno == ENOENT ? "; make it with mkdir" : "");
 	rc = check_place(dir, text, e);
+	if (!rc)
+		rc = check_above(dir, text, e);
 	if (!rc)
 		rc = look_inside(dir, text, e);
 	if (rc >= 0)

@@ -87,6 +87,8 @@ in_use()
 	refused 32 "in use by another mount" "$1: also by another mount of its filesystem" "dir:$SPM_TMP/bind" force,name=third
 	umount "$SPM_TMP/bind"
 	rmdir "$SPM_TMP/bind"
+	refused 32 "directory of another spmfs mount" "$1: a directory in it" "dir:$DIR/orphans" force,name=third
+	is "$1: nothing was made there" "$(ls -A "$DIR/orphans")" ""
 }
 
 features()

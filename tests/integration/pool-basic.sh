@@ -135,6 +135,17 @@ ok "lazy: a size alone takes nothing" truncate -s 40G "$MNT/large"
 is "of blocks" "$(stat -c %b "$MNT/large")" 0
 pool_leaves_nothing "lazy"
 
+# ---- who holds it up when the device is to be taken away ----
+
+pool_mount 16M
+put "$MNT/held" 4M 1
+exec {held}<"$MNT/held"
+said=$("$SPMCTL" drain --timeout 0 "$MNT" 2>&1 </dev/null)
+like "drain names a file that is open" "$said" "$MNT/held: 4M, held by .*pid $$"
+like "drain --cancel" "$("$SPMCTL" drain --cancel "$MNT" 2>&1)" "not drained any more"
+exec {held}<&-
+pool_leaves_nothing "drained"
+
 # ---- nobody's old content ----
 
 pool_mount 16M extent=64K
