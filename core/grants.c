@@ -330,7 +330,7 @@ int spm_slices_promise(struct spm_slices *t, uint16_t id, uint64_t bytes, bool a
 		rc = grow_to(t, id, want, &u);
 		if (!rc && u.grant < want)
 			rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
-		if (!rc || anyway)
+		if (!rc || (anyway && rc != -ENOENT)) /* (of a slice that is leaving nothing is) */
 			atomic_fetch_add(&spm_slices_get(t, id)->promised, pages(bytes));
 	}
 	pthread_mutex_unlock(&t->lock);
