@@ -81,6 +81,36 @@ static bool leaves_gap(struct spm_fs *fs, const struct spm_inode *rec, int fd, o
 	       !fstat(fd, &st) && off > st.st_size;
 }
 
+/* For a request that makes a file longer: what its size is before, for who does it again. */
+static void note_size(int fd, uint64_t end)
+{
+	struct stat st;
+
+	if (!fstat(fd, &st) && end > (uint64_t)st.st_size)
+		spm_begin((uint64_t)st.st_size, 0, 0);
+}
+
+/*
+ * A request that came again may find less room than it had the first time: what its dead worker had written of [off, off + size)
+ * beyond the @n bytes that are told now is not left behind. No other request makes the file longer meanwhile: the client's
+ * kernel holds the inode's lock.
+ */
+static void take_back_rest(struct spm_fs *fs, const struct spm_inode *rec, int fd, off_t off, size_t size, ssize_t n)
+{
+	uint64_t end = (uint64_t)off + (n > 0 ? (uint64_t)n : 0), was;
+	struct stat st;
+	int rc;
+
+	if (n == (ssize_t)size || !spm_again(&was, NULL) || fstat(fd, &st))
+		return;
+	if (n <= 0 || end < was)
+		end = was;
+	rc = (uint64_t)st.st_size > end ? fs->content->shrink(fs, rec, fd, end) : 0;
+	if (rc)
+		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back a part of a write: %s", (unsigned long long)rec->ino,
+			strerror(-rc));
+}
+
 void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
@@ -99,7 +129,7 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		return;
 	rc = data_fd(fs, ino, &rec, &fd);
 	/* what was written to a mapping of a mirror was taken already */
-	if (!rc && !fi->writepage)
+	if (!rc && !fi->writepage && !spm_again(NULL, NULL))
 		rc = spm_drain_growth(fs, fd.fd, (uint64_t)off + size);
 	if (!rc) {
 		spm_keep_suid bool keep = spm_fsetid(!spm_self->wire.kill_suidgid && spm_inode_is(rec, SPM_INODE_PRIV));
@@ -108,7 +138,9 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		if (spm_inode_is(rec, SPM_INODE_PRIV))
 			spm_as_self();
 		gap = leaves_gap(fs, rec, fd.fd, off);
+		note_size(fd.fd, (uint64_t)off + size);
 		n = fs->content->write(fs, rec, fd.fd, buf, size, off);
+		take_back_rest(fs, rec, fd.fd, off, size, n);
 		if (gap)
 			spm_promise_changed(fs, rec, ino, fd.fd);
 		rc = n >= 0 ? 0 : n == -EBADF ? -EPERM : (int)n;
@@ -202,7 +234,9 @@ void spm_op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t off_in, struct 
 		spm_as_self();
 		spm_session_blocking();
 		spm_slices_keep_promises(&fs->slices, rec[1]->slice, len);
+		note_size(to.fd, (uint64_t)off_out + len);
 		n = fs->content->copy(fs, rec, (int[]){ from.fd, to.fd }, (off_t[]){ off_in, off_out }, len);
+		take_back_rest(fs, rec[1], to.fd, off_out, len, n);
 		spm_promise_changed(fs, rec[1], out, to.fd);
 		rc = n < 0 ? (int)n : 0;
 		spm_fault("effect");

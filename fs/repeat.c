@@ -53,10 +53,10 @@ static const struct spm_repeat_row rows[] = {
 	{ FUSE_RENAME, ORPHANS | FINISH, "which inode is where (desk.a, desk.b) tells how far it came; it goes on from there" },
 	{ FUSE_RENAME2, ORPHANS | FINISH, "the same" },
 	{ FUSE_WRITE, 0, "'done' is answered at once; else the same bytes at the same place, also with O_APPEND: the "
-	  "client's kernel says where; a control file: the same setting, and what has moved already is passed over" },
+	  "client's kernel says where; what there is no room for any more is taken back (desk.a: the size before); a control file: the same setting, and what has moved already is passed over" },
 	{ FUSE_FALLOCATE, 0, "'done' is answered at once; else the same range, under the client's inode lock (what a direct "
 	  "mapping stored into a hole in the few instructions before 'done' is lost: stores take no lock)" },
-	{ FUSE_COPY_FILE_RANGE, 0, "'done' is answered at once; else the same ranges, which do not overlap" },
+	{ FUSE_COPY_FILE_RANGE, 0, "'done' is answered at once; else the same ranges, which do not overlap; as with WRITE" },
 	{ FUSE_SETXATTR, 0, "EEXIST with XATTR_CREATE, and absent (desk.a) when begun: set by itself" },
 	{ FUSE_REMOVEXATTR, 0, "ENODATA, and there (desk.a) when begun: removed by itself" },
 	{ FUSE_FSYNC, 0, "writes what is not on the disk yet" },

@@ -172,6 +172,39 @@ dying()
 	swap_leaves_nothing "$1"
 }
 
+# A write comes again after its worker's death, and there is less room than it had the first time: the file ends where the answer
+# says, not where the dead worker had come to.
+again_with_less()
+{
+	local was=1000000 before client told
+	swap_mount mem:32M 96M extent=64K
+	f=$MNT/file
+	head -c $was /dev/urandom >"$f"
+	cp "$f" "$SPM_TMP/was"
+	"$SPMT" setxattr "$f" user.spm.map mirror
+	before=$(spm_feature worker_restarts)
+	fault "write:effect kill"
+	fault "write:request slow:$((3000 * SPM_FACTOR)) 2"
+	"$SPMT" run "open f w,append $f" "fill f $was 800K 7" >"$SPM_TMP/appended" &
+	client=$!
+	ok "again: a write's worker dies" wait_until 20 died "$before"
+	ok "again: it comes again" wait_until 20 grep -q "write:request" "$MNT.log"
+	ok "again: what it wrote leaves" evict "$f"
+	actor other
+	tell other open g rw,creat "$MNT/pinned"
+	tell other fill g 0 40M 1
+	like "again: the memory is somebody else's" "$REPLY" "^ok [0-9]+ ENOSPC"
+	wait "$client"
+	fault clear
+	actor_end other
+	told=$(sed -n '2s/^ok \([0-9]*\).*/\1/p' "$SPM_TMP/appended")
+	diag "$(sed -n 2p "$SPM_TMP/appended")"
+	is "again: the size is what was told" "$(stat -c %s "$f")" $((was + ${told:-0}))
+	ok "again: what was there before is right" part_of "$f" "$SPM_TMP/was" $was
+	rm "$MNT/pinned"
+	swap_leaves_nothing "again"
+}
+
 # All points in turn, while eight processes work.
 random()
 {
@@ -196,6 +229,7 @@ is "and there is no other" \
 	"$(points_in_source | comm -13 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT" | sort -u))" ""
 dying ""
 dying extent=64K
+again_with_less
 # for longer, if a point was not passed by then
 random low=20,high=40 "${SPM_SWAP_SECONDS:-$(spm_less 12)}"
 random low=20,high=40,extent=64K "${SPM_SWAP_SECONDS:-$(spm_less 12)}"
