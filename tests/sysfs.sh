@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# A /sys that was recorded in the test machine (tests/vm/record-sys.sh), in the place of this machine's, for one test;
+# A /sys that was recorded in the test machine (tests/vm/record.sh), in the place of this machine's, for one test;
 # and a /dev that has its dax devices, which libdaxctl asks for their numbers, and nobody can open.
 #	spm_sysfs RECORD	from now on; SYS is where it can be changed
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Writes what /sys says of memory devices to standard output, for tests/sysfs.sh to make a /sys of it where there are no
 # such devices: a line for each directory (D), link (L) and file (F), with a path below /sys, and what it leads to or holds.
-#	bash tests/vm/run.sh --layout hmem bash ../src/tests/vm/record-sys.sh >tests/data/sys-hmem
+#	bash tests/vm/run.sh --layout hmem bash ../src/tests/vm/record.sh >tests/data/sys-hmem
 set -u
 cd /sys || exit 1
 
