@@ -32,7 +32,33 @@ dir_killed()
 	ok "$1, $2: umount" eval 'spm_umount && dir_end'
 }
 
+died()
+{
+	[ "$(spm_feature worker_restarts)" -gt "$1" ]
+}
+
+# Requests that only a directory has.
+synced()
+{
+	local point before
+	ok "sync: a filesystem" eval "DIR_SIZE=1G dir_make $1" || return
+	SPMFS_FAULTS=1 spm_need_mount "dir:$DIR" force
+	echo x >"$MNT/f"
+	for point in "fsync:request kill" "fsync:effect kill" "fsyncdir:request kill" "fsyncdir:effect kill"; do
+		before=$(spm_feature worker_restarts)
+		echo "$point" >"$MNT/.spm/fault"
+		if [[ $point == fsyncdir* ]]; then
+			ok "$point: a directory" sync "$MNT"
+		else
+			ok "$point: a file" sync "$MNT/f"
+		fi
+		ok "$point: the worker died" wait_until 5 died "$before"
+	done
+	ok "sync: umount" eval 'spm_umount && dir_end'
+}
+
 for kind in $kinds; do
+	synced "$kind"
 	dir_killed "$kind" direct
 done
 dir_killed "$kind" mirror

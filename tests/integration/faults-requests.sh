@@ -24,10 +24,11 @@ steps_in_source()
 	sed -n 's/.*spm_fault("\([a-z]*\)").*/\1/p' "$top_srcdir"/fs/*.c | sort -u
 }
 
-# Steps that need swap or slices; the tests of those name them as "request:step what".
-steps_of_others()
+# What needs swap, slices, a pool or a directory; the tests of those name it as "request:step what". $1: 1 the requests, 2 the steps
+of_others()
 {
-	sed -n 's/.*"[a-z]*:\([a-z]*\) [a-z]*:[0-9]*".*/\1/p' "$top_srcdir"/tests/integration/s*.sh
+	grep -ohE '"[a-z]+:[a-z]+ (kill|slow:[0-9]+)"' "$top_srcdir"/tests/integration/{dir,pool,slices,swap}*.sh |
+		sed "s/^\"\([a-z]*\):\([a-z]*\) .*/\\$1/"
 }
 
 # A result of faults for each line of it that is one.
@@ -54,9 +55,9 @@ deaths()
 }
 
 is "every request that the server implements is tried" \
-	"$(implemented | comm -23 - <("$FAULTS" ops | sort -u))" ""
+	"$(implemented | comm -23 - <({ "$FAULTS" ops; of_others 1; } | sort -u))" ""
 ok "the server's table was found" [ "$(implemented | wc -l)" -ge 30 ]
-is "every step in the source is tried" "$(steps_in_source | comm -23 - <({ "$FAULTS" steps; steps_of_others; } | sort -u))" ""
+is "every step in the source is tried" "$(steps_in_source | comm -23 - <({ "$FAULTS" steps; of_others 2; } | sort -u))" ""
 deaths "direct" map=direct -k plain
 deaths "served" size=500M -k served
 deaths "mirror" map=mirror -k mirror

@@ -51,6 +51,39 @@ deaths()
 	pool_leaves_nothing "$what"
 }
 
+died()
+{
+	[ "$(spm_feature worker_restarts)" -gt "$1" ]
+}
+
+# Steps that only a pool has.
+points()
+{
+	local point before
+	pool_mount 64M extent=64K
+	for point in "write:committed kill" "write:sized kill"; do
+		before=$(spm_feature worker_restarts)
+		echo "$point" >"$MNT/.spm/fault"
+		ok "$point: a write" put "$MNT/f" 300K 3
+		ok "$point: the worker died" wait_until 5 died "$before"
+		ok "$point: the file is right" check "$MNT/f" 300K 3
+		rm "$MNT/f"
+	done
+	for point in "setattr:truncated kill" "setattr:punched kill"; do
+		put "$MNT/f" 300K 3
+		before=$(spm_feature worker_restarts)
+		echo "$point" >"$MNT/.spm/fault"
+		ok "$point: shorter" truncate -s 100K "$MNT/f"
+		ok "$point: the worker died" wait_until 5 died "$before"
+		ok "$point: what is left is right" check "$MNT/f" 100K 3
+		ok "$point: longer" truncate -s 300K "$MNT/f"
+		ok "$point: the rest is zeros" cmp -n 204800 -i 102400:0 "$MNT/f" /dev/zero
+		rm "$MNT/f"
+	done
+	pool_leaves_nothing "steps"
+}
+
+points
 run "worker killed" commit=lazy
 run "worker killed, small extents" commit=eager,extent=64K
 deaths "deaths of requests" commit=eager,extent=64K -k mirror

@@ -28,6 +28,11 @@ node 2 "" 0 0 offline offline
 node 3 2-3 0 0
 mount --bind "$SPM_TMP/node" $sys
 at_exit umount $sys
+# what can be had of a node, see core/noderoom.h
+printf 'Node %d, zone   Normal\n  pages free     %d\n        high     0\n        protection: (0, 0)\n' \
+	0 $((6144 * 256)) 1 $((4000 * 256)) >"$SPM_TMP/zoneinfo"
+mount --bind "$SPM_TMP/zoneinfo" /proc/zoneinfo
+at_exit umount /proc/zoneinfo
 
 ok "devices --json" eval '"$SPMCTL" devices --json >"$SPM_TMP/json"'
 one()
