@@ -245,11 +245,18 @@ static int drain(const struct ctl_mount *m, const struct ctl_opts *opts, uint64_
 static int cancel(const struct ctl_mount *m, const struct ctl_opts *opts)
 {
 	spm_auto_close int fd = ctl_control_open(m->point, "drain");
+	struct ctl_table table;
 	struct json_object *obj;
-	int err = fd < 0 ? 0 : say(fd, "0\n");
+	const char *state;
+	bool was;
+	int err;
 
-	if (fd < 0)
+	if (fd < 0 || ctl_control_table(m->point, "drain", &table))
 		return CTL_FAILED;
+	state = ctl_table_get(&table, "state");
+	was = state && strcmp(state, "none");
+	ctl_table_free(&table);
+	err = say(fd, "0\n");
 	if (err) {
 		ctl_path_error(m->point, err);
 		return CTL_FAILED;
@@ -261,7 +268,7 @@ static int cancel(const struct ctl_mount *m, const struct ctl_opts *opts)
 		ctl_json_print(obj);
 	} else {
 		ctl_print_path(m->point);
-		puts(": not drained any more, service is as it was");
+		puts(was ? ": not drained any more, service is as it was" : ": it was not being drained");
 	}
 	return CTL_DONE;
 }

@@ -72,6 +72,7 @@ ok "so do removals" rm "$MNT/f"
 drain "with the last file the device is empty" 0 ": drained, 0 bytes written to swap" --timeout 20
 is_drained "without swap"
 drain "cancel" 0 "^$MNT: not drained any more" --cancel
+drain "a second time there is nothing to cancel" 0 "^$MNT: it was not being drained" --cancel
 is "in service again" "$(state)" none
 ok "new files are taken" touch "$MNT/new"
 drain "an empty file takes nothing of the device" 0 ": drained, " --timeout 20
