@@ -15,7 +15,7 @@ struct spm_parked_request {
 	struct spm_parked_request *next;
 	size_t len;
 	uint32_t blame; /* of its desk, if it has been in hand before */
-	char data[];
+	char data[] __attribute__((aligned(8))); /* as read: a header of FUSE first */
 };
 
 struct spm_parked_line {

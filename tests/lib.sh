@@ -663,6 +663,7 @@ spm_begin()
 	# A daemon has no stderr. A server in the foreground has, and in its region it sees no other file.
 	export ASAN_OPTIONS="${SPM_ASAN:+$SPM_ASAN:}log_path=$SPM_TMP/sanitizer"
 	export UBSAN_OPTIONS="$SPM_UBSAN:log_path=$SPM_TMP/sanitizer"
+	export LSAN_OPTIONS="${LSAN_OPTIONS:+$LSAN_OPTIONS:}print_suppressions=0"
 	export TSAN_OPTIONS="${SPM_TSAN:+$SPM_TSAN:}log_path=$SPM_TMP/sanitizer"
 }
 

@@ -111,7 +111,13 @@ size=$(on_disk)
 rm "$MNT"/f{1,3,5,7,9,11,13,15}
 ok "compact with every second file gone" compact
 used=$(spm_stat swap_used_bytes)
-ok "the swap file has shrunk ($size to $(on_disk), $used in use)" [ "$(on_disk)" -le $((used + 16 * MIB)) ]
+# what is moved meanwhile stays where it is for that pass
+has_shrunk()
+{
+	[ "$(on_disk)" -le $((used + 16 * MIB)) ] || { compact && false; }
+}
+wait_until 10 has_shrunk
+ok "the swap file has shrunk ($size to $(on_disk), $used in use)" has_shrunk
 ok "what is left is right" left
 ok "moved bytes are counted" [ "$(spm_stat compact_moved_bytes)" -gt 0 ]
 put "$MNT/more" 96M 1 && evict "$MNT/more"
