@@ -56,22 +56,33 @@ reset:
 	return -EAGAIN;
 }
 
-/*
- * With data in slots: what pread(2) does, that it counts as a use of the file included. What ends before a damaged extent is
- * an error as a whole for a page cache (@mirror), which would take it for the file's end; it asks again for each page.
- */
-static ssize_t read_through(struct spm_pin *pin, int fd, void *buf, size_t size, off_t off, bool mirror)
-{
-	ssize_t n = spm_swap_read(pin, fd, buf, size, off);
-	struct stat st;
-	char byte;
+#define SHORT_TRIES 4 /* somebody may make the file longer at that moment, or shorter, once or twice */
 
-	if (n > 0 && mirror && (size_t)n < size) {
+/* What is missing at its end is an error as a whole for a page cache, which would take it for the file's end: what ends before a
+ * damaged extent. It asks again for each page. */
+static ssize_t read_whole(struct spm_pin *pin, int fd, void *buf, size_t size, off_t off)
+{
+	struct stat st;
+	ssize_t n = 0;
+
+	for (int i = 0; i < SHORT_TRIES; i++) {
+		n = spm_swap_read(pin, fd, buf, size, off);
+		if (n <= 0 || (size_t)n == size)
+			return n;
 		if (fstat(fd, &st))
 			return -errno;
-		if (st.st_size - off > n)
-			return -EIO;
+		if (st.st_size - off <= n)
+			return n;
 	}
+	return -EIO;
+}
+
+/* With data in slots: what pread(2) does, that it counts as a use of the file included. */
+static ssize_t read_through(struct spm_pin *pin, int fd, void *buf, size_t size, off_t off, bool mirror)
+{
+	ssize_t n = mirror ? read_whole(pin, fd, buf, size, off) : spm_swap_read(pin, fd, buf, size, off);
+	char byte;
+
 	/* nothing is allocated by it */
 	return n > 0 && pread(fd, &byte, 1, off) < 0 ? -errno : n;
 }
