@@ -22,6 +22,8 @@ struct model_opts {
 struct model_block {
 	/* versions: odd ones are data, even ones zeros; 0 is how it begins */
 	_Atomic uint32_t acked, pending;
+	/* a death has left words of several versions, of which this is the oldest; else 0 */
+	_Atomic uint32_t torn;
 };
 
 struct model {
