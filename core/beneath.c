@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/beneath.h"
+#include "core/mountinfo.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,24 +25,6 @@ struct line {
 
 static int check_path(struct search *s, const char *path);
 
-/* mountinfo writes blanks and backslashes as \ooo. */
-static char *unescape(char *text)
-{
-	char *to = text;
-
-	for (const char *p = text; *p; p++) {
-		if (p[0] == '\\' && isdigit((unsigned char)p[1]) && isdigit((unsigned char)p[2]) &&
-		    isdigit((unsigned char)p[3])) {
-			*to++ = (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0'));
-			p += 3;
-		} else {
-			*to++ = *p;
-		}
-	}
-	*to = '\0';
-	return text;
-}
-
 static bool split(char *text, struct line *l)
 {
 	unsigned int major, minor;
@@ -62,8 +44,8 @@ static bool split(char *text, struct line *l)
 	l->options = strtok_r(NULL, " \n", &save);
 	if (!l->dir || !l->type || !l->source || !l->options)
 		return false;
-	unescape(l->dir);
-	unescape(l->source);
+	spm_mountinfo_unescape(l->dir);
+	spm_mountinfo_unescape(l->source);
 	return true;
 }
 
@@ -144,7 +126,7 @@ static int check_mount(struct search *s, struct line *l)
 	if (upper) {
 		upper += strlen("upperdir=");
 		upper[strcspn(upper, ",")] = '\0';
-		return check_path(s, unescape(upper));
+		return check_path(s, spm_mountinfo_unescape(upper));
 	}
 	/* with a device number of its own for each subvolume or snapshot (btrfs) */
 	if (!major(l->dev) && !strncmp(l->source, "/dev/", 5) && !stat(l->source, &st) && S_ISBLK(st.st_mode))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/mounts.h"
+#include "core/mountinfo.h"
 #include "fs/wire.h"
 
 #include <ctype.h>
@@ -121,23 +122,6 @@ int spm_mounts_attach(int mount_fd, int where_fd, struct spm_error *e)
 	return 0;
 }
 
-/* mountinfo writes blanks and backslashes as \ooo */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++) {
-		if (s[0] == '\\' && isdigit((unsigned char)s[1]) && isdigit((unsigned char)s[2]) &&
-		    isdigit((unsigned char)s[3])) {
-			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	}
-	*to = '\0';
-}
-
 /* What is looked for: a spmfs by number and source, or (dev 0) the pin of a namespace at a path. */
 struct wanted {
 	dev_t dev;
@@ -175,7 +159,7 @@ static bool find_mount(int proc, const struct wanted *w, char *path, size_t len)
 		if (sscanf(line, "%*d %*d %u:%u %*s %n%*s%n", &major, &minor, &at, &end) != 2 || !end)
 			continue;
 		line[end] = '\0';
-		unescape(line + at);
+		spm_mountinfo_unescape(line + at);
 		if (w->dev ? makedev(major, minor) != w->dev || !is_ours(line + end + 1, w->source) :
 			     strcmp(line + at, w->path) != 0)
 			continue;

@@ -2,11 +2,11 @@
 /* Among the rows of spmctl devices: file systems that are mounted with -o dax, and persistent memory without one. */
 #include "config.h"
 
+#include "core/mountinfo.h"
 #include "core/source.h"
 #include "mount-helpers/spmctl-devices.h"
 #include "mount-helpers/spmctl.h"
 
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <string.h>
@@ -14,23 +14,6 @@
 #include <unistd.h>
 
 #define BLOCK "/sys/block"
-
-/* mountinfo writes blanks and backslashes as \ooo */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	for (; *s; s++) {
-		if (s[0] == '\\' && isdigit((unsigned char)s[1]) && isdigit((unsigned char)s[2]) &&
-		    isdigit((unsigned char)s[3])) {
-			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 3;
-		} else {
-			*to++ = *s;
-		}
-	}
-	*to = '\0';
-}
 
 /* Whether the options of a file system say that all of its files are mapped from the device. */
 static bool has_dax(char *options)
@@ -104,7 +87,7 @@ static int add_mounts(struct dev_table *table)
 			continue;
 		dash[opts + (int)strcspn(dash + opts, "\n")] = '\0';
 		line[end] = '\0';
-		unescape(line + at);
+		spm_mountinfo_unescape(line + at);
 		if (has_dax(dash + opts) && !seen(table, strrchr(device, '/') ? strrchr(device, '/') + 1 : device))
 			rc = add_fs(table, type, device, line + at);
 	}

@@ -2,6 +2,7 @@
 /* What is left of a mount that is being drained, and who holds it. */
 #include "config.h"
 
+#include "core/mountinfo.h"
 #include "core/size.h"
 #include "mount-helpers/spmctl-drain.h"
 
@@ -12,26 +13,6 @@
 #include <sys/stat.h>
 
 #define LINES 20u /* of files, for a person */
-
-/* The server writes newline and backslash as three octal digits. */
-static char *unescape(const char *s)
-{
-	char *out = malloc(strlen(s) + 1), *to = out;
-
-	while (out && *s) {
-		unsigned int c;
-
-		if (*s == '\\' && sscanf(s + 1, "%3o", &c) == 1) {
-			*to++ = (char)c;
-			s += 4;
-		} else {
-			*to++ = *s++;
-		}
-	}
-	if (out)
-		*to = '\0';
-	return out;
-}
 
 /* "INO BYTES MODE PATH" */
 static int parse_file(struct ctl_left *l, const char *value)
@@ -44,12 +25,15 @@ static int parse_file(struct ctl_left *l, const char *value)
 
 	if (sscanf(value, "%ju %ju %7s %n", &ino, &bytes, mode, &at) != 3 || !at)
 		return -EPROTO;
-	*f = (struct ctl_left_file){ .ino = ino, .resident = bytes, .mode = "?", .path = unescape(value + at) };
+	*f = (struct ctl_left_file){ .ino = ino, .resident = bytes, .mode = "?", .path = strdup(value + at) };
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(modes); i++)
 		if (!strcmp(mode, modes[i]))
 			f->mode = modes[i];
 	l->n_files++;
-	return f->path ? 0 : -ENOMEM;
+	if (!f->path)
+		return -ENOMEM;
+	spm_mountinfo_unescape(f->path); /* the server writes as mountinfo does */
+	return 0;
 }
 
 static int find_holders(const struct ctl_mount *m, struct ctl_left *l)

@@ -2,6 +2,7 @@
 /* Which spmfs mounts there are (from mountinfo), and what their control files say. */
 #include "config.h"
 
+#include "core/mountinfo.h"
 #include "mount-helpers/spmctl.h"
 
 #include <errno.h>
@@ -11,23 +12,6 @@
 #include <sys/sysmacros.h>
 
 #define SPM_FSTYPE "fuse.spmfs"
-
-/* mountinfo writes space, tab, newline and backslash as octal escapes. */
-static void unescape(char *s)
-{
-	char *to = s;
-
-	while (*s) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
-		    s[3] <= '7') {
-			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 4;
-		} else {
-			*to++ = *s++;
-		}
-	}
-	*to = '\0';
-}
 
 /* "ID PARENT MAJ:MIN ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPEROPTIONS"; 1 when it is a spmfs mount. */
 static int parse_line(char *line, struct ctl_mount *m)
@@ -46,9 +30,9 @@ static int parse_line(char *line, struct ctl_mount *m)
 	source = strtok_r(NULL, " ", &save);
 	if (!type || !source || strcmp(type, SPM_FSTYPE))
 		return 0;
-	unescape(field[3]);
-	unescape(field[4]);
-	unescape(source);
+	spm_mountinfo_unescape(field[3]);
+	spm_mountinfo_unescape(field[4]);
+	spm_mountinfo_unescape(source);
 	snprintf(m->dev, sizeof(m->dev), "%s", field[2]);
 	m->root = strdup(field[3]);
 	m->point = strdup(field[4]);

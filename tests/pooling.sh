@@ -6,24 +6,15 @@
 #	pool_mount SIZE [OPTIONS]	a fresh mount of a new one
 #	pool_source			prints SOURCE
 #	pool_leaves_nothing WHAT	all is removed: extents and inodes are given back
-#	put PATH LEN SEED, check PATH LEN SEED	content that is recognised, at each of its 8 bytes
 
-MIB=1048576
+# shellcheck source=content.sh
+. "$top_srcdir/tests/content.sh"
+
 POOL_DIR=$SPM_TMP/dax
 DAX=${SPM_DAX:-dax0.0}
 mkdir "$POOL_DIR"
 mount -t tmpfs -o size=4G spm-device "$POOL_DIR" || exit 1
 [ -n "${SPM_DAX:-}" ] || export SPMFS_DAX_FILE=$POOL_DIR/device
-
-# Clients of a server that does not come back wait beyond the reach of signals, until the connection is aborted.
-pool_abort()
-{
-	local dir
-	for dir in "${!SPM_MOUNTS[@]}"; do
-		timeout 10 stat -f "$dir" >/dev/null 2>&1 || umount -f "$dir" 2>/dev/null
-	done
-}
-at_exit pool_abort
 
 pool_device()
 {
@@ -39,21 +30,6 @@ pool_mount()
 		exit 1
 	fi
 	POOL_FREE=$(spm_stat free_bytes)
-}
-
-# Fails, and says what it came to, when not all fitted.
-put()
-{
-	local out
-	out=$("$SPMT" run "open f w,creat $1" "fill f 0 $2 $3" "close f" | sed -n 2p)
-	# on its own line it would be taken for a test point
-	[ "$out" = "ok $(numfmt --from=iec "$2")" ] || { printf '%s\n' "$out"; return 1; }
-}
-
-# Past the client's page cache, which would know it still.
-check()
-{
-	"$SPMT" run "open f r,direct $1" "verify f 0 $2 $3" "close f"
 }
 
 pool_is_back()

@@ -5,28 +5,19 @@
 #	swap_mount SIZE SWAPSIZE [OPTIONS]	a fresh mount with swap= in $SWAP; where io_uring cannot be had, the test is skipped
 #	evict PATH..., load PATH...		each file's content out of the device, and back: by .spm/evict and .spm/load
 #	swapped PATH, resident PATH		bytes of a file in slots, and on the device
-#	put PATH LEN SEED, check PATH LEN SEED	content that is recognised, at each of its 8 bytes
 #	swaprun WHAT ARGS...			swaprun ARGS on the mount: no error, no difference; result KEY is one of its results
 #	evictor_start [SECONDS], evictor_stop	something that always moves out whatever can go, and compacts
 #	no_slots				nothing is swapped, to be waited for
 #	swap_leaves_nothing WHAT		all is removed: slots, memory and inodes are given back
 
+# shellcheck source=content.sh
+. "$top_srcdir/tests/content.sh"
+
 SWAPRUN=$top_builddir/tests/progs/swaprun
 SWAP=$SPM_TMP/swap
 SWAP_OUT=$SPM_TMP/swaprun.out
-MIB=1048576
 : >"$SWAP_OUT"
 mkdir "$SWAP"
-
-# Clients of a server that does not come back wait beyond the reach of signals, until the connection is aborted.
-swap_abort()
-{
-	local dir
-	for dir in "${!SPM_MOUNTS[@]}"; do
-		timeout 10 stat -f "$dir" >/dev/null 2>&1 || umount -f "$dir" 2>/dev/null
-	done
-}
-at_exit swap_abort
 
 swap_mount()
 {
@@ -81,21 +72,6 @@ is_out()
 is_here()
 {
 	[ "$(swapped "$1")" -eq 0 ]
-}
-
-# Fails, and says what it came to, when not all fitted.
-put()
-{
-	local out
-	out=$("$SPMT" run "open f w,creat $1" "fill f 0 $2 $3" "close f" | sed -n 2p)
-	# on its own line it would be taken for a test point
-	[ "$out" = "ok $(numfmt --from=iec "$2")" ] || { printf '%s\n' "$out"; return 1; }
-}
-
-# Past the client's page cache, which would know it still.
-check()
-{
-	"$SPMT" run "open f r,direct $1" "verify f 0 $2 $3" "close f"
 }
 
 result()

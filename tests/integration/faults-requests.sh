@@ -9,7 +9,6 @@ SPM_LIMIT=600
 # shellcheck source=../killing.sh
 . "$top_srcdir/tests/killing.sh"
 
-FAULTS=$top_builddir/tests/progs/faults
 export SPMFS_FAULTS=1
 
 # Requests that the server implements, in the words of fault points.
@@ -31,27 +30,12 @@ of_others()
 		sed "s/^\"\([a-z]*\):\([a-z]*\) .*/\\$1/"
 }
 
-# A result of faults for each line of it that is one.
 deaths()
 {
-	local what=$1 opts=$2 line notes='' seen=0
-	kill_mount "$opts"
-	shift 2
+	kill_mount "$2"
 	# shellcheck disable=SC2086
-	"$FAULTS" "$@" ${SPM_FAULT_ARGS:-} "$MNT" "$REF" >"$SPM_TMP/faults.out" 2>&1 </dev/null
-	while IFS= read -r line; do
-		if [[ $line =~ ^ok\ [0-9]+\ -\ (.*) ]]; then
-			pass "$what: ${BASH_REMATCH[1]}"
-			notes='' seen=$((seen + 1))
-		elif [[ $line =~ ^not\ ok\ [0-9]+\ -\ (.*) ]]; then
-			fail "$what: ${BASH_REMATCH[1]}" "$notes"
-			notes='' seen=$((seen + 1))
-		else
-			notes+=${line#\# }$'\n'
-		fi
-	done <"$SPM_TMP/faults.out"
-	[[ $notes =~ (^|$'\n')1\.\.$seen$'\n' && $seen -gt 0 ]] || fail "$what: faults runs to its end" "$notes"
-	kill_leaves_nothing "$what"
+	faults "$1" "${@:3}" ${SPM_FAULT_ARGS:-}
+	kill_leaves_nothing "$1"
 }
 
 is "every request that the server implements is tried" \

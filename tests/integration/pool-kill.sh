@@ -12,15 +12,13 @@ SPM_LIMIT=${SPM_LIMIT:-600}
 . "$top_srcdir/tests/pooling.sh"
 export SPMFS_FAULTS=1
 
-FAULTS=$top_builddir/tests/progs/faults
 seconds=${SPM_KILL_SECONDS:-$(spm_less 10)}
 kills=$((seconds * 8 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))
 
 both_mount()
 {
-	mountpoint -q "$REF" && umount "$REF"
 	pool_mount "$@"
-	mount -t tmpfs -o size=1G spm-reference "$REF" || { fail "mount tmpfs"; exit 1; }
+	ref_mount
 }
 
 run()
@@ -33,22 +31,9 @@ run()
 
 deaths()
 {
-	local what=$1 opts=$2 line notes='' seen=0
-	both_mount 1G "$opts"
-	shift 2
-	"$FAULTS" "$@" "$MNT" "$REF" >"$SPM_TMP/faults.out" 2>&1 </dev/null
-	while IFS= read -r line; do
-		if [[ $line =~ ^(ok|not\ ok)\ [0-9]+\ -\ (.*) ]]; then
-			seen=$((seen + 1))
-			[ "${BASH_REMATCH[1]}" = ok ] || fail "$what: ${BASH_REMATCH[2]}" "$notes"
-			notes=''
-		else
-			notes+=${line#\# }$'\n'
-		fi
-	done <"$SPM_TMP/faults.out"
-	is "$what: faults runs to its end" "$(tail -n 1 <<<"${notes%$'\n'}")" "1..$seen"
-	ok "$what: $seen deaths" [ "$seen" -ge 10 ]
-	pool_leaves_nothing "$what"
+	both_mount 1G "$2"
+	faults -q "$1" "${@:3}"
+	pool_leaves_nothing "$1"
 }
 
 died()

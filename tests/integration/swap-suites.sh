@@ -12,16 +12,14 @@ SPM_LIMIT=600
 . "$top_srcdir/tests/swapping.sh"
 export SPMFS_FAULTS=1
 
-FAULTS=$top_builddir/tests/progs/faults
 seconds=${SPM_KILL_SECONDS:-$(spm_less 12)}
 kills=$((seconds * 6 / (SPM_FACTOR > 1 ? 4 * SPM_FACTOR : 1)))
 
 # As kill_mount, but with swap.
 both_mount()
 {
-	mountpoint -q "$REF" && umount "$REF"
 	swap_mount "$@"
-	mount -t tmpfs -o size=1G spm-reference "$REF" || { fail "mount tmpfs"; exit 1; }
+	ref_mount
 	KILL_FREE=$SWAP_FREE
 }
 
@@ -41,25 +39,12 @@ run()
 
 deaths()
 {
-	local what=$1 opts=$2 line notes='' seen=0
-	both_mount mem:64M 256M "$opts"
-	shift 2
+	both_mount mem:64M 256M "$2"
 	evictor_start 0.01
-	"$FAULTS" "$@" "$MNT" "$REF" >"$SPM_TMP/faults.out" 2>&1 </dev/null
+	faults -q "$1" "${@:3}"
 	evictor_stop
-	while IFS= read -r line; do
-		if [[ $line =~ ^(ok|not\ ok)\ [0-9]+\ -\ (.*) ]]; then
-			seen=$((seen + 1))
-			[ "${BASH_REMATCH[1]}" = ok ] || fail "$what: ${BASH_REMATCH[2]}" "$notes"
-			notes=''
-		else
-			notes+=${line#\# }$'\n'
-		fi
-	done <"$SPM_TMP/faults.out"
-	is "$what: faults runs to its end" "$(tail -n 1 <<<"${notes%$'\n'}")" "1..$seen"
-	ok "$what: $seen deaths" [ "$seen" -ge 10 ]
-	ok "$what: there was swapping ($(spm_stat swapout_bytes))" [ "$(spm_stat swapout_bytes)" -gt 0 ]
-	swap_leaves_nothing "$what"
+	ok "$1: there was swapping ($(spm_stat swapout_bytes))" [ "$(spm_stat swapout_bytes)" -gt 0 ]
+	swap_leaves_nothing "$1"
 }
 
 run "kill run, mirror" map=mirror
