@@ -123,7 +123,7 @@ void spm_extleaves_drop(struct spm_extmap *m, uint32_t file)
 	m->leaves_of[file - 1] = NULL;
 }
 
-/* A leaf that is all zeros and live, for @group (large) or the file's middle. 0: no memory. */
+/* A leaf in which no record says anything, live, for @group (large) or the file's middle. 0: no memory. */
 static uint32_t make_leaf(struct spm_extmap *m, struct spm_extmap_pool *p, uint32_t file, uint64_t group)
 {
 	uint32_t number = spm_extpool_alloc(p);
@@ -132,11 +132,16 @@ static uint32_t make_leaf(struct spm_extmap *m, struct spm_extmap_pool *p, uint3
 	if (!number)
 		return 0;
 	u = spm_extpool_unit(p, number);
-	memset(u->x, 0, p->unit - sizeof(*u));
-	u->group = group;
-	u->check = spm_extmap_leaf_check(&m->head[file], file, group);
+	/* what was there may look like anything */
+	__atomic_store_n(&u->check, 0, __ATOMIC_RELAXED);
 	spm_extmap_barrier();
-	__atomic_store_n(&u->file, file, __ATOMIC_RELAXED);
+	memset(u->x, 0, p->unit - sizeof(*u));
+	for (uint32_t i = 0; i < EXTMAP_RECORDS(p->unit); i++)
+		u->x[i].word = SPM_EXTENT_HERE_WORD;
+	u->group = group;
+	u->file = file;
+	spm_extmap_barrier();
+	__atomic_store_n(&u->check, spm_extmap_leaf_check(&m->head[file], u), __ATOMIC_RELAXED);
 	spm_extmap_barrier();
 	return number;
 }
@@ -146,7 +151,7 @@ static void free_leaf(struct spm_extmap_pool *p, uint32_t number)
 	struct spm_extmap_leaf *u = spm_extpool_unit(p, number);
 
 	spm_extmap_barrier();
-	__atomic_store_n(&u->file, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&u->check, 0, __ATOMIC_RELAXED);
 	spm_extmap_barrier();
 	spm_extpool_free(p, number);
 }

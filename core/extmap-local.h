@@ -10,9 +10,9 @@
  * The file: a page for the header, then four areas, sparse: heads, times (by file number as well), middle and
  * large leaves. Numbers of heads and leaves begin with 1, 0 is none.
  *
- * A head is live when its ino, a leaf when its file is not 0. That is the last store when it is made and the
- * first when it goes, so whatever a killed process leaves behind is live and whole, or free. A forgotten file
- * loses its leaves first.
+ * A head or a leaf is live when its check is not 0. That is the last store when it is made and the first when it
+ * goes, so whatever a killed process leaves behind is live and whole, or free. A forgotten file loses its leaves
+ * first. A check has two bits that are always set, in different bytes: no wrong byte makes it look free.
  *
  * What a scan has set aside keeps its place, is found by nobody, and gets or keeps a wrong check, so that the
  * next process sets it aside as well.
@@ -40,6 +40,7 @@ struct spm_extmap_header {
 struct spm_extmap_change {
 	uint64_t ino, extent;
 	uint32_t file, slot, check;
+	uint32_t sum;        /* of all the rest */
 	uint16_t slice, how; /* how: 0: there is none */
 };
 #define EXTMAP_CHANGE_AT 2048u
@@ -53,7 +54,7 @@ static inline struct spm_extmap_change *spm_extmap_change_of(const struct spm_ex
 
 struct spm_extmap_leaf {
 	uint32_t file;
-	uint32_t check; /* of file, group, and the file's inode: never passes to another that gets the number */
+	uint32_t check; /* of file, group, and the file's inode: never passes to another that gets the number; 0: the leaf is free */
 	uint64_t group; /* which of the file's large leaves it is; of a middle one: 0 */
 	struct spm_extent x[];
 };
@@ -76,8 +77,20 @@ _Static_assert(EXTMAP_MIDDLE_RECORDS == 20 && EXTMAP_LARGE_RECORDS == 340, "reco
 #define EXTMAP_BYTES      (EXTMAP_LARGES_AT + (uint64_t)EXTMAP_LARGES * EXTMAP_LARGE_BYTES)
 
 uint64_t spm_extmap_header_check(const struct spm_extmap_header *h);
-uint16_t spm_extmap_head_check(const struct spm_extfile *f, uint64_t ino);
-uint32_t spm_extmap_leaf_check(const struct spm_extfile *f, uint32_t file, uint64_t group);
+uint32_t spm_extmap_change_sum(const struct spm_extmap_change *c);
+
+/* -- checks (core/extmap-check.c) -- */
+
+uint32_t spm_extmap_head_check(const struct spm_extfile *f);
+uint32_t spm_extmap_leaf_check(const struct spm_extfile *f, const struct spm_extmap_leaf *u);
+/* The check does not fit: tries whether it does with one byte changed, and changes that. False: with none, or several. */
+bool spm_extmap_mend_head(struct spm_extfile *f);
+/* @groups: how many there can be. Also if it names no head. */
+bool spm_extmap_mend_leaf(const struct spm_extmap *m, struct spm_extmap_leaf *u, uint64_t groups);
+/* The leaf names a live head, and fits it. */
+bool spm_extmap_leaf_fits(const struct spm_extmap *m, const struct spm_extmap_leaf *u, uint64_t groups);
+/* Whether a record makes sense, with what @how says of it. */
+bool spm_extent_possible(uint32_t slot, uint16_t how, uint32_t pages_max);
 
 /* -- pools (core/extmap-pool.c): which units of an area are taken. With m->lock -- */
 

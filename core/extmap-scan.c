@@ -7,8 +7,6 @@
 #include <stdarg.h>
 
 #define LOGGED_MAX 8u
-#define SMALL_MAX  16u /* pages of a slot without trailer */
-#define FLAGS (SPM_EXTFILE_DIRECT | SPM_EXTFILE_TRIM | SPM_EXTFILE_TIMES | SPM_EXTFILE_SHOWN)
 
 static void SPM_PRINTF(2, 3) damage(struct spm_extmap *m, const char *fmt, ...)
 {
@@ -25,74 +23,89 @@ static void SPM_PRINTF(2, 3) damage(struct spm_extmap *m, const char *fmt, ...)
 
 /* -- heads -- */
 
-static void head_aside(struct spm_extmap *m, uint32_t file, const char *why)
+static int head_aside(struct spm_extmap *m, uint32_t file, const char *why)
 {
-	damage(m, "head %u (inode %llu) is damaged: %s; it was set aside, and what that file had in swap is lost",
+	damage(m, "head %u (inode %llu) is damaged: %s; it was set aside, and what that file had in swap reads as EIO",
 	       file, (unsigned long long)m->head[file].ino, why);
 	spm_extpool_take(m->heads, file);
+	m->lost_heads++;
+	return 0;
+}
+
+static void scan_flags(struct spm_extmap *m, uint32_t file)
+{
+	struct spm_extfile *f = &m->head[file];
+
+	if (spm_flags_ok(f))
+		return;
+	damage(m, "head %u (inode %llu) has impossible flags, 0x%x: taken as open directly, and as being truncated", file,
+	       (unsigned long long)f->ino, f->flags);
+	/* whether there are times is not known, so these are none from here on */
+	spm_flags_change(f, SPM_EXTFILE_DIRECT | SPM_EXTFILE_TRIM, SPM_EXTFILE_TIMES | SPM_EXTFILE_SHOWN | SPM_EXTFILE_DATED | ~SPM_EXTFILE_FLAGS);
+	if (spm_extmap_times(m, file))
+		m->times[file - 1] = (struct spm_exttimes){ 0 };
 }
 
 static int scan_head(struct spm_extmap *m, uint32_t file)
 {
 	struct spm_extfile *f = &m->head[file];
 
-	if (!f->ino)
+	if (!f->check)
 		return 0;
-	if (f->check != spm_extmap_head_check(f, f->ino) || f->handle.len > SPM_HANDLE_BYTES) {
-		head_aside(m, file, "it does not fit its check");
-		return 0;
+	if (!f->ino || f->handle.len > SPM_HANDLE_BYTES || f->check != spm_extmap_head_check(f)) {
+		if (!spm_extmap_mend_head(f))
+			return head_aside(m, file, "it does not fit its check");
+		damage(m, "head %u (inode %llu) had a wrong byte, which was put right", file, (unsigned long long)f->ino);
 	}
 	if (spm_extindex_find(m, f->slice, f->ino)) {
-		f->check = (uint16_t)~f->check;
-		head_aside(m, file, "another one has the same inode");
-		return 0;
+		f->check = ~f->check;
+		return head_aside(m, file, "another one has the same inode");
 	}
 	if (spm_extindex_add(m, f->slice, f->ino, file))
 		return -ENOMEM;
 	spm_extpool_take(m->heads, file);
-	if (f->flags & ~FLAGS) {
-		damage(m, "head %u (inode %llu) has impossible flags, 0x%x: taken as open directly", file,
-		       (unsigned long long)f->ino, f->flags);
-		f->flags = (f->flags & FLAGS) | SPM_EXTFILE_DIRECT;
-	}
+	scan_flags(m, file);
 	return 0;
 }
 
 /* -- leaves -- */
 
-/* NULL: it is fine. */
-static const char *wrong_with(const struct spm_extmap *m, const struct spm_extmap_leaf *u, uint64_t groups)
+static int leaf_aside(struct spm_extmap *m, const char *kind, uint32_t number,
+		      const struct spm_extmap_leaf *u, const char *why)
 {
-	if (!spm_extpool_taken(m->heads, u->file) || !spm_extindex_has(m, u->file))
-		return "it names no file";
-	if (u->group >= groups || u->check != spm_extmap_leaf_check(&m->head[u->file], u->file, u->group))
-		return "it does not fit its check";
-	return NULL;
+	damage(m, "%s leaf %u (of head %u) is damaged: %s; it was set aside, and what it had in swap reads as EIO",
+	       kind, number, u->file, why);
+	m->lost_leaves++;
+	return 0;
 }
 
-static void leaf_aside(struct spm_extmap *m, const char *kind, uint32_t number,
-		       const struct spm_extmap_leaf *u, const char *why)
+/* Whether it is some file's, whose it is said to be. */
+static bool is_whole(struct spm_extmap *m, const char *kind, uint32_t number, struct spm_extmap_leaf *u, uint64_t groups)
 {
-	damage(m, "%s leaf %u (of head %u) is damaged: %s; it was set aside, and what it had in swap is lost",
-	       kind, number, u->file, why);
+	if (spm_extmap_leaf_fits(m, u, groups))
+		return true;
+	if (!spm_extmap_mend_leaf(m, u, groups)) {
+		(void)leaf_aside(m, kind, number, u, spm_extpool_taken(m->heads, u->file) && spm_extindex_has(m, u->file) ?
+				 "it does not fit its check" : "it names no file");
+		return false;
+	}
+	damage(m, "%s leaf %u (of head %u, inode %llu) had a wrong byte, which was put right", kind, number, u->file,
+	       (unsigned long long)m->head[u->file].ino);
+	return true;
 }
 
 static int scan_middle(struct spm_extmap *m, uint32_t number)
 {
 	struct spm_extmap_leaf *u = spm_extpool_unit(m->middles, number);
-	const char *wrong;
 
-	if (!u->file)
+	if (!u->check)
 		return 0;
 	spm_extpool_take(m->middles, number);
-	wrong = wrong_with(m, u, 1);
-	if (!wrong && spm_extleaves_of(m, u->file) && spm_extleaves_of(m, u->file)->middle) {
-		u->check = ~u->check;
-		wrong = "another one has the same place";
-	}
-	if (wrong) {
-		leaf_aside(m, "middle", number, u, wrong);
+	if (!is_whole(m, "middle", number, u, 1))
 		return 0;
+	if (spm_extleaves_of(m, u->file) && spm_extleaves_of(m, u->file)->middle) {
+		u->check = ~u->check;
+		return leaf_aside(m, "middle", number, u, "another one has the same place");
 	}
 	return spm_extleaves_set_middle(m, u->file, number);
 }
@@ -100,16 +113,12 @@ static int scan_middle(struct spm_extmap *m, uint32_t number)
 static int scan_large(struct spm_extmap *m, uint32_t number)
 {
 	struct spm_extmap_leaf *u = spm_extpool_unit(m->larges, number);
-	const char *wrong;
 
-	if (!u->file)
+	if (!u->check)
 		return 0;
 	spm_extpool_take(m->larges, number);
-	wrong = wrong_with(m, u, EXTMAP_GROUPS);
-	if (wrong) {
-		leaf_aside(m, "large", number, u, wrong);
+	if (!is_whole(m, "large", number, u, EXTMAP_GROUPS))
 		return 0;
-	}
 	return spm_extleaves_append(m, u->file, u->group, number);
 }
 
@@ -118,41 +127,52 @@ static void large_twice(struct spm_extmap *m, uint32_t number)
 	struct spm_extmap_leaf *u = spm_extpool_unit(m->larges, number);
 
 	u->check = ~u->check;
-	leaf_aside(m, "large", number, u, "another one has the same place");
+	(void)leaf_aside(m, "large", number, u, "another one has the same place");
+}
+
+/* A leaf is live, and no file's. */
+static void drop_aside(struct spm_extmap *m, struct spm_extmap_pool *p, uint64_t groups)
+{
+	for (uint32_t n = spm_extpool_next(p, 1); n; n = spm_extpool_next(p, n + 1)) {
+		struct spm_extmap_leaf *u = spm_extpool_unit(p, n);
+
+		if (spm_extmap_leaf_fits(m, u, groups))
+			continue;
+		__atomic_store_n(&u->check, 0, __ATOMIC_RELAXED);
+		spm_extmap_barrier();
+		spm_extpool_free(p, n);
+	}
+}
+
+void spm_extmap_settled(struct spm_extmap *m)
+{
+	pthread_mutex_lock(&m->lock);
+	drop_aside(m, m->middles, 1);
+	drop_aside(m, m->larges, EXTMAP_GROUPS);
+	m->lost_leaves = 0;
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* -- records -- */
-
-static bool is_possible(const struct spm_extent *x, uint32_t pages_max)
-{
-	uint32_t pages = spm_extent_pages(x);
-	bool small = x->how & SPM_HOW_SMALL, sparse = x->how & SPM_HOW_SPARSE;
-
-	if (x->how == SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 0, SPM_HOW_DAMAGED))
-		return !x->slot;
-	return SPM_HOW_STATE_OF(x->how) != SPM_EXTENT_HERE && pages && pages <= pages_max && x->slot &&
-	       !(x->how & ~(SPM_HOW_PAGES | SPM_HOW_STATE | SPM_HOW_SMALL | SPM_HOW_SPARSE)) &&
-	       !(small && (sparse || pages > SMALL_MAX));
-}
 
 /* See struct spm_extmap_change. */
 static void finish_change(struct spm_extmap *m, uint32_t file)
 {
 	struct spm_extmap_change *c = spm_extmap_change_of(m);
-	const struct spm_extent to = { .slot = c->slot, .check = c->check, .how = c->how };
 	struct spm_extent *x;
 
 	if (!c->how || c->file != file || c->ino != m->head[file].ino || c->slice != m->head[file].slice)
 		return;
 	x = spm_extmap_get(m, file, c->extent, false);
-	if (!x || !x->how || !is_possible(&to, m->setup->extent_bytes / 4096)) {
+	if (!x || !spm_extent_how(x) || c->sum != spm_extmap_change_sum(c) ||
+	    !spm_extent_possible(c->slot, c->how, m->setup->extent_bytes / 4096)) {
 		damage(m, "a change of inode %llu, extent %llu is damaged, and was not finished", (unsigned long long)c->ino,
 		       (unsigned long long)c->extent);
 		return;
 	}
-	x->slot = to.slot;
-	x->check = to.check;
-	x->how = to.how;
+	x->slot = c->slot;
+	x->check = c->check;
+	spm_extent_set_how(x, c->how);
 }
 
 static void scan_records(struct spm_extmap *m, uint32_t file)
@@ -162,9 +182,9 @@ static void scan_records(struct spm_extmap *m, uint32_t file)
 	struct spm_extent *x;
 
 	for (uint64_t e = 0; (e = spm_extmap_next(m, file, e, &x)) != UINT64_MAX; e++) {
-		if (!is_possible(x, pages_max)) {
+		if (!spm_extent_ok(x) || !spm_extent_possible(x->slot, spm_extent_how(x), pages_max)) {
 			damage(m, "inode %llu: the record of extent %llu is damaged (0x%x, slot 0x%x): it reads as EIO",
-			       (unsigned long long)f->ino, (unsigned long long)e, x->how, x->slot);
+			       (unsigned long long)f->ino, (unsigned long long)e, x->word, x->slot);
 			spm_extent_damage(x);
 		}
 		swapped += spm_extent_pages(x);

@@ -32,21 +32,6 @@ uint64_t spm_extmap_header_check(const struct spm_extmap_header *h)
 	return mix_bytes(EXTMAP_MAGIC, &copy, sizeof(copy));
 }
 
-static uint64_t inode_of(const struct spm_extfile *f, uint64_t ino)
-{
-	return mix_bytes(spm_mix(EXTMAP_MAGIC ^ ino) ^ f->slice, &f->handle, sizeof(f->handle));
-}
-
-uint16_t spm_extmap_head_check(const struct spm_extfile *f, uint64_t ino)
-{
-	return (uint16_t)inode_of(f, ino);
-}
-
-uint32_t spm_extmap_leaf_check(const struct spm_extfile *f, uint32_t file, uint64_t group)
-{
-	return (uint32_t)(spm_mix(spm_mix(inode_of(f, f->ino) ^ file) ^ group) >> 32);
-}
-
 /* -- the file -- */
 
 static bool sane(const struct spm_extmap_setup *s)
@@ -92,27 +77,43 @@ static int map_all(struct spm_extmap *m)
 	return spm_extindex_init(m);
 }
 
-/* Whether the file is a map of this version, with its header whole. */
-static bool is_map(int fd)
+/* The version of a map with its header whole; 0: it is none. */
+static uint32_t version_of(int fd, struct spm_extmap_header *h)
 {
-	struct spm_extmap_header h;
 	struct stat st;
 
-	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || fstat(fd, &st))
-		return false;
-	return h.magic == EXTMAP_MAGIC && h.version == SPM_EXTMAP_VERSION && h.check == spm_extmap_header_check(&h) &&
-	       h.heads == EXTMAP_HEADS && h.middles == EXTMAP_MIDDLES && h.larges == EXTMAP_LARGES &&
-	       sane(&h.setup) && (uint64_t)st.st_size == EXTMAP_BYTES;
+	if (pread(fd, h, sizeof(*h), 0) != sizeof(*h) || fstat(fd, &st))
+		return 0;
+	/* in all versions so far these are the same */
+	if (h->magic != EXTMAP_MAGIC || h->check != spm_extmap_header_check(h) || h->heads != EXTMAP_HEADS ||
+	    h->middles != EXTMAP_MIDDLES || h->larges != EXTMAP_LARGES || !sane(&h->setup) ||
+	    (uint64_t)st.st_size != EXTMAP_BYTES)
+		return 0;
+	return h->version;
+}
+
+int spm_extmap_setup_of(int fd, struct spm_extmap_setup *setup)
+{
+	struct spm_extmap_header h;
+	uint32_t version = version_of(fd, &h);
+
+	if (!version)
+		return -EPROTO;
+	if (version > SPM_EXTMAP_VERSION)
+		return -EPROTONOSUPPORT;
+	*setup = h.setup;
+	return version < SPM_EXTMAP_VERSION;
 }
 
 int spm_extmap_attach(struct spm_extmap *m, int fd)
 {
+	struct spm_extmap_header h;
 	int rc;
 
 	memset(m, 0, sizeof(*m));
 	m->fd = fd;
 	pthread_mutex_init(&m->lock, NULL);
-	rc = is_map(fd) ? map_all(m) : -EPROTO;
+	rc = version_of(fd, &h) == SPM_EXTMAP_VERSION ? map_all(m) : -EPROTO;
 	if (rc)
 		spm_extmap_detach(m);
 	return rc;
@@ -171,21 +172,24 @@ static uint32_t make_head(struct spm_extmap *m, uint16_t slice, uint64_t ino, co
 
 	if (!file)
 		return 0;
-	/* its ino is 0: whoever looks at it after a crash finds it free */
+	/* its check is 0: whoever looks at it after a crash finds it free */
+	__atomic_store_n(&f->check, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&f->ino, 0, __ATOMIC_RELAXED);
+	spm_extmap_barrier();
 	f->slice = slice;
 	f->handle = *h;
-	f->check = spm_extmap_head_check(f, ino);
-	__atomic_store_n(&f->flags, (uint16_t)flags, __ATOMIC_RELAXED);
+	spm_flags_change(f, flags, ~flags);
 	__atomic_store_n(&f->swapped, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&f->used, spm_extmap_clock(), __ATOMIC_RELAXED);
-	__atomic_store_n(&f->times, 0, __ATOMIC_RELAXED);
-	memset(f->first, 0, sizeof(f->first));
+	for (unsigned int i = 0; i < SPM_EXTFILE_INLINE; i++)
+		spm_extent_set_how(&f->first[i], 0);
 	if (spm_extindex_add(m, slice, ino, file)) {
 		spm_extpool_free(m->heads, file);
 		return 0;
 	}
-	spm_extmap_barrier();
 	__atomic_store_n(&f->ino, ino, __ATOMIC_RELAXED);
+	spm_extmap_barrier();
+	__atomic_store_n(&f->check, spm_extmap_head_check(f), __ATOMIC_RELAXED);
 	spm_extmap_barrier();
 	if (m->heads_top < m->heads->top + 1)
 		__atomic_store_n(&m->heads_top, m->heads->top + 1, __ATOMIC_RELAXED);
@@ -220,13 +224,15 @@ void spm_extmap_forget(struct spm_extmap *m, uint32_t file)
 
 	pthread_mutex_lock(&m->lock);
 	spm_extleaves_free(m, file, true);
-	if (__atomic_load_n(&f->times, __ATOMIC_RELAXED)) {
+	if (spm_flag_is(f, SPM_EXTFILE_DATED)) {
 		/* in this order: a file that says so relies on its times */
-		__atomic_store_n(&f->flags, 0, __ATOMIC_RELAXED);
+		spm_flag_clear(f, SPM_EXTFILE_FLAGS & ~(unsigned int)SPM_EXTFILE_DATED);
 		spm_extmap_barrier();
 		memset(&m->times[file - 1], 0, sizeof(m->times[0]));
 	}
 	spm_extindex_remove(m, f->slice, f->ino);
+	spm_extmap_barrier();
+	__atomic_store_n(&f->check, 0, __ATOMIC_RELAXED);
 	spm_extmap_barrier();
 	__atomic_store_n(&f->ino, 0, __ATOMIC_RELAXED);
 	spm_extmap_barrier();
@@ -241,10 +247,10 @@ struct spm_exttimes *spm_extmap_times(struct spm_extmap *m, uint32_t file)
 	struct spm_extfile *f = &m->head[file];
 	uint64_t at = EXTMAP_TIMES_AT + (uint64_t)(file - 1) * sizeof(struct spm_exttimes);
 
-	if (!__atomic_load_n(&f->times, __ATOMIC_RELAXED)) {
+	if (!spm_flag_is(f, SPM_EXTFILE_DATED)) {
 		if (spm_extmap_populate(m->fd, at, sizeof(struct spm_exttimes)))
 			return NULL;
-		__atomic_store_n(&f->times, 1, __ATOMIC_RELAXED);
+		spm_flag_set(f, SPM_EXTFILE_DATED);
 		spm_extmap_barrier();
 	}
 	return &m->times[file - 1];
@@ -276,11 +282,15 @@ struct spm_extent *spm_extmap_get(struct spm_extmap *m, uint32_t file, uint64_t 
 void spm_extmap_change(struct spm_extmap *m, uint32_t file, uint64_t extent, struct spm_extent *x, uint32_t slot,
 		       uint32_t check, uint16_t how)
 {
-	struct spm_extmap_change *c = spm_extmap_change_of(m);
+	struct spm_extmap_change *c = spm_extmap_change_of(m), with_how;
 
 	pthread_mutex_lock(&m->lock);
 	*c = (struct spm_extmap_change){ .file = file, .slice = m->head[file].slice, .ino = m->head[file].ino,
 					 .extent = extent, .slot = slot, .check = check };
+	spm_extmap_barrier();
+	with_how = *c;
+	with_how.how = how;
+	c->sum = spm_extmap_change_sum(&with_how);
 	spm_extmap_barrier();
 	__atomic_store_n(&c->how, how, __ATOMIC_RELAXED);
 	spm_extmap_barrier();
@@ -289,6 +299,23 @@ void spm_extmap_change(struct spm_extmap *m, uint32_t file, uint64_t extent, str
 	spm_extent_set_how(x, how);
 	__atomic_store_n(&c->how, 0, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&m->lock);
+}
+
+bool spm_extmap_leaf_around(struct spm_extmap *m, uint32_t file, uint64_t extent, uint64_t *first, uint64_t *end)
+{
+	uint64_t n = extent - EXTMAP_LARGE_FIRST;
+
+	if (extent < SPM_EXTFILE_INLINE) {
+		*first = 0;
+		*end = SPM_EXTFILE_INLINE;
+	} else if (extent < EXTMAP_LARGE_FIRST) {
+		*first = SPM_EXTFILE_INLINE;
+		*end = EXTMAP_LARGE_FIRST;
+	} else {
+		*first = extent - n % EXTMAP_LARGE_RECORDS;
+		*end = *first + EXTMAP_LARGE_RECORDS;
+	}
+	return spm_extmap_get(m, file, extent, false);
 }
 
 void spm_extmap_tidy(struct spm_extmap *m, uint32_t file)

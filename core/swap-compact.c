@@ -239,7 +239,7 @@ static int move_taken(struct pass *p, const struct tail_slot *t)
 	struct spm_swap *s = p->s;
 	struct spm_bucket *b = spm_bucket_lock(s, t->file);
 	struct spm_extent *x = spm_extmap_get(&s->map, t->file, t->extent, false);
-	bool same = x && spm_extent_how(x) && x->slot == t->slot;
+	bool same = x && spm_extent_how(x) && x->slot == t->slot && spm_extent_ok(x);
 	uint32_t blocks = same ? spm_extent_blocks(x) : 0, to;
 	int rc;
 
@@ -257,9 +257,7 @@ static int move_taken(struct pass *p, const struct tail_slot *t)
 		spm_slots_free(&s->slots, to, blocks);
 		return rc;
 	}
-	spm_extmap_barrier();
-	__atomic_store_n(&x->slot, to, __ATOMIC_RELAXED);
-	spm_extmap_barrier();
+	spm_extmap_change(&s->map, t->file, t->extent, x, to, x->check, spm_extent_how(x));
 	spm_swap_fault(s, "compact:moved");
 	spm_slots_free(&s->slots, t->slot, blocks);
 	atomic_fetch_add(&s->count->moved_bytes, (uint64_t)blocks * SPM_SLOT_BLOCK);

@@ -65,14 +65,14 @@ static int read_slot(struct spm_swap *s, const struct spm_whose *who, struct slo
 	uint32_t pages = spm_extent_pages(c->x);
 	int rc;
 
-	if (c->x->slot == SPM_SLOT_NONE)
+	if (c->x->slot == SPM_SLOT_NONE || !spm_extent_ok(c->x))
 		return -EPROTO;
 	c->old = c->x->slot;
 	c->old_blocks = spm_extent_blocks(c->x);
 	rc = slot_io(s, SPM_IO_READ, c->old, c->buf, c->old_blocks);
 	if (rc)
 		return rc;
-	if (c->x->how & SPM_HOW_SMALL)
+	if (spm_extent_how(c->x) & SPM_HOW_SMALL)
 		return spm_crc(c->buf, (size_t)pages * 4096) == c->x->check ? 0 : -EBADMSG;
 	return spm_trailer_ok((struct spm_trailer *)(c->buf + (size_t)pages * 4096), c->x->check, who->slice, who->ino,
 			      c->extent, pages) ? 0 : -EBADMSG;
@@ -93,7 +93,7 @@ static bool zero_part(char *page, uint32_t at, const struct spm_cut *cut)
 static int shrink(struct slot *c, const struct spm_cut *cut)
 {
 	const struct spm_trailer *old = (struct spm_trailer *)(c->buf + (size_t)spm_extent_pages(c->x) * 4096);
-	bool small = c->x->how & SPM_HOW_SMALL;
+	bool small = spm_extent_how(c->x) & SPM_HOW_SMALL;
 	uint32_t left = 0, k = 0;
 
 	memset(c->trailer, 0, sizeof(*c->trailer));

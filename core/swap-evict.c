@@ -179,7 +179,7 @@ int spm_evict_visit(struct spm_swap *s, uint32_t file, bool wait, struct spm_who
 	if (!known)
 		return -ESTALE;
 	/* which tests the lease: nothing of it may be open here */
-	if (__atomic_load_n(&spm_extmap_file(&s->map, file)->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT) {
+	if (spm_flag_is(spm_extmap_file(&s->map, file), SPM_EXTFILE_DIRECT)) {
 		rc = spm_slice_enter(s, who->slice, false);
 		if (rc)
 			return rc;

@@ -9,7 +9,29 @@
 #include <fcntl.h>
 #include <string.h>
 
-#define RECENT (60u * 4) /* ticks of the clock of last uses */
+#define RECENT 4u /* quarter minutes */
+
+static uint16_t *left_of(struct spm_swap *s, const struct spm_job *j)
+{
+	return &s->left[(uint16_t)((j->file * 2654435761u >> 13) + j->extent * 40503u)];
+}
+
+static uint16_t quarter_minutes(struct spm_swap *s)
+{
+	return (uint16_t)(spm_swap_ticks(s) / 60 % UINT16_MAX + 1);
+}
+
+void spm_left_now(struct spm_swap *s, const struct spm_job *j)
+{
+	__atomic_store_n(left_of(s, j), quarter_minutes(s), __ATOMIC_RELAXED);
+}
+
+static bool left_lately(struct spm_swap *s, const struct spm_job *j)
+{
+	uint16_t at = __atomic_load_n(left_of(s, j), __ATOMIC_RELAXED);
+
+	return at && (uint16_t)(quarter_minutes(s) - at) < RECENT;
+}
 
 static int damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, const char *why)
 {
@@ -56,7 +78,8 @@ int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_who
 
 	if (!how)
 		return -EALREADY;
-	if (x->slot == SPM_SLOT_NONE)
+	/* also if it was whole when this worker looked at it first */
+	if (x->slot == SPM_SLOT_NONE || how & SPM_HOW_DAMAGED || !spm_extent_ok(x))
 		return -EPROTO;
 	j->x = x;
 	j->file = who->file;
@@ -107,7 +130,8 @@ static int verify(const struct spm_job *j, const struct spm_whose *who)
 
 	if (j->how & SPM_HOW_SMALL)
 		return spm_crc(j->map, (size_t)j->pages * 4096) == j->x->check ? 0 : -EBADMSG;
-	if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages))
+	if (!spm_trailer_ok(j->trailer, j->x->check, who->slice, who->ino, j->extent, j->pages) ||
+	    memcmp(j->bits, j->trailer->map, sizeof(j->bits)))
 		return -EBADMSG;
 	for (uint32_t p = 0; p < SPM_EXTENT_PAGES; p++) {
 		if (!(j->bits[p / 64] >> p % 64 & 1))
@@ -150,7 +174,7 @@ int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct sp
 		take_back(s, j, who, fd);
 		return spm_in_damaged(s, who, j->extent, rc);
 	}
-	if (spm_extmap_age(now, spm_extent_used(j->x)) < RECENT)
+	if (left_lately(s, j))
 		spm_count(s, who->slice, evicted_hot, 1);
 	spm_count(s, who->slice, swapin_bytes, (uint64_t)j->pages * 4096);
 	spm_record_clear(s, j->file, j->x);

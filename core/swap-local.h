@@ -178,11 +178,13 @@ struct spm_swap {
 	int map_fd;
 	pthread_mutex_t own_lock;  /* over the wait for a dead worker's I/O; taken with no other lock */
 	atomic_bool owned;
+	pthread_mutex_t lost_lock; /* over the look at a file whose head may have been lost; taken with no other lock */
 	pthread_mutex_t grow_lock; /* over fallocate(2) of a swap file; taken with no other lock */
 	/* reads of swapped extents lately, by hash: what is read again and again comes back. Unlocked: an estimate */
 	uint8_t touched[65536];
 	uint32_t touched_at;    /* second in which they were halved last */
 	uint16_t left_at;       /* clock of when an extent left last */
+	uint16_t left[65536];   /* the same of each, by hash, in quarter minutes, never 0. Unlocked: an estimate */
 	uint32_t seq_file[256];   /* sequential readers, by hash: the file, and where the next read would begin */
 	uint64_t seq_first[256], seq_next[256];
 	struct {
@@ -230,19 +232,6 @@ static inline void spm_bucket_unlock(struct spm_bucket *b)
 }
 /* Whose a file number is; with its bucket's lock, or a pin or visit. False: nobody's. */
 bool spm_whose(struct spm_swap *s, uint32_t file, struct spm_whose *who);
-
-static inline void spm_flag_set(struct spm_extfile *f, unsigned int flags)
-{
-	__atomic_or_fetch(&f->flags, (uint16_t)flags, __ATOMIC_RELAXED);
-}
-static inline void spm_flag_clear(struct spm_extfile *f, unsigned int flags)
-{
-	__atomic_and_fetch(&f->flags, (uint16_t)~flags, __ATOMIC_RELAXED);
-}
-static inline bool spm_flag_is(const struct spm_extfile *f, unsigned int flags)
-{
-	return __atomic_load_n(&f->flags, __ATOMIC_RELAXED) & flags;
-}
 
 /* -- the clock of last uses -- */
 static inline uint64_t spm_swap_ticks(const struct spm_swap *s)
@@ -339,6 +328,8 @@ int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct sp
 int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, uint64_t extent) SPM_MUST_CHECK;
 /* Counts and tells that an extent cannot be read because of @rc: -EIO. */
 int spm_in_damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, int rc);
+/* The job's extent leaves now: should it come back soon, that was one too many. */
+void spm_left_now(struct spm_swap *s, const struct spm_job *j);
 /* All of it, with a descriptor of its own. */
 int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent) SPM_MUST_CHECK;
 
@@ -399,6 +390,13 @@ int spm_cut(struct spm_swap *s, const struct spm_whose *who, const struct spm_cu
 void spm_cuts_init(struct spm_swap *s);
 /* What it keeps of that swap file moves down, so that the file can be made smaller. */
 void spm_cuts_compact(struct spm_swap *s, unsigned int file);
+
+/* -- swap-lost.c: what of the extent map is damaged, so that nobody knows what it said -- */
+/* Gives up what may have been in the leaves that are set aside, and forgets these. */
+int spm_lost_leaves(struct spm_swap *s) SPM_MUST_CHECK;
+/* As spm_extmap_find() and spm_extmap_intern(), while a head is set aside: a file that has none may be the one whose it was. */
+uint32_t spm_lost_find(struct spm_swap *s, uint16_t slice, uint64_t ino);
+uint32_t spm_lost_head(struct spm_swap *s, uint16_t slice, uint64_t ino, const struct spm_handle *h);
 
 /* -- swap-trailers.c -- */
 int spm_trailers_init(struct spm_swap *s) SPM_MUST_CHECK;

@@ -238,7 +238,7 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	}
 	spm_times_begin(s, who->file, fd);
 	__atomic_store_n(&s->left_at, now, __ATOMIC_RELAXED);
-	spm_extent_touch(j->x, now);
+	spm_left_now(s, j);
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_OUT, j->how, 0));
 	spm_quota_done(s, who->slice, j->pages);
 	spm_swap_fault(s, "swapout:recorded");

@@ -498,7 +498,9 @@ static bool holds_beyond(struct spm_swap *s, uint32_t file, uint64_t extent, uin
 {
 	const struct spm_extent *x = spm_extmap_get(&s->map, file, extent, false);
 
-	return x && x->how && (!at || x->how & SPM_HOW_SPARSE || spm_extent_pages(x) * 4096u > at);
+	uint16_t how = x ? spm_extent_how(x) : 0;
+
+	return how && (!at || how & (SPM_HOW_SPARSE | SPM_HOW_DAMAGED) || (how & SPM_HOW_PAGES) * 4096u > at);
 }
 
 /*

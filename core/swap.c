@@ -87,7 +87,7 @@ static void count_pages(struct spm_swap *s, uint32_t file, int64_t pages)
 
 void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uint32_t slot, uint32_t check, uint16_t how)
 {
-	int64_t pages = (int64_t)(how & SPM_HOW_PAGES) - (int64_t)(x->how & SPM_HOW_PAGES);
+	int64_t pages = (int64_t)(how & SPM_HOW_PAGES) - (int64_t)spm_extent_pages(x);
 
 	__atomic_store_n(&x->slot, slot, __ATOMIC_RELAXED); /* a compactor may look at it */
 	x->check = check;
@@ -99,7 +99,7 @@ void spm_record_set(struct spm_swap *s, uint32_t file, struct spm_extent *x, uin
 void spm_record_change(struct spm_swap *s, uint32_t file, uint64_t extent, struct spm_extent *x, uint32_t slot, uint32_t check,
 		       uint16_t how)
 {
-	int64_t pages = (int64_t)(how & SPM_HOW_PAGES) - (int64_t)(x->how & SPM_HOW_PAGES);
+	int64_t pages = (int64_t)(how & SPM_HOW_PAGES) - (int64_t)spm_extent_pages(x);
 
 	spm_extmap_change(&s->map, file, extent, x, slot, check, how);
 	if (pages)
@@ -108,7 +108,7 @@ void spm_record_change(struct spm_swap *s, uint32_t file, uint64_t extent, struc
 
 void spm_record_clear(struct spm_swap *s, uint32_t file, struct spm_extent *x)
 {
-	int64_t pages = x->how & SPM_HOW_PAGES;
+	int64_t pages = spm_extent_pages(x);
 
 	spm_extent_set_how(x, 0);
 	/* a hole in a swap file: compaction has something to look at, also where nothing is written */
@@ -142,14 +142,14 @@ static int settle_record(struct survey *v, uint64_t extent, struct spm_extent *x
 	int rc = v->s->ops.pool ? 0 : survey_open(v);
 
 	/* a read that is under way still might fill them, if they cannot go because they are part of a huge page */
-	if (!rc && SPM_HOW_STATE_OF(x->how) == SPM_EXTENT_IN)
+	if (!rc && SPM_HOW_STATE_OF(spm_extent_how(x)) == SPM_EXTENT_IN)
 		rc = spm_swap_own(v->s);
 	if (rc == -ESTALE)
 		return 0; /* the file is gone, and with it whoever could read it */
 	if (!rc)
 		rc = spm_memory_settle(v->s, v->file, v->fd, extent);
 	if (!rc)
-		x->how = SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, x->how & ~SPM_HOW_STATE, 0);
+		spm_extent_set_how(x, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, spm_extent_how(x) & ~SPM_HOW_STATE, 0));
 	return rc;
 }
 
@@ -160,10 +160,10 @@ static int survey_record(void *arg, uint64_t extent, struct spm_extent *x)
 	int rc;
 
 	if (v->trim && extent << v->s->shift >= v->size) {
-		x->how = 0;
+		spm_extent_set_how(x, 0);
 		return 0;
 	}
-	if (SPM_HOW_STATE_OF(x->how) != SPM_EXTENT_SWAPPED) {
+	if (SPM_HOW_STATE_OF(spm_extent_how(x)) != SPM_EXTENT_SWAPPED) {
 		rc = settle_record(v, extent, x);
 		if (rc)
 			return rc;
@@ -202,17 +202,17 @@ static int take_over_file(struct spm_swap *s, uint32_t file)
 	int rc;
 
 	f->swapped = 0;
-	if (f->flags & SPM_EXTFILE_TRIM && !survey_open(&v) && !fstat(v.fd, &st)) {
+	if (spm_flag_is(f, SPM_EXTFILE_TRIM) && !survey_open(&v) && !fstat(v.fd, &st)) {
 		v.trim = true;
 		v.size = (uint64_t)st.st_size;
 	}
 	rc = spm_extmap_each(&s->map, file, 0, survey_record, &v);
-	if (!rc && f->flags & SPM_EXTFILE_TIMES) {
+	if (!rc && spm_flag_is(f, SPM_EXTFILE_TIMES)) {
 		put_back_mtime(s, &v);
-		f->flags &= (uint16_t)~SPM_EXTFILE_SHOWN; /* which ctime is the move's, nobody knows now */
+		spm_flag_clear(f, SPM_EXTFILE_SHOWN); /* which ctime is the move's, nobody knows now */
 	}
 	/* a worker that died may have had it open, or left a mapping */
-	f->flags = (uint16_t)((f->flags & ~(SPM_EXTFILE_TRIM | SPM_EXTFILE_TIMES)) | SPM_EXTFILE_DIRECT);
+	spm_flags_change(f, SPM_EXTFILE_DIRECT, SPM_EXTFILE_TRIM | SPM_EXTFILE_TIMES);
 	spm_cleanup_close(&v.fd);
 	return rc;
 }
@@ -223,7 +223,7 @@ static int take_over(struct spm_swap *s)
 
 	for (uint32_t file = 0; !rc && (file = spm_extmap_next_file(&s->map, file + 1));)
 		rc = take_over_file(s, file);
-	return rc;
+	return rc || !s->map.lost_leaves ? rc : spm_lost_leaves(s);
 }
 
 int spm_swap_own(struct spm_swap *s)
@@ -305,6 +305,7 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	s->map_fd = map_fd;
 	pthread_mutex_init(&s->grow_lock, NULL);
 	pthread_mutex_init(&s->own_lock, NULL);
+	pthread_mutex_init(&s->lost_lock, NULL);
 	pthread_mutex_init(&s->cut.lock, NULL);
 	rc = spm_pins_init(s);
 	if (!rc)
@@ -378,13 +379,15 @@ void spm_swap_close(struct spm_swap *s)
 
 uint32_t spm_swap_find(struct spm_swap *s, uint16_t slice, uint64_t ino)
 {
-	return spm_extmap_find(&s->map, slice, ino);
+	return s->map.lost_heads ? spm_lost_find(s, slice, ino) : spm_extmap_find(&s->map, slice, ino);
 }
 
 uint32_t spm_swap_file(struct spm_swap *s, uint16_t slice, uint64_t ino, const struct spm_handle *h, bool fresh)
 {
-	uint32_t file = spm_extmap_find(&s->map, slice, ino);
+	uint32_t file = spm_swap_find(s, slice, ino);
 
+	if (!file && !fresh && s->map.lost_heads)
+		return spm_lost_head(s, slice, ino, h);
 	return file ? file : spm_extmap_intern(&s->map, slice, ino, h, fresh ? 0 : SPM_EXTFILE_DIRECT);
 }
 
@@ -397,14 +400,13 @@ void spm_swap_idle(struct spm_swap *s, uint32_t file)
 {
 	struct spm_extfile *f = spm_extmap_file(&s->map, file);
 
-	if (!file || !(__atomic_load_n(&f->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT))
-		return;
-	__atomic_and_fetch(&f->flags, (uint16_t)~SPM_EXTFILE_DIRECT, __ATOMIC_RELAXED);
+	if (file && spm_flag_is(f, SPM_EXTFILE_DIRECT))
+		spm_flag_clear(f, SPM_EXTFILE_DIRECT);
 }
 
 bool spm_swap_is_direct(struct spm_swap *s, uint32_t file)
 {
-	return file && __atomic_load_n(&spm_extmap_file(&s->map, file)->flags, __ATOMIC_RELAXED) & SPM_EXTFILE_DIRECT;
+	return file && spm_flag_is(spm_extmap_file(&s->map, file), SPM_EXTFILE_DIRECT);
 }
 
 void spm_swap_used(struct spm_swap *s, uint32_t file)
@@ -423,7 +425,7 @@ int spm_swap_direct(struct spm_pin *pin)
 	if (__atomic_load_n(&f->swapped, __ATOMIC_RELAXED))
 		return -EAGAIN;
 	spm_swap_used(pin->swap, pin->file);
-	__atomic_or_fetch(&f->flags, SPM_EXTFILE_DIRECT, __ATOMIC_RELAXED);
+	spm_flag_set(f, SPM_EXTFILE_DIRECT);
 	return 0;
 }
 

@@ -70,6 +70,7 @@ struct spm_fs {
 	struct spm_swap *swap;            /* NULL: off */
 	int swap_fd[SPM_SWAP_FILES];      /* -1: unused */
 	int map_fd;                       /* of the extent map */
+	bool map_renewed;                 /* that is a copy, which is to take its place, see fs/swap-map.h */
 	struct spm_swap_slice_counters *slice_counters; /* SPM_SWAP_SLICES, in a file of the region; NULL: they are the worker's own */
 	/* guards the open state and flags of the inodes whose index hashes to it */
 	pthread_mutex_t inode_locks[SPM_INODE_LOCKS];

@@ -7,6 +7,7 @@
 #include "core/size.h"
 #include "fs/mounts.h"
 #include "fs/shared.h"
+#include "fs/swap-map.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +43,7 @@ static int check_leases(struct spm_setup_swap *s, const struct spm_slice *root)
 static int ask_region(const char *pin, const uint8_t uuid[static 16])
 {
 	spm_auto_close int ns = open(pin, O_RDONLY | O_CLOEXEC), fd = -1;
-	struct spm_extmap m;
+	struct spm_extmap_setup setup;
 
 	if (ns < 0)
 		return errno == ENOENT ? 0 : 2;
@@ -51,9 +52,9 @@ static int ask_region(const char *pin, const uint8_t uuid[static 16])
 	fd = open(SPM_REGION_EXTENTS, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : 2;
-	if (spm_extmap_attach(&m, fd))
+	if (spm_extmap_setup_of(fd, &setup) < 0)
 		return 2;
-	return !memcmp(m.setup->uuid, uuid, 16);
+	return !memcmp(setup.uuid, uuid, 16);
 }
 
 static int taken(void *ctx, const char *path, const struct spm_swapfile_header *h, struct spm_error *e)
@@ -268,14 +269,17 @@ static int add_swap(struct spm_setup_swap *s, const struct spm_slice *root, int 
 
 int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root, int host_ns, int region_ns)
 {
+	int rc = spm_swap_map_settle();
 	spm_auto_close int fd = open(SPM_REGION_EXTENTS, O_RDWR | O_CLOEXEC);
 	char pin[128], names[240];
 	struct spm_extmap m;
-	int rc;
 
 	if (fd < 0 && errno == ENOENT)
 		return add_swap(s, root, host_ns, region_ns);
-	rc = fd < 0 ? -errno : spm_extmap_attach(&m, fd);
+	if (rc == -EPROTONOSUPPORT)
+		return spm_fail(s->err, rc, "the region '%s' is of a newer version of spmfs; mount it with that", s->o->name);
+	if (!rc)
+		rc = fd < 0 ? -errno : spm_extmap_attach(&m, fd);
 	spm_mounts_pin_path(s->o->name, pin, sizeof(pin));
 	spm_setup_swap_names(names, sizeof(names));
 	if (rc)

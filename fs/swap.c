@@ -10,6 +10,7 @@
 #include "fs/open.h"
 #include "fs/pool.h"
 #include "fs/slices.h"
+#include "fs/swap-map.h"
 #include "fs/swap-walk.h"
 #include "fs/thread.h"
 #include "fs/worker.h"
@@ -245,9 +246,9 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 	if (rc)
 		return rc;
 	/* by path: a worker's lock on it must be its own */
-	fs->map_fd = open(SPM_REGION_EXTENTS, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	fs->map_fd = spm_swap_map_open(&fs->map_renewed);
 	if (fs->map_fd < 0)
-		return -errno;
+		return fs->map_fd;
 	map_counters(fs);
 	o.slice_counters = fs->slice_counters;
 	rc = spm_budget_init(fs);
@@ -267,7 +268,10 @@ int spm_content_start(struct spm_fs *fs)
 	if (!fs->swap)
 		return 0;
 	spm_budget_rebuild(fs);
-	rc = spm_swap_start(fs->swap);
+	/* from here on no older program serves this mount any more */
+	rc = fs->map_renewed ? spm_swap_map_commit() : 0;
+	if (!rc)
+		rc = spm_swap_start(fs->swap);
 	return rc ? rc : spm_swap_walk_start(fs);
 }
 

@@ -9,6 +9,7 @@
 #include "core/log.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -56,6 +57,7 @@ static int small_map(void)
 			struct spm_extent *x = spm_extmap_get(&m, file, at[i], true);
 
 			x->slot = (uint32_t)(ino * 1000 + i);
+			x->check = x->slot * 7;
 			spm_extent_set_how(x, SPM_HOW_MAKE(1 + i % 3, i < 2 ? 3 : 512, i < 2 ? SPM_HOW_SMALL : 0));
 		}
 	}
@@ -85,28 +87,48 @@ static void put_at(int fd, uint64_t at, const void *from, size_t size)
 	require(pwrite(fd, from, size, (off_t)at) == (ssize_t)size, "pwrite");
 }
 
+/* Makes the guards of records fit what is in them. */
+static void reseal_records(int fd, uint64_t at, uint32_t records)
+{
+	struct spm_extent x;
+
+	for (; records; records--, at += sizeof(x)) {
+		get_at(fd, at, &x, sizeof(x));
+		if (!spm_extent_how(&x) || spm_extent_how(&x) & SPM_HOW_DAMAGED)
+			continue;
+		spm_extent_set_how(&x, spm_extent_how(&x));
+		put_at(fd, at, &x, sizeof(x));
+	}
+}
+
 /* Makes the check of a unit fit what is in it, so that the scan looks further. */
 static void reseal(int fd, unsigned int area, uint64_t at)
 {
 	struct spm_extmap_header h;
+	struct spm_extmap_change c;
 	struct spm_extmap_leaf u;
 	struct spm_extfile f;
 
 	if (area == 0) {
+		get_at(fd, EXTMAP_CHANGE_AT, &c, sizeof(c));
+		c.sum = spm_extmap_change_sum(&c);
+		put_at(fd, EXTMAP_CHANGE_AT, &c, sizeof(c));
 		get_at(fd, at, &h, sizeof(h));
 		h.check = spm_extmap_header_check(&h);
 		put_at(fd, at, &h, sizeof(h));
 	} else if (area == 1) {
 		get_at(fd, at, &f, sizeof(f));
-		f.check = spm_extmap_head_check(&f, f.ino);
+		f.check = spm_extmap_head_check(&f);
 		put_at(fd, at, &f, sizeof(f));
+		reseal_records(fd, at + offsetof(struct spm_extfile, first), SPM_EXTFILE_INLINE);
 	} else {
 		get_at(fd, at, &u, sizeof(u));
 		if (!u.file || u.file > UNITS)
 			return;
 		get_at(fd, EXTMAP_HEADS_AT + (u.file - 1) * sizeof(f), &f, sizeof(f));
-		u.check = spm_extmap_leaf_check(&f, u.file, u.group);
+		u.check = spm_extmap_leaf_check(&f, &u);
 		put_at(fd, at, &u, sizeof(u));
+		reseal_records(fd, at + sizeof(u), EXTMAP_RECORDS(areas[area].unit));
 	}
 }
 
@@ -139,7 +161,8 @@ static int look(void *arg, uint64_t extent, struct spm_extent *x)
 
 	require(extent >= *next && extent < EXTMAP_EXTENTS + EXTMAP_LARGE_FIRST + EXTMAP_LARGE_RECORDS,
 		"extents come in order, and are some");
-	if (x->how & SPM_HOW_DAMAGED)
+	require(spm_extent_ok(x), "a record is whole, or was given up as a whole");
+	if (spm_extent_how(x) & SPM_HOW_DAMAGED)
 		require(!x->slot && !pages && !spm_extent_blocks(x), "a damaged record names nothing");
 	else
 		require(x->slot && pages >= 1 && pages <= SPM_EXTENT_PAGES, "a record names a slot and its pages");
@@ -195,6 +218,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	require(!spm_extmap_scan(&m), "a scan of anything");
 	work(&m);
+	spm_extmap_settled(&m);
 	live = m.live;
 	spm_extmap_detach(&m);
 	/* whatever it was, now it is a map that the next process reads the same way */

@@ -96,11 +96,17 @@ static inline bool is_out(struct spm_extmap *m, uint32_t file, uint64_t extent)
 {
 	struct spm_extent *x = spm_extmap_get(m, file, extent, false);
 
-	if (!x || !x->how)
+	if (!x || !spm_extent_how(x))
 		return false;
 	must(x->slot == slot_of(m->head[file].ino, extent));
 	must(x->check == ~x->slot);
 	return true;
+}
+
+/* As a wild store would do it. */
+static inline void flip(void *at, uint8_t with)
+{
+	*(uint8_t *)at ^= with;
 }
 
 static inline int clear_step(void *arg, uint64_t extent, struct spm_extent *x)

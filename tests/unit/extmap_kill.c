@@ -53,16 +53,16 @@ static void kill_step(struct spm_extmap *m, struct kills *k, int t, unsigned int
 		spm_extmap_tidy(m, file);
 	} else {
 		x = spm_extmap_get(m, file, e, true);
-		if (!x || (*out != 2 && *out != !!x->how))
+		if (!x || (*out != 2 && *out != !!spm_extent_how(x)))
 			_exit(1);
 		*out = 2;
 		spm_extmap_barrier();
-		if (x->how)
+		if (spm_extent_how(x))
 			spm_extent_set_how(x, 0);
 		else
 			set_record(x, ino + 1000 * (uint64_t)t, e);
 		spm_extmap_barrier();
-		*out = !!x->how;
+		*out = !!spm_extent_how(x);
 	}
 	atomic_fetch_add(&k->rounds, 1);
 }
@@ -118,7 +118,7 @@ static void check_kill(struct spm_extmap *m, struct kills *k, uint16_t t, uint32
 	for (uint32_t n = 0; n < KILL_EXTENTS; n++) {
 		uint64_t e = kill_extent(n);
 		struct spm_extent *x = file ? spm_extmap_get(m, file, e, false) : NULL;
-		bool out = x && x->how;
+		bool out = x && spm_extent_how(x);
 
 		must(k->out[t][i][n] == 2 || k->out[t][i][n] == out);
 		must(!out || x->slot == slot_of(ino + 1000 * (uint64_t)t, e));

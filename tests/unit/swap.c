@@ -100,7 +100,7 @@ bool is_out(struct sample *s, uint64_t extent)
 {
 	const struct spm_extent *x = spm_extmap_get(&rig.s->map, s->file, extent, false);
 
-	return x && SPM_HOW_STATE_OF(x->how) == SPM_EXTENT_SWAPPED;
+	return x && SPM_HOW_STATE_OF(spm_extent_how(x)) == SPM_EXTENT_SWAPPED;
 }
 
 /* -- shapes -- */

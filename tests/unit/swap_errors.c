@@ -267,7 +267,7 @@ START_TEST(half_out_half_in)
 	s = sample_out("f", 10 * EXTENT);
 	for (uint64_t e = 2; e < 4; e++) {
 		x = record(&s, e);
-		x->how = SPM_HOW_MAKE(e == 2 ? SPM_EXTENT_OUT : SPM_EXTENT_IN, x->how & ~SPM_HOW_STATE, 0);
+		spm_extent_set_how(x, SPM_HOW_MAKE(e == 2 ? SPM_EXTENT_OUT : SPM_EXTENT_IN, spm_extent_how(x) & ~SPM_HOW_STATE, 0));
 		for (uint64_t at = e * EXTENT; at < (e + 1) * EXTENT; at += 2 * 4096)
 			ck_assert_int_eq(pwrite(s.fd, junk, sizeof(junk), (off_t)at), sizeof(junk));
 	}
@@ -293,7 +293,7 @@ START_TEST(half_truncated)
 	set_up(EXTENT);
 	s = sample_out("f", 10 * EXTENT);
 	ck_assert_int_eq(rig_truncate(&rig, s.file, s.fd, 9 * EXTENT + 5), 0);
-	spm_extmap_file(&rig.s->map, s.file)->flags |= SPM_EXTFILE_TRIM;
+	spm_flag_set(spm_extmap_file(&rig.s->map, s.file), SPM_EXTFILE_TRIM);
 	if (_i)
 		ck_assert_int_eq(ftruncate(s.fd, 4 * EXTENT), 0);
 	reopen();
@@ -301,7 +301,7 @@ START_TEST(half_truncated)
 		ck_assert_int_eq(is_out(&s, e), e < (_i ? 4 : 9));
 	s.size = _i ? 4 * EXTENT : 9 * EXTENT + 5;
 	sample_check(&s);
-	ck_assert(!(spm_extmap_file(&rig.s->map, s.file)->flags & SPM_EXTFILE_TRIM));
+	ck_assert(!spm_flag_is(spm_extmap_file(&rig.s->map, s.file), SPM_EXTFILE_TRIM));
 	ck_assert_uint_eq(rig_slots_used(&rig), (_i ? 4 : 9) * (EXTENT + 4096));
 	sample_end(&s);
 	tear_down();
@@ -323,7 +323,7 @@ START_TEST(times_half_put_back)
 	ck_assert_int_eq(evict(&s), 4 * EXTENT);
 	t = spm_extmap_times(&rig.s->map, s.file);
 	ck_assert_int_eq(t->mtime, 1000000000000000007);
-	spm_extmap_file(&rig.s->map, s.file)->flags |= SPM_EXTFILE_TIMES;
+	spm_flag_set(spm_extmap_file(&rig.s->map, s.file), SPM_EXTFILE_TIMES);
 	ck_assert_int_eq(futimens(s.fd, NULL), 0);
 	reopen();
 	ck_assert_int_eq(spm_swap_stat(rig.s, s.file, s.fd, &st), 0);
@@ -337,12 +337,18 @@ END_TEST
 /* Two extents name one slot, another names none that exists: EIO for one of the two, and for that. */
 START_TEST(records_that_cannot_be)
 {
+	struct spm_extent *x;
 	struct sample s;
 
 	set_up(EXTENT);
 	s = sample_out("f", 6 * EXTENT);
-	record(&s, 3)->slot = record(&s, 1)->slot;
-	record(&s, 4)->slot = SPM_SLOT_ADDR(0, 64 * MIB / 4096 - 3);
+	/* whole records, which are another's, or of another swap file */
+	x = record(&s, 3);
+	x->slot = record(&s, 1)->slot;
+	spm_extent_set_how(x, spm_extent_how(x));
+	x = record(&s, 4);
+	x->slot = SPM_SLOT_ADDR(0, 64 * MIB / 4096 - 3);
+	spm_extent_set_how(x, spm_extent_how(x));
 	reopen();
 	for (uint64_t p = 0; p < 6 * 32; p++)
 		ck_assert_int_eq(read_page(&s, p), p / 32 == 3 || p / 32 == 4 ? -EIO : 0);

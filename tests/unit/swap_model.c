@@ -603,8 +603,10 @@ static int add_up(void *arg, uint64_t extent, struct spm_extent *x)
 {
 	struct sum *sum = arg;
 
-	if (SPM_HOW_STATE_OF(x->how) != SPM_EXTENT_SWAPPED)
-		rig_fail("extent %llu is left in state %d", (unsigned long long)extent, (int)SPM_HOW_STATE_OF(x->how));
+	if (SPM_HOW_STATE_OF(spm_extent_how(x)) != SPM_EXTENT_SWAPPED)
+		rig_fail("extent %llu is left in state %d", (unsigned long long)extent, (int)SPM_HOW_STATE_OF(spm_extent_how(x)));
+	if (!spm_extent_ok(x))
+		rig_fail("extent %llu has a record that is damaged", (unsigned long long)extent);
 	sum->blocks += spm_extent_blocks(x);
 	sum->pages += spm_extent_pages(x);
 	return 0;
