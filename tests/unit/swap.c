@@ -417,6 +417,7 @@ int main(void)
 	add_error_tests(t);
 	add_cut_tests(t);
 	add_drain_tests(t);
+	add_damage_tests(t);
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);
 }

@@ -16,6 +16,7 @@ void add_pin_tests(TCase *t);
 void add_error_tests(TCase *t);
 void add_cut_tests(TCase *t);
 void add_drain_tests(TCase *t);
+void add_damage_tests(TCase *t);
 
 #define MIB (UINT64_C(1) << 20)
 
