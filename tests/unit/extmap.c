@@ -539,6 +539,7 @@ int main(void)
 	tcase_add_test(t, no_memory);
 	add_damage_tests(t);
 	add_kill_test(t);
+	add_old_tests(t);
 	tcase_add_test(t, threads);
 	suite_add_tcase(s, t);
 	return spm_unit_run(s);

@@ -19,6 +19,7 @@
 /* The other parts of the suite. */
 void add_damage_tests(TCase *t);
 void add_kill_test(TCase *t);
+void add_old_tests(TCase *t);
 
 static inline struct spm_handle handle_of(uint64_t ino)
 {

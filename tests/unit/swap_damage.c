@@ -3,6 +3,7 @@
 #include "tests/unit/swap.h"
 
 #include "core/extmap-local.h"
+#include "tests/progs/oldmap.h"
 
 #define EXTENT (128u << 10) /* 32 pages: slots with a trailer */
 #define FILES 3u
@@ -227,7 +228,30 @@ START_TEST(each_byte)
 }
 END_TEST
 
+/* The same, left by an older program. */
+START_TEST(old_version)
+{
+	int fd = memfd_create("extents", MFD_CLOEXEC);
+
+	set_up(EXTENT);
+	make_all();
+	put_junk(1, 2);
+	put_junk(2, 22);
+	oldmap_make(rig.map_fd);
+	ck_assert_int_eq(spm_extmap_renew(rig.map_fd, fd), 0);
+	ck_assert_int_eq(dup3(fd, rig.map_fd, O_CLOEXEC), rig.map_fd);
+	close(fd);
+	rig_open(&rig, false);
+	ck_assert_uint_eq(rig.s->map.damaged, 0);
+	ck_assert_uint_eq(check_all("nothing", 0), 0);
+	ck_assert_uint_eq(rig.damaged, 0);
+	rig_close(&rig);
+	end_all();
+}
+END_TEST
+
 void add_damage_tests(TCase *t)
 {
+	tcase_add_test(t, old_version);
 	tcase_add_loop_test(t, each_byte, 0, SPM_ARRAY_SIZE(areas));
 }
