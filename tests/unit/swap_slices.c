@@ -40,7 +40,8 @@ START_TEST(full_slice_is_alone)
 	set_up_equal(8 * MIB, plain);
 	held = doc_new(1);
 	ck_assert_int_eq(doc_write(&held, 0, 7 * MIB), 0);
-	writers_start(w, 4, 1, 64 * MIB, &stop);
+	/* before they write: later there might be more of them than there is memory */
+	writers_make(w, 4, 1, 64 * MIB, &stop);
 	for (unsigned int i = 0; i <= 4; i++) {
 		ck_assert_int_eq(spm_swap_pin(rig.s, i ? w[i - 1].doc.file : held.file, 0, UINT64_MAX, SPM_PIN_FILE, &pin), 0);
 		ck_assert_int_eq(spm_swap_load(&pin, 0, UINT64_MAX), 0);
@@ -48,6 +49,7 @@ START_TEST(full_slice_is_alone)
 			ck_assert_int_eq(spm_swap_load(&pin, 0, UINT64_MAX), 0);
 		spm_swap_unpin(&pin);
 	}
+	writers_run(w, 4);
 	for (unsigned int i = 0; i < 4; i++)
 		wait_until(w[i].refused > 1);
 	free = doc_new(2);

@@ -77,6 +77,9 @@ struct writer {
 	_Atomic unsigned int refused;
 };
 
+/* In two steps: their files, which are empty, and their threads. */
+void writers_make(struct writer *w, unsigned int n, uint16_t slice, uint64_t window, atomic_bool *stop);
+void writers_run(struct writer *w, unsigned int n);
 void writers_start(struct writer *w, unsigned int n, uint16_t slice, uint64_t window, atomic_bool *stop);
 void writers_end(struct writer *w, unsigned int n);
 

@@ -320,16 +320,27 @@ static void *write_on(void *arg)
 	return NULL;
 }
 
-void writers_start(struct writer *w, unsigned int n, uint16_t slice, uint64_t window, atomic_bool *stop)
+void writers_make(struct writer *w, unsigned int n, uint16_t slice, uint64_t window, atomic_bool *stop)
 {
 	for (unsigned int i = 0; i < n; i++) {
 		w[i].doc = doc_new(slice);
 		w[i].window = window;
 		w[i].stop = stop;
 		w[i].refused = 0;
+	}
+}
+
+void writers_run(struct writer *w, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
 		if (pthread_create(&w[i].thread, NULL, write_on, &w[i]))
 			rig_fail("thread: %m");
-	}
+}
+
+void writers_start(struct writer *w, unsigned int n, uint16_t slice, uint64_t window, atomic_bool *stop)
+{
+	writers_make(w, n, slice, window, stop);
+	writers_run(w, n);
 }
 
 void writers_end(struct writer *w, unsigned int n)
