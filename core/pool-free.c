@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 uint64_t spm_pool_lowest(const struct spm_pool *p)
@@ -134,6 +135,8 @@ static void *zeroer(void *arg)
 	struct timespec until;
 	uint32_t d;
 
+	/* to be told of poison that the kernel finds by itself, not only of what somebody here meets; old kernels may say no */
+	(void)prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0);
 	pthread_mutex_lock(&p->lock);
 	while (!p->stop) {
 		if (next_to_zero(p, &d)) {
@@ -171,7 +174,10 @@ int spm_pool_start(struct spm_pool *p)
 		p->zeroers = i + 1;
 		pthread_mutex_unlock(&p->lock);
 	}
-	return 0;
+	rc = spm_pool_compactor_start(p);
+	if (rc)
+		spm_pool_stop(p);
+	return rc;
 }
 
 void spm_pool_stop(struct spm_pool *p)
@@ -183,7 +189,9 @@ void spm_pool_stop(struct spm_pool *p)
 	n = p->zeroers;
 	p->zeroers = 0;
 	pthread_cond_broadcast(&p->work);
+	pthread_cond_broadcast(&p->compact_wake);
 	pthread_mutex_unlock(&p->lock);
+	spm_pool_compactor_stop(p);
 	for (unsigned int i = 0; i < n; i++)
 		pthread_join(p->zeroer[i], NULL);
 	free(p->zeroer);
