@@ -51,6 +51,16 @@ static void read_driver(const char *dax, char driver[static 64])
 	snprintf(driver, 64, "%.63s", slash ? slash + 1 : "");
 }
 
+/* sysfs makes its link to the driver anew each time, and gives no number twice. 0: not known. */
+static uint64_t read_binding(const char *dax)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), DEVICES "%s/driver", dax);
+	return lstat(path, &st) ? 0 : (uint64_t)st.st_ino;
+}
+
 static int check_stand_in(const char *path, struct spm_source *s, const char *text, struct spm_error *e)
 {
 	struct stat st;
@@ -113,6 +123,7 @@ static int look_at_device(int fd, const char *dax, struct spm_devdax *d)
 		return -ENODEV;
 	if (!read_number(dax, "align", &d->align) || !d->align)
 		d->align = ALIGN;
+	d->binding = read_binding(dax);
 	return 0;
 }
 

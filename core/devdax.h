@@ -14,6 +14,7 @@ struct spm_devdax {
 	int fd;         /* open for both; locked (flock) for as long as it, or a copy in another process, is open; -1: none */
 	uint64_t bytes;
 	uint64_t align; /* of mappings */
+	uint64_t binding; /* another number each time that the driver takes the device; of a stand-in 0 */
 	bool stand_in;
 };
 

@@ -11,25 +11,14 @@
 
 #define CLEAN_MAX (UINT64_C(1) << 30)
 
-static uint64_t check_of(const void *from, size_t bytes)
-{
-	uint64_t check = POOL_MAGIC, word;
-
-	for (size_t at = 0; at < bytes; at += sizeof(word)) {
-		memcpy(&word, (const uint8_t *)from + at, sizeof(word));
-		check = spm_mix(check ^ word);
-	}
-	return check;
-}
-
 static uint64_t header_check(const struct spm_pool_header *h)
 {
-	return check_of(h, offsetof(struct spm_pool_header, check));
+	return spm_pool_check_of(h, offsetof(struct spm_pool_header, check));
 }
 
 static uint64_t label_check(const struct spm_pool_label *l)
 {
-	return check_of(l, offsetof(struct spm_pool_label, check));
+	return spm_pool_check_of(l, offsetof(struct spm_pool_label, check));
 }
 
 static bool is_power(uint64_t n)
@@ -41,17 +30,6 @@ static bool is_power(uint64_t n)
 static uint64_t map_bytes(const struct spm_pool_device *d)
 {
 	return d->bytes / d->align * d->align;
-}
-
-static int device_id(const struct spm_pool_device *d, uint64_t id[2])
-{
-	struct stat st;
-
-	if (fstat(d->fd, &st))
-		return -errno;
-	id[0] = S_ISREG(st.st_mode) ? st.st_dev : st.st_rdev;
-	id[1] = S_ISREG(st.st_mode) ? st.st_ino : 0;
-	return S_ISREG(st.st_mode) && (uint64_t)st.st_size < d->bytes ? -ENODEV : 0;
 }
 
 /* At an address as aligned as the device, so that its largest pages can be used. -errno. */
@@ -102,7 +80,7 @@ static int lay_out(const struct spm_pool_device *d, uint32_t extent_bytes, struc
 	h->device_bytes = d->bytes;
 	/* the same place whatever the extents are: a pool of others must not miss it */
 	h->label_at = bytes - POOL_LABEL_SIZE;
-	return device_id(d, h->device_id);
+	return spm_pool_ident_of(d, &h->ident);
 }
 
 static int write_label(const struct spm_pool_device *d, const struct spm_pool_header *h)
@@ -149,9 +127,7 @@ int spm_pool_create(int state, const struct spm_pool_device *d, uint32_t extent_
 
 static int read_header(int state, const struct spm_pool_device *d, struct spm_pool_header *h)
 {
-	uint64_t id[2] = { 0 };
 	struct stat st;
-	int rc;
 
 	if (fstat(state, &st))
 		return -errno;
@@ -159,26 +135,39 @@ static int read_header(int state, const struct spm_pool_device *d, struct spm_po
 	    h->check != header_check(h) ||
 	    (uint64_t)st.st_size < POOL_RECORDS_AT + h->extents * sizeof(struct spm_pool_record))
 		return -EPROTO;
-	rc = device_id(d, id);
-	if (rc)
-		return rc;
-	return id[0] != h->device_id[0] || id[1] != h->device_id[1] || d->bytes != h->device_bytes ||
-			       !is_power(d->align) ||
+	return d->bytes != h->device_bytes || !is_power(d->align) ||
 			       h->label_at + sizeof(struct spm_pool_label) > map_bytes(d) ?
 		       -ENODEV :
 		       0;
 }
 
+/* -ESTALE: it is another pool's, or nobody's; 1: the device has lost it. */
 static int check_label(const struct spm_pool *p)
 {
 	struct spm_pool_label l;
 	int rc = spm_pool_copy_from(&l, p->base + p->header->label_at, sizeof(l));
 
-	/* whoever had written another one would have written to what the device has lost */
 	if (rc)
-		return rc == -EIO ? 0 : rc;
+		return rc == -EIO ? 1 : rc;
 	return l.magic != POOL_LABEL || l.check != label_check(&l) || memcmp(l.uuid, p->header->uuid, sizeof(l.uuid)) ?
 		       -ESTALE : 0;
+}
+
+/* Whether the device is the pool's, and nobody else has written to it. */
+static int check_device(const struct spm_pool *p, const struct spm_pool_ident *now)
+{
+	bool same = spm_pool_ident_same(&p->header->ident, now);
+	int rc = check_label(p);
+
+	/* whoever had written another one to the device would have written to what it has lost */
+	if (same)
+		return rc == 1 ? 0 : rc;
+	if (rc)
+		return rc == 1 || rc == -ESTALE ? -ENODEV : rc;
+	if (!p->o.moved)
+		return -EREMCHG;
+	spm_pool_ident_note(&p->header->ident, now);
+	return 0;
 }
 
 static int init_locks(struct spm_pool *p)
@@ -194,6 +183,7 @@ static int init_locks(struct spm_pool *p)
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->work, &clock);
 	pthread_cond_init(&p->settled, &clock);
+	pthread_cond_init(&p->compact_wake, &clock);
 	for (unsigned int i = 0; i < POOL_STRIPES; i++)
 		pthread_rwlock_init(&p->stripe[i], &how);
 	pthread_rwlockattr_destroy(&how);
@@ -202,8 +192,9 @@ static int init_locks(struct spm_pool *p)
 }
 
 static int map_all(struct spm_pool *p, int state, const struct spm_pool_device *d,
-		   const struct spm_pool_header *h, bool kept)
+		   const struct spm_pool_header *h)
 {
+	struct spm_pool_ident now;
 	void *at;
 	int rc;
 
@@ -222,7 +213,10 @@ static int map_all(struct spm_pool *p, int state, const struct spm_pool_device *
 	rc = spm_pool_catch();
 	if (!rc)
 		rc = spm_pool_watch(p->base, p->map_bytes);
-	return rc || kept ? rc : check_label(p);
+	if (rc || p->o.kept)
+		return rc;
+	rc = spm_pool_ident_of(d, &now);
+	return rc ? rc : check_device(p, &now);
 }
 
 static void set_limits(struct spm_pool *p)
@@ -265,7 +259,7 @@ int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_devi
 		free(p);
 		return rc;
 	}
-	rc = map_all(p, state, d, &h, p->o.kept);
+	rc = map_all(p, state, d, &h);
 	if (!rc)
 		rc = make_sets(p);
 	if (!rc) {
@@ -296,6 +290,7 @@ void spm_pool_detach(struct spm_pool *p)
 		pthread_rwlock_destroy(&p->stripe[i]);
 	pthread_cond_destroy(&p->work);
 	pthread_cond_destroy(&p->settled);
+	pthread_cond_destroy(&p->compact_wake);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }

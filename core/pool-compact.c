@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <time.h>
 
+#define PERIOD_S 2 /* between two looks of the background whether there is anything to move */
+
 struct move {
 	uint32_t from, to;
 	uint64_t whose, extent;
@@ -119,36 +121,114 @@ static bool wait_for_turn(const struct spm_pool_compact *c, uint64_t began, uint
 	}
 }
 
-int spm_pool_compact(struct spm_pool *p, struct spm_pool_compact *c)
+/* All that there is to move. */
+static int run_pass(struct spm_pool *p, struct spm_pool_compact *c)
 {
-	uint64_t began = now_ns(), first;
+	uint64_t began = now_ns(), first = atomic_load(&p->moved);
 	struct move m;
-	bool busy, more;
-	int rc = 0;
+	bool more;
 
 	c->moved_bytes = 0;
-	pthread_mutex_lock(&p->lock);
-	busy = p->compacting;
-	p->compacting = true;
-	first = atomic_load(&p->moved);
-	pthread_mutex_unlock(&p->lock);
-	if (busy)
-		return -EALREADY;
 	for (;;) {
-		if (!wait_for_turn(c, began, c->moved_bytes)) {
-			rc = -ECANCELED;
-			break;
-		}
+		if (!wait_for_turn(c, began, c->moved_bytes))
+			return -ECANCELED;
 		pthread_mutex_lock(&p->lock);
 		more = next_move(p, &m);
 		pthread_mutex_unlock(&p->lock);
 		if (!more)
-			break;
+			return 0;
 		move(p, &m);
 		c->moved_bytes = (atomic_load(&p->moved) - first) * p->extent_bytes;
 	}
+}
+
+/* With the lock. */
+static void end_pass(struct spm_pool *p)
+{
+	p->compacting = POOL_IDLE;
+	pthread_cond_broadcast(&p->settled);
+}
+
+int spm_pool_compact(struct spm_pool *p, struct spm_pool_compact *c)
+{
+	int rc = 0;
+
+	c->moved_bytes = 0;
 	pthread_mutex_lock(&p->lock);
-	p->compacting = false;
+	p->compact_calls++;
+	while (p->compacting == POOL_COMPACTS_BEHIND)
+		pthread_cond_wait(&p->settled, &p->lock);
+	p->compact_calls--;
+	if (p->compacting != POOL_IDLE)
+		rc = -EALREADY;
+	else
+		p->compacting = POOL_COMPACTS;
+	pthread_mutex_unlock(&p->lock);
+	if (rc)
+		return rc;
+	rc = run_pass(p, c);
+	pthread_mutex_lock(&p->lock);
+	end_pass(p);
 	pthread_mutex_unlock(&p->lock);
 	return rc;
+}
+
+/* -- in the background -- */
+
+static bool is_wanted_away(void *arg)
+{
+	struct spm_pool *p = arg;
+	bool wanted;
+
+	pthread_mutex_lock(&p->lock);
+	wanted = p->stop || p->compact_calls;
+	pthread_mutex_unlock(&p->lock);
+	return wanted;
+}
+
+/* With the lock. */
+static bool is_due(const struct spm_pool *p)
+{
+	struct move m;
+
+	return p->compacting == POOL_IDLE && !p->compact_calls && next_move(p, &m);
+}
+
+static void *compactor(void *arg)
+{
+	struct spm_pool *p = arg;
+	struct spm_pool_compact c = { .bps = p->o.compact_bps, .cancel = is_wanted_away, .arg = p };
+	struct timespec until;
+
+	pthread_mutex_lock(&p->lock);
+	while (!p->stop) {
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += PERIOD_S;
+		while (!p->stop && !pthread_cond_timedwait(&p->compact_wake, &p->lock, &until))
+			;
+		if (p->stop || !is_due(p))
+			continue;
+		p->compacting = POOL_COMPACTS_BEHIND;
+		pthread_mutex_unlock(&p->lock);
+		(void)run_pass(p, &c);
+		pthread_mutex_lock(&p->lock);
+		end_pass(p);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return NULL;
+}
+
+int spm_pool_compactor_start(struct spm_pool *p)
+{
+	int rc = p->o.compact_bps ? pthread_create(&p->compactor, NULL, compactor, p) : 0;
+
+	p->compactor_runs = p->o.compact_bps && !rc;
+	return -rc;
+}
+
+void spm_pool_compactor_stop(struct spm_pool *p)
+{
+	if (p->compactor_runs)
+		pthread_join(p->compactor, NULL);
+	p->compactor_runs = false;
 }

@@ -12,7 +12,7 @@
 
 #define POOL_MAGIC      UINT64_C(0x6c6f6f702d6d7073) /* "spm-pool" */
 #define POOL_LABEL      UINT64_C(0x6c62616c2d6d7073) /* "spm-labl" */
-#define POOL_VERSION    1u
+#define POOL_VERSION    2u
 #define POOL_NOTES      64u
 #define POOL_RECORDS_AT 4096u
 #define POOL_LABEL_SIZE 4096u
@@ -35,16 +35,23 @@ struct spm_pool_note {
 	_Atomic uint64_t whose;
 };
 
+/* Which device it was when it was last known to be the pool's. */
+struct spm_pool_ident {
+	uint64_t id[2];   /* st_rdev; of a regular file st_dev and st_ino */
+	uint64_t binding;
+	uint64_t check;   /* of all before; any other: not known */
+};
+
 struct spm_pool_header {
 	uint64_t magic;
 	uint32_t version, extent_bytes;
 	uint8_t uuid[16];
 	uint64_t extents;      /* records, and extents of the device from its start on */
 	uint64_t device_bytes, label_at;
-	uint64_t device_id[2]; /* st_rdev; of a regular file st_dev and st_ino */
 	uint64_t check;        /* of all before */
 	_Atomic uint64_t limit; /* of all files, bytes; 0: none */
 	struct spm_pool_note notes[POOL_NOTES];
+	struct spm_pool_ident ident;
 };
 _Static_assert(sizeof(struct spm_pool_header) <= POOL_RECORDS_AT, "records lie behind it");
 
@@ -94,11 +101,15 @@ struct spm_pool {
 	uint64_t bad, retired, damaged;
 	uint64_t slice_used[SPM_POOL_SLICES], slice_limit[SPM_POOL_SLICES];
 	bool noted[POOL_NOTES];  /* by this process */
-	bool stop, compacting;
+	bool stop;
+	enum { POOL_IDLE, POOL_COMPACTS, POOL_COMPACTS_BEHIND } compacting; /* the last: in the background */
+	unsigned int compact_calls; /* that wait for the background to give way */
 	atomic_uint_fast64_t zeroed, moved; /* extents */
 
-	pthread_t *zeroer;
+	pthread_t *zeroer, compactor;
 	unsigned int zeroers;
+	bool compactor_runs;
+	pthread_cond_t compact_wake; /* with the lock: stop */
 	pthread_rwlock_t stripe[POOL_STRIPES];
 };
 
@@ -174,6 +185,19 @@ struct spm_pool_head *spm_pool_index_head(const struct spm_pool *p, uint64_t who
 
 /* pool-scan.c */
 void spm_pool_scan(struct spm_pool *p);
+
+/* pool-ident.c */
+/* Of a device as it is. -errno; -ENODEV: a file that is too short. */
+int spm_pool_ident_of(const struct spm_pool_device *d, struct spm_pool_ident *i) SPM_MUST_CHECK;
+/* Whether nobody but pools can have had the device since it was noted there. */
+bool spm_pool_ident_same(const struct spm_pool_ident *noted, const struct spm_pool_ident *now);
+/* Notes it. A death before the end leaves none that anything is the same as. */
+void spm_pool_ident_note(struct spm_pool_ident *to, const struct spm_pool_ident *now);
+uint64_t spm_pool_check_of(const void *from, size_t bytes);
+
+/* pool-compact.c: in the background. */
+int spm_pool_compactor_start(struct spm_pool *p) SPM_MUST_CHECK;
+void spm_pool_compactor_stop(struct spm_pool *p);
 
 /* pool-free.c: extents that are nobody's, with the lock. */
 /* Takes one that is reserved out of its set, and it is not reserved any more. -ENOSPC: poison has taken what

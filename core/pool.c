@@ -317,6 +317,15 @@ void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st, bool metadata
 				     p->clean.bytes + p->movable.bytes + sizeof(*p);
 }
 
+/* Nobody's, but in no set: in the hands of who zeroes it, or is about to use it. */
+static bool is_in_hand(const struct spm_pool *p, uint32_t d)
+{
+	uint64_t what = atomic_load_explicit(&p->record[d].what, memory_order_relaxed);
+	enum spm_pool_state state = spm_pool_record_state(p, d);
+
+	return state <= POOL_CLEAN && what == spm_pool_what(0, 0, state);
+}
+
 uint64_t spm_pool_free_run(struct spm_pool *p)
 {
 	uint64_t run = 0, longest = 0;
@@ -329,7 +338,9 @@ uint64_t spm_pool_free_run(struct spm_pool *p)
 			run += 64;
 			i += 63;
 		} else {
-			run = word >> i % 64 & 1 ? run + 1 : 0;
+			bool is_free = word >> i % 64 & 1 || (!spm_pool_set_has(&p->movable, i) && is_in_hand(p, (uint32_t)i));
+
+			run = is_free ? run + 1 : 0;
 		}
 		longest = run > longest ? run : longest;
 	}

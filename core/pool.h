@@ -62,19 +62,23 @@ struct spm_pool_file {
 
 /* What the device is. */
 struct spm_pool_device {
-	int fd;         /* the caller's; needed by create and attach only */
-	uint64_t bytes; /* need be no multiple of anything */
-	uint64_t align; /* of mappings: 4 KiB, 2 MiB, 1 GiB. A power of two */
+	int fd;           /* the caller's; needed by create and attach only */
+	uint64_t bytes;   /* need be no multiple of anything */
+	uint64_t align;   /* of mappings: 4 KiB, 2 MiB, 1 GiB. A power of two */
+	uint64_t binding; /* another number each time that a driver takes the device; 0: not known */
 };
 
 /* All may be 0, or NULL. */
 struct spm_pool_opts {
 	uint64_t bytes_max;   /* limit of what files may have; 0: the one that the state file knows, at first none */
 	uint64_t clean_bytes; /* zeroed in advance, at most: an eighth of the pool or 1 GiB, whichever is less */
+	uint64_t compact_bps; /* what a thread may move in the background, bytes a second; 0: nothing */
 	unsigned int zeroers; /* threads that zero: 1 */
-	/* The caller has kept others off the device since it was attached last: its label is not looked at, for it may be what the
-	 * device has lost. */
+	/* The caller has kept others off the device since it was attached last: which device it is, and its label, which may be what
+	 * the device has lost, are not looked at. */
 	bool kept;
+	/* Taken as it is with the right label, also if its driver has let go of it since, or it is a device of another number. */
+	bool moved;
 	/* The device lost an extent at @offset; of @f, or of nobody (f->ino 0). For the log, with a path. Any
 	 * thread, no locks but the file's. */
 	void (*poisoned)(void *ctx, const struct spm_pool_file *f, uint64_t file_offset, uint64_t offset);
@@ -94,11 +98,12 @@ int spm_pool_create(int state, const struct spm_pool_device *d, uint32_t extent_
 		    const uint8_t uuid[static 16]) SPM_MUST_CHECK;
 /* Maps state (the caller's, open as long as the pool) and device, finds all extents, finishes what a dead
  * process left half way. -EPROTO: not a state file of this version; -ENODEV: another device, or its size
- * changed; -ESTALE: used by another since. Installs the handler of SIGBUS for this process
- * (spm_pool_catch()). */
+ * changed; -ESTALE: used by another since; -EREMCHG: its driver has let go of it since, or its number has changed, so that its
+ * memory may have been anybody's, though the label is right (see @moved). Installs the handler of SIGBUS for this
+ * process (spm_pool_catch()). */
 int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_device *d,
 		    const struct spm_pool_opts *o) SPM_MUST_CHECK;
-/* Threads that zero in the background. Without them allocation zeroes on demand. */
+/* Threads that zero, and move, in the background. Without them allocation zeroes on demand. */
 int spm_pool_start(struct spm_pool *p) SPM_MUST_CHECK;
 void spm_pool_stop(struct spm_pool *p);
 void spm_pool_detach(struct spm_pool *p);
@@ -234,7 +239,7 @@ struct spm_pool_compact {
 	uint64_t moved_bytes;         /* out */
 };
 /* Moves used extents down until the free ones are one run (but for poisoned ones, which stay). 0; -ECANCELED;
- * -EALREADY: one is at it. */
+ * -EALREADY: another call is at it (what is done in the background gives way). */
 int spm_pool_compact(struct spm_pool *p, struct spm_pool_compact *c) SPM_MUST_CHECK;
 
 /* -- memory errors -- (pool-copy.c) */

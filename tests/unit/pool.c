@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/unit/pool.h"
 
+#include <sys/sendfile.h>
+
 #define EXTENT (64 * KIB)
 
 static const struct spm_pool_file one = { .ino = 11, .slice = 0 }, two = { .ino = 12, .slice = 5 };
@@ -87,8 +89,10 @@ START_TEST(refuses_what_is_not_its_own)
 
 	rig_make(&r, 8 * MIB, EXTENT);
 	rig_make(&other, 8 * MIB, EXTENT);
-	/* another device, another size */
-	ck_assert_int_eq(spm_pool_attach(&p, r.state, &other.dev, NULL), -ENODEV);
+	/* another device, with a label or without; another size */
+	d = other.dev;
+	ck_assert_int_eq(pwrite(d.fd, &junk, sizeof(junk), (off_t)other.p->header->label_at), sizeof(junk));
+	ck_assert_int_eq(spm_pool_attach(&p, r.state, &d, &(struct spm_pool_opts){ .moved = true }), -ENODEV);
 	d = r.dev;
 	d.bytes -= 4096;
 	ck_assert_int_eq(spm_pool_attach(&p, r.state, &d, NULL), -ENODEV);
@@ -110,6 +114,54 @@ START_TEST(refuses_what_is_not_its_own)
 	ck_assert_int_eq(spm_pool_attach(&p, r.state, &other.dev, NULL), -EPROTO);
 	close(r.state);
 	rig_end(&other);
+}
+END_TEST
+
+/* A device that its driver has let go of, and one that has come back as another: the label says that it is the pool's, but not who
+ * has had the rest of it. */
+START_TEST(asks_before_it_takes_a_device_that_was_away)
+{
+	const struct spm_pool_opts moved = { .moved = true }, kept = { .kept = true };
+	struct pool_rig r;
+	struct spm_pool *p;
+	uint8_t byte = 0;
+	int fd, old;
+
+	rig_device(&r, 8 * MIB, true);
+	r.dev.binding = 7;
+	ck_assert_int_eq(spm_pool_create(r.state, &r.dev, EXTENT, rig_uuid), 0);
+	rig_attach(&r, NULL);
+	ck_assert_int_eq(spm_pool_write(r.p, &one, "x", 1, 0), 1);
+	spm_pool_detach(r.p);
+	old = r.dev.fd;
+	if (_i) {
+		/* the same bytes on another device */
+		fd = memfd_create("again", MFD_CLOEXEC);
+		for (off_t at = 0; at < (off_t)(8 * MIB);)
+			must(sendfile(fd, old, &at, 8 * MIB) > 0);
+		r.dev.fd = fd;
+	} else {
+		r.dev.binding = 8;
+	}
+	ck_assert_int_eq(spm_pool_attach(&p, r.state, &r.dev, NULL), -EREMCHG);
+	/* who has held it all the time need not say */
+	ck_assert_int_eq(spm_pool_attach(&p, r.state, &r.dev, &kept), 0);
+	spm_pool_detach(p);
+	ck_assert_int_eq(spm_pool_attach(&p, r.state, &r.dev, NULL), -EREMCHG);
+	ck_assert_int_eq(spm_pool_attach(&p, r.state, &r.dev, &moved), 0);
+	ck_assert_int_eq(spm_pool_read(p, &one, &byte, 1, 0), 1);
+	ck_assert_uint_eq(byte, 'x');
+	/* a death while that was being noted */
+	p->header->ident.check ^= 1;
+	spm_pool_detach(p);
+	ck_assert_int_eq(spm_pool_attach(&p, r.state, &r.dev, NULL), -EREMCHG);
+	ck_assert_int_eq(spm_pool_attach(&p, r.state, &r.dev, &moved), 0);
+	spm_pool_detach(p);
+	/* said once */
+	rig_attach(&r, NULL);
+	rig_end(&r);
+	if (_i)
+		close(old);
 }
 END_TEST
 
@@ -145,6 +197,37 @@ START_TEST(reads_what_was_written)
 			 4 * (off_t)EXTENT + 9);
 	rig_audit(r.p);
 	rig_end(&r);
+}
+END_TEST
+
+/* Whatever the device's pages are: its mapping starts and ends on one of them. */
+START_TEST(content_at_each_alignment)
+{
+	static const uint64_t align[] = { 4 * KIB, 2 * MIB, UINT64_C(1) << 30 };
+	const uint64_t bytes = (UINT64_C(2) << 30) + (align[_i] < 2 * MIB ? 8 * KIB : 0);
+	uint8_t buf[EXTENT], got[EXTENT];
+	struct pool_rig r;
+
+	memset(buf, 5, sizeof(buf));
+	rig_device(&r, bytes, false);
+	r.dev.align = align[_i];
+	ck_assert_int_eq(spm_pool_create(r.state, &r.dev, EXTENT, rig_uuid), 0);
+	for (uint64_t n = 0; n < 2; n++) {
+		rig_attach(&r, NULL);
+		ck_assert_uint_eq((uintptr_t)r.p->base % align[_i], 0);
+		ck_assert_uint_eq(r.p->map_bytes % align[_i], 0);
+		for (uint64_t e = 0; e < 40; e++) {
+			if (!n)
+				ck_assert_int_eq(spm_pool_write(r.p, &one, buf, EXTENT, e * 1000 * EXTENT), EXTENT);
+			ck_assert_int_eq(spm_pool_read(r.p, &one, got, EXTENT, e * 1000 * EXTENT), EXTENT);
+			ck_assert(all_are(got, EXTENT, 5));
+		}
+		/* the last extent, too */
+		ck_assert_int_eq(spm_pool_clear(spm_pool_address(r.p, r.p->extents - 1), EXTENT), 0);
+		spm_pool_detach(r.p);
+	}
+	close(r.state);
+	close(r.dev.fd);
 }
 END_TEST
 
@@ -364,6 +447,40 @@ START_TEST(compaction_obeys)
 }
 END_TEST
 
+/* In the background, and a call that comes meanwhile has its turn at once. */
+START_TEST(compaction_in_the_background)
+{
+	const struct spm_pool_opts o = { .compact_bps = _i ? 64 * KIB : 64 * MIB };
+	struct spm_pool_compact c = { .bps = 0 };
+	struct pool_rig r;
+	uint8_t byte;
+
+	rig_make(&r, 66 * EXTENT, EXTENT);
+	rig_again(&r, &o);
+	ck_assert_int_eq(spm_pool_commit(r.p, &two, 0, 32 * EXTENT, NULL, NULL), 0);
+	ck_assert_int_eq(spm_pool_write(r.p, &one, "y", 1, 31 * EXTENT), 1);
+	ck_assert_int_eq(spm_pool_commit(r.p, &one, 0, 32 * EXTENT, NULL, NULL), 0);
+	spm_pool_remove(r.p, &two);
+	ck_assert_uint_lt(spm_pool_free_run(r.p), rig_stats(&r).free_bytes);
+	ck_assert_int_eq(spm_pool_start(r.p), 0);
+	for (int n = 0; rig_stats(&r).moved_bytes < (_i ? EXTENT : 32 * EXTENT); n++) {
+		ck_assert_int_lt(n, 60000);
+		usleep(1000);
+	}
+	if (_i) {
+		/* alone it would take half a minute */
+		ck_assert_int_eq(spm_pool_compact(r.p, &c), 0);
+		ck_assert_uint_ge(c.moved_bytes, 20 * EXTENT);
+	}
+	spm_pool_stop(r.p);
+	ck_assert_uint_eq(spm_pool_free_run(r.p), rig_stats(&r).free_bytes);
+	ck_assert_int_eq(spm_pool_read(r.p, &one, &byte, 1, 31 * EXTENT), 1);
+	ck_assert_uint_eq(byte, 'y');
+	rig_audit(r.p);
+	rig_end(&r);
+}
+END_TEST
+
 /* -- size of what is known -- */
 
 /* 1 TiB, each extent a file of its own, which is the worst case; no memory of the device is touched but by
@@ -444,7 +561,9 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, layout_of_devices, 0, SPM_ARRAY_SIZE(layouts));
 	tcase_add_test(t, refuses_what_is_not_its_own);
+	tcase_add_loop_test(t, asks_before_it_takes_a_device_that_was_away, 0, 2);
 	tcase_add_test(t, reads_what_was_written);
+	tcase_add_loop_test(t, content_at_each_alignment, 0, 3);
 	tcase_add_loop_test(t, freed_memory_comes_back_as_zeros, 0, 2);
 	tcase_add_test(t, zeroes_some_in_advance);
 	tcase_add_test(t, commit_fits_or_makes_nothing);
@@ -452,6 +571,7 @@ int main(void)
 	tcase_add_test(t, damaged_records_are_set_aside);
 	tcase_add_test(t, compaction_leaves_one_run);
 	tcase_add_test(t, compaction_obeys);
+	tcase_add_loop_test(t, compaction_in_the_background, 0, 2);
 	tcase_add_loop_test(t, metadata_of_a_large_pool, 0, 2);
 	tcase_add_test(t, sets_find_their_ends);
 	add_poison_tests(t);
