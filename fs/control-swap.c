@@ -164,8 +164,9 @@ int spm_control_compact(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const
 		return -EOPNOTSUPP;
 	if (strcmp(value, "1"))
 		return -EINVAL;
-	if (fs->pool)
-		return spm_pooled_compact(fs, req);
+	rc = fs->pool ? spm_pooled_compact(fs, req) : 0;
+	if (rc || !fs->swap)
+		return rc;
 	spm_session_blocking();
 	fuse_req_interrupt_func(req, cancel_compaction, fs);
 	rc = spm_swap_compact(fs->swap);

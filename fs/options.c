@@ -296,7 +296,6 @@ static int set_compact(struct spm_options *o, const char *v, struct spm_error *e
 {
 	uint64_t n = 0;
 
-	o->needs_swap = "compact";
 	o->given |= SPM_GIVEN_COMPACT;
 	if (strcmp(v, "off") && (spm_size_parse(v, &n) || (n && n < COMPACT_MIN)))
 		return bad(e, "compact", v, "bytes a second, 64K or more, with K, M or G; or off");
@@ -357,7 +356,7 @@ static const struct option_row {
 	{ "daxmode", true, set_daxmode, "of a dax device: auto, system-ram or devdax (default: auto, as it is)" },
 	{ "keep", false, set_keep, "umount leaves the region for the next mount of this name" },
 	{ "recover", false, set_recover, "take over the region of a server that died" },
-	{ "force", false, set_force, "use a dir: source also where its filesystem is not DAX" },
+	{ "force", false, set_force, "use dir: also where it is not DAX; recover a pool though its device was let go" },
 	{ "watchdog", true, set_watchdog, "seconds after which a server that answers nothing is replaced (default: 30, with dir: 0, never)" },
 	{ "nohalt", true, set_nohalt, "idle processors poll while requests come: auto, on or off (default: auto)" },
 	{ "swap", true, set_swap, "files or directories for cold data, with ':' between (default: none)" },
@@ -665,6 +664,12 @@ static int about_swap(const char *option, struct spm_error *e)
 	return spm_fail(e, -EINVAL, "option %s= is about swap files; add swap=PATH, or leave it out", option);
 }
 
+/* Of the options about swap files those that are about a pool on a dax device as well; NULL: none was given. */
+static const char *about_extents(const struct spm_options *o)
+{
+	return o->given & SPM_GIVEN_EXTENT ? "extent" : o->given & SPM_GIVEN_COMPACT ? "compact" : NULL;
+}
+
 /* Options about swap, which depend on each other. */
 static int finish_swap(struct spm_options *o, struct spm_error *e)
 {
@@ -673,9 +678,9 @@ static int finish_swap(struct spm_options *o, struct spm_error *e)
 	if (!o->swap) {
 		const char *needs = o->needs_swap;
 
-		/* a pool on a dax device has extents as well, see spm_options_fit() */
-		if (o->given & SPM_GIVEN_EXTENT && o->source.kind != SPM_SOURCE_DAX)
-			needs = "extent";
+		/* see spm_options_fit() */
+		if (!needs && o->source.kind != SPM_SOURCE_DAX)
+			needs = about_extents(o);
 		return needs ? about_swap(needs, e) : 0;
 	}
 	for (const char *p = o->swap; *p; p++)
@@ -696,6 +701,12 @@ static int finish_swap(struct spm_options *o, struct spm_error *e)
 	return 0;
 }
 
+static int about_force(const struct spm_options *o, struct spm_error *e)
+{
+	return spm_fail(e, -EINVAL, "option force: is about dir: sources, and dax devices in mode devdax, and means nothing for %s; "
+			"leave it out", o->source_text);
+}
+
 /* A directory's filesystem was made by somebody else, who has decided about these. */
 static int finish_dir(struct spm_options *o, struct spm_error *e)
 {
@@ -710,8 +721,7 @@ static int finish_dir(struct spm_options *o, struct spm_error *e)
 
 	o->source.force = o->force;
 	if (o->source.kind != SPM_SOURCE_DIR)
-		return !o->force ? 0 : spm_fail(e, -EINVAL, "option force: is about dir: sources, and means nothing for %s; "
-						"leave it out", o->source_text);
+		return !o->force || o->source.kind == SPM_SOURCE_DAX ? 0 : about_force(o, e);
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(row); i++)
 		if (row[i].given)
 			return spm_fail(e, -EINVAL, "option %s=: not with %s, %s; leave it out", row[i].name, o->source_text,
@@ -752,8 +762,10 @@ static int fit_pool(const struct spm_options *o, struct spm_error *e)
 
 	if (o->source.kind != SPM_SOURCE_DAX)
 		return 0;
-	if (o->source.dax_mode == SPM_DAX_SYSTEM_RAM && o->given & SPM_GIVEN_EXTENT && !o->swap)
-		return about_swap("extent", e);
+	if (o->source.dax_mode == SPM_DAX_SYSTEM_RAM && o->force)
+		return about_force(o, e);
+	if (o->source.dax_mode == SPM_DAX_SYSTEM_RAM && about_extents(o) && !o->swap)
+		return about_swap(about_extents(o), e);
 	if (o->source.dax_mode != SPM_DAX_DEVDAX)
 		return 0;
 	if (o->swap)

@@ -43,7 +43,7 @@ struct spm_options {
 	bool claim; /* isolate=claim */
 	bool keep;
 	bool recover;
-	bool force;            /* dir: also where it is not DAX */
+	bool force;            /* dir: also where it is not DAX; a pool: recovered though its device was let go */
 	unsigned int watchdog; /* seconds; 0: off */
 	char *swap;             /* paths with ':' between, none empty; NULL: no swap */
 	uint64_t swap_bytes;    /* swapsize=, of all files together; 0: as much as the device */

@@ -79,6 +79,8 @@ const char *spm_pooled_why_not(int rc)
 		return "another mount has used the device since, and what it held is gone";
 	case -ENODEV:
 		return "it is another device, or its size has changed";
+	case -EREMCHG:
+		return "its driver has let go of the device since, so others may have had its memory";
 	case -EPROTO:
 		return "its state is damaged, or of another version";
 	default:
@@ -97,6 +99,8 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 	fs->pool_state_fd = open(SPM_REGION_POOL, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fs->pool_state_fd < 0)
 		return -errno;
+	if (fs->opts->swap || fs->opts->given & SPM_GIVEN_COMPACT)
+		o.compact_bps = fs->opts->compact_bps;
 	/* of the first worker of this mount; later ones find what a remount has said since */
 	if (fs->desks.generation <= 1)
 		o.bytes_max = fs->opts->size_bytes;
@@ -186,10 +190,10 @@ static bool is_cancelled(void *arg)
 
 int spm_pooled_compact(struct spm_fs *fs, fuse_req_t req)
 {
-	struct spm_pool_compact c = { .bps = fs->opts->compact_bps, .cancel = is_cancelled, .arg = req };
+	struct spm_pool_compact c = { .cancel = is_cancelled, .arg = req };
 	int rc;
 
 	spm_session_blocking();
 	rc = spm_pool_compact(fs->pool, &c);
-	return rc == -ECANCELED ? -EINTR : rc == -EALREADY ? -EBUSY : rc;
+	return rc == -EALREADY ? -EBUSY : rc;
 }

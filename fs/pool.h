@@ -45,7 +45,7 @@ void spm_pooled_statfs(struct spm_fs *fs, struct statvfs *sv);
 struct spm_slice_use spm_pooled_use(struct spm_fs *fs);
 /* The limit (remount,size=). -ERANGE: more than the device has; -EBUSY: more is in use. */
 int spm_pooled_set_max(struct spm_fs *fs, uint64_t bytes) SPM_MUST_CHECK;
-/* Moves extents until what is free is one run. -EINTR: the request was interrupted; -EBUSY: it is being done. */
+/* Moves extents until what is free is one run. -ECANCELED: the request was interrupted; -EBUSY: it is being done. */
 int spm_pooled_compact(struct spm_fs *fs, fuse_req_t req) SPM_MUST_CHECK;
 
 #endif

@@ -25,7 +25,8 @@ uint64_t spm_setup_pool_names(const struct spm_options *o)
 
 static struct spm_pool_device device_of(const struct spm_setup_pool *p)
 {
-	return (struct spm_pool_device){ .fd = p->dev.fd, .bytes = p->dev.bytes, .align = p->dev.align };
+	return (struct spm_pool_device){ .fd = p->dev.fd, .bytes = p->dev.bytes, .align = p->dev.align,
+					.binding = p->dev.binding };
 }
 
 int spm_setup_pool_device(struct spm_setup_pool *p)
@@ -35,6 +36,18 @@ int spm_setup_pool_device(struct spm_setup_pool *p)
 	if (spm_shared_in_user_ns())
 		return spm_fail(p->err, -EPERM, "%s: not in a user namespace; mount as root, or use mem:SIZE", p->o->source_text);
 	return spm_devdax_open(&p->o->source, p->o->source_text, &p->dev, p->err);
+}
+
+static int fail_make(struct spm_setup_pool *p, int rc)
+{
+	char bytes[16], extent[16], align[16];
+
+	if (rc != -ENOSPC)
+		return spm_fail(p->err, rc, "%s: cannot make a pool on the device: %s", p->o->source_text, strerror(-rc));
+	return spm_fail(p->err, rc, "%s: a pool needs more than one extent of %s and a label, and the device has %s, which is mapped in "
+			"pieces of %s; give a smaller extent=, or change its size or alignment (daxctl-create-device(1))",
+			p->o->source_text, spm_size_human(p->o->extent_bytes, extent, sizeof(extent)),
+			spm_size_human(p->dev.bytes, bytes, sizeof(bytes)), spm_size_human(p->dev.align, align, sizeof(align)));
 }
 
 int spm_setup_pool_make(struct spm_setup_pool *p)
@@ -58,14 +71,14 @@ int spm_setup_pool_make(struct spm_setup_pool *p)
 	if (!rc)
 		return 0;
 	unlink(SPM_REGION_POOL);
-	return spm_fail(p->err, rc, "%s: cannot make a pool on the device: %s", p->o->source_text, strerror(-rc));
+	return fail_make(p, rc);
 }
 
 /* As the worker does, which would say it less well. */
 static int try_pool(struct spm_setup_pool *p, struct spm_pool **pool, int *state)
 {
 	const struct spm_pool_device d = device_of(p);
-	const struct spm_pool_opts o = { .bytes_max = 0 };
+	const struct spm_pool_opts o = { .moved = p->o->force };
 	char pin[128];
 	int rc;
 
@@ -74,8 +87,9 @@ static int try_pool(struct spm_setup_pool *p, struct spm_pool **pool, int *state
 	if (!rc)
 		return 0;
 	spm_mounts_pin_path(p->o->name, pin, sizeof(pin));
-	return spm_fail(p->err, rc, "the region '%s' cannot be used: the pool on %s: %s; give the memory back with 'umount %s && rm %s'",
-			p->o->name, p->o->source_text, spm_pooled_why_not(rc), pin, pin);
+	return spm_fail(p->err, rc, "the region '%s' cannot be used: the pool on %s: %s%sgive the memory back with 'umount %s && rm %s'",
+			p->o->name, p->o->source_text, spm_pooled_why_not(rc), rc == -EREMCHG ? "; add -o force to take it as it is, or " : "; ",
+			pin, pin);
 }
 
 int spm_setup_pool_reopen(struct spm_setup_pool *p, int host_ns, int region_ns)

@@ -55,6 +55,17 @@ int spm_stats_swap_current(struct spm_fs *fs, uint16_t slice, FILE *out)
 	return 0;
 }
 
+/* What the device has lost, of files or not. */
+static uint64_t lost_extents(struct spm_fs *fs)
+{
+	struct spm_pool_stats st;
+
+	if (!fs->pool)
+		return 0;
+	spm_pool_stats(fs->pool, &st, false);
+	return (st.bad_bytes + st.retired_bytes) / spm_pool_extent_bytes(fs->pool);
+}
+
 int spm_stats_events(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct spm_swap_slice_stats own;
@@ -70,6 +81,8 @@ int spm_stats_events(struct spm_fs *fs, uint16_t slice, FILE *out)
 	fprintf(out, "low %llu\nmax %llu\noom %llu\nswap_fail %llu\nswap_errors %llu\n",
 		(unsigned long long)st.reclaim_runs, (unsigned long long)st.direct_waits, (unsigned long long)st.refused,
 		(unsigned long long)st.write_errors, (unsigned long long)st.swap_errors);
+	if (!slice)
+		fprintf(out, "memory_errors %llu\n", (unsigned long long)lost_extents(fs));
 	return 0;
 }
 
@@ -89,6 +102,19 @@ static const char *how_opened(const struct spm_fs *fs, unsigned int *files)
 	       direct ? "some buffered: no O_DIRECT there" : "buffered: no O_DIRECT there";
 }
 
+/* Of a pool without swap; with swap these are that's as well. */
+static void put_pool(struct spm_fs *fs, FILE *out)
+{
+	const struct spm_options *o = fs->opts;
+	bool given = o->given & SPM_GIVEN_COMPACT;
+
+	fprintf(out, "extent %u\n", spm_pool_extent_bytes(fs->pool));
+	if (given && o->compact_bps)
+		fprintf(out, "compact %llu\n", (unsigned long long)o->compact_bps);
+	else
+		fprintf(out, "compact off: option %s, so only spmctl compact does it\n", given ? "compact=off" : "compact= not given");
+}
+
 void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 {
 	const struct spm_options *o = fs->opts;
@@ -99,7 +125,7 @@ void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 	if (!fs->swap) {
 		fprintf(out, "swap off: %s\n", fs->pool ? "the content of files is in a pool on a dax device" : "option swap= not given");
 		if (fs->pool)
-			fprintf(out, "extent %u\n", spm_pool_extent_bytes(fs->pool));
+			put_pool(fs, out);
 		return;
 	}
 	/* a region that was found again keeps sizes that the options need not have named */

@@ -96,7 +96,7 @@ struct metric {
 	const char *help;
 };
 
-#define METRICS_MAX 40
+#define METRICS_MAX 48
 
 /* The keys are there without swap as well: whoever reads them need not know how it was mounted. */
 static size_t swap_metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX])
@@ -128,11 +128,33 @@ static size_t swap_metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX
 	return SPM_ARRAY_SIZE(all);
 }
 
+/* The same with these. */
+static size_t pool_metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX])
+{
+	struct spm_pool_stats st = { .bytes = 0 };
+	uint64_t run = 0;
+
+	if (fs->pool) {
+		spm_pool_stats(fs->pool, &st, false);
+		run = spm_pool_free_run(fs->pool);
+		st.retired_bytes += st.damaged * spm_pool_extent_bytes(fs->pool);
+	}
+	const struct metric all[] = {
+		{ "bad_bytes", false, st.bad_bytes, "of files in a pool, lost by the device" },
+		{ "retired_bytes", false, st.retired_bytes, "of a pool, not used any more since the device has lost it" },
+		{ "free_run_bytes", false, run, "of a pool, longest run of free extents" },
+		{ "pool_moved_bytes", true, st.moved_bytes, "moved in a pool by compaction" },
+	};
+
+	memcpy(m, all, sizeof(all));
+	return SPM_ARRAY_SIZE(all);
+}
+
 static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_t *count)
 {
-	struct metric swap[METRICS_MAX];
+	struct metric swap[METRICS_MAX], pool[METRICS_MAX];
 	struct numbers n = { 0 };
-	size_t swaps = swap_metrics(fs, swap);
+	size_t swaps = swap_metrics(fs, swap), pools = pool_metrics(fs, pool);
 	int rc = gather(fs, &n);
 	const struct metric all[] = {
 		{ "device_bytes", false, n.device, "memory of the device" },
@@ -158,7 +180,8 @@ static int metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX], size_
 		return rc;
 	memcpy(m, all, sizeof(all));
 	memcpy(m + SPM_ARRAY_SIZE(all), swap, swaps * sizeof(*swap));
-	*count = SPM_ARRAY_SIZE(all) + swaps;
+	memcpy(m + SPM_ARRAY_SIZE(all) + swaps, pool, pools * sizeof(*pool));
+	*count = SPM_ARRAY_SIZE(all) + swaps + pools;
 	return 0;
 }
 

@@ -80,7 +80,7 @@ static int check_swap(struct spm_options *o, struct spm_error *e)
 	char path[PATH_MAX + 32], text[PATH_MAX * 4];
 	int rc = 0;
 
-	if (!o->swap && !o->needs_swap && !(o->given & SPM_GIVEN_EXTENT))
+	if (!o->swap && !o->needs_swap && !(o->given & (SPM_GIVEN_EXTENT | SPM_GIVEN_COMPACT)))
 		return 0;
 	snprintf(path, sizeof(path), "%s/.spm/features", o->mountpoint);
 	f = fopen(path, "re");

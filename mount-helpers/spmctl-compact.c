@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* spmctl compact: one pass over a mount's memory and swap files, now. Ctrl-C ends it early. */
+/* spmctl compact: one pass over a mount's memory, pool and swap files, now. Ctrl-C ends it early. */
 #include "config.h"
 
 #include "mount-helpers/spmctl.h"
@@ -28,6 +28,7 @@ struct pass {
 
 struct figures {
 	uint64_t moved, collapsed, swap, huge, scanned;
+	uint64_t pool_moved, run, free; /* of a pool */
 };
 
 static bool read_figures(const char *point, struct figures *f)
@@ -40,7 +41,9 @@ static bool read_figures(const char *point, struct figures *f)
 	whole = ctl_table_u64(&t, "compact_moved_bytes", &f->moved) &&
 		ctl_table_u64(&t, "compact_collapsed_bytes", &f->collapsed) &&
 		ctl_table_u64(&t, "swap_bytes", &f->swap) && ctl_table_u64(&t, "huge_bytes", &f->huge) &&
-		ctl_table_u64(&t, "huge_scanned_bytes", &f->scanned);
+		ctl_table_u64(&t, "huge_scanned_bytes", &f->scanned) &&
+		ctl_table_u64(&t, "pool_moved_bytes", &f->pool_moved) &&
+		ctl_table_u64(&t, "free_run_bytes", &f->run) && ctl_table_u64(&t, "free_bytes", &f->free);
 	ctl_table_free(&t);
 	if (!whole)
 		ctl_error("%s: its server tells nothing of compaction; it is another version", point);
@@ -74,6 +77,10 @@ static void show_progress(struct ctl_progress *pr, const char *point, const stru
 
 	if (!ctl_progress_due(pr) || !read_figures(point, &now))
 		return;
+	if (now.pool_moved > before->pool_moved && now.moved == before->moved) {
+		ctl_progress_show(pr, "spmctl: compact: %s moved in the pool", ctl_size(&human, now.pool_moved - before->pool_moved, a));
+		return;
+	}
 	ctl_progress_show(pr, "spmctl: compact: %s put into huge pages, %s moved in swap files of %s",
 			  ctl_size(&human, now.collapsed - before->collapsed, a),
 			  ctl_size(&human, now.moved - before->moved, b), ctl_size(&human, now.swap, c));
@@ -141,6 +148,12 @@ static int one_pass(const char *point, const struct figures *before)
 	return CTL_FAILED;
 }
 
+/* A worker that was started meanwhile counts from 0. */
+static uint64_t since(uint64_t was, uint64_t is)
+{
+	return is < was ? is : is - was;
+}
+
 static void show_json(const char *point, const struct figures *was, const struct figures *is,
 		      const struct ctl_opts *opts)
 {
@@ -148,9 +161,11 @@ static void show_json(const char *point, const struct figures *was, const struct
 
 	json_object_object_add(obj, "mountpoint", ctl_json_bytes(point));
 	ctl_json_size(opts, obj, "collapsed_bytes", is->collapsed - was->collapsed);
+	ctl_json_size(opts, obj, "free_run_bytes", is->run);
 	ctl_json_size(opts, obj, "huge_bytes", is->huge);
 	ctl_json_size(opts, obj, "huge_scanned_bytes", is->scanned);
 	ctl_json_size(opts, obj, "moved_bytes", is->moved - was->moved);
+	ctl_json_size(opts, obj, "pool_moved_bytes", since(was->pool_moved, is->pool_moved));
 	ctl_json_size(opts, obj, "swap_bytes_before", was->swap);
 	ctl_json_size(opts, obj, "swap_bytes", is->swap);
 	ctl_json_print(obj);
@@ -160,8 +175,18 @@ static void show_text(const char *point, const struct figures *was, const struct
 		      const struct ctl_opts *opts)
 {
 	char a[CTL_SIZE_LEN], b[CTL_SIZE_LEN], c[CTL_SIZE_LEN], d[CTL_SIZE_LEN];
+	bool has_pool = ctl_has_pool(point);
 
 	ctl_print_path(point);
+	if (has_pool) {
+		printf(": %s moved in the pool, whose longest free run is %s, of %s free", ctl_size(opts, since(was->pool_moved, is->pool_moved), a),
+		       ctl_size(opts, is->run, b), ctl_size(opts, is->free, c));
+		if (is->swap)
+			printf("; %s moved in swap files, which had %s and have %s", ctl_size(opts, is->moved - was->moved, a),
+			       ctl_size(opts, was->swap, b), ctl_size(opts, is->swap, c));
+		putchar('\n');
+		return;
+	}
 	printf(": %s put into huge pages, %s of %s are huge", ctl_size(opts, is->collapsed - was->collapsed, a),
 	       ctl_size(opts, is->huge, b), ctl_size(opts, is->scanned, c));
 	printf("; %s moved in swap files, which had %s and have %s\n", ctl_size(opts, is->moved - was->moved, a),
@@ -198,7 +223,7 @@ static int run(const struct ctl_cmd *cmd, int argc, char **argv)
 const struct ctl_cmd ctl_compact = {
 	.name = "compact",
 	.args = "[--json] [-u] MOUNTPOINT",
-	.help = "make huge pages whole again, swap files small",
+	.help = "make huge pages and free space whole again, swap files small",
 	.options = CTL_OPT_JSON | CTL_OPT_HUMAN,
 	.run = run,
 };

@@ -34,6 +34,8 @@ static const struct {
 	{ "direct_supported", YES_NO },
 	{ "isolation", TEXT },
 	{ "foreign_bytes", SIZE },
+	{ "bad_bytes", SIZE },
+	{ "retired_bytes", SIZE },
 	{ "drain", TEXT },
 };
 
@@ -119,6 +121,16 @@ static void swap_text(const struct status *s, const struct ctl_opts *opts)
 		       (unsigned long long)errors);
 }
 
+static void lost_text(const struct status *s, const struct ctl_opts *opts)
+{
+	char a[CTL_SIZE_LEN], b[CTL_SIZE_LEN];
+	uint64_t bad = 0, retired = 0;
+
+	if (number_of(s, "bad_bytes", &bad) && number_of(s, "retired_bytes", &retired) && bad + retired)
+		printf("  lost       %s of files, and %s that is not used any more: memory errors, the system log says where\n",
+		       ctl_size(opts, bad, a), ctl_size(opts, retired, b));
+}
+
 static void drain_text(const struct ctl_mount *m, const struct status *s)
 {
 	const char *drain = text_of(s, "drain");
@@ -140,6 +152,7 @@ static void status_text(const struct ctl_mount *m, const struct status *s, const
 	printf("  memory     %s resident of %s, %s free, %s pinned by direct opens and mappings\n",
 	       size_text(s, opts, "resident_bytes", a), size_text(s, opts, "limit_bytes", b),
 	       size_text(s, opts, "free_bytes", c), size_text(s, opts, "pinned_bytes", d));
+	lost_text(s, opts);
 	swap_text(s, opts);
 	drain_text(m, s);
 	/* says why, when it is off */

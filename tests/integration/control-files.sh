@@ -24,7 +24,7 @@ is "stat: a key and a number a line" "$(grep -cvE '^[a-z0-9_]+ [0-9]+$' "$c/stat
 for key in device_bytes resident_bytes free_bytes pinned_bytes swapped_bytes swap_bytes swap_used_bytes \
 	swapout_bytes swapin_bytes swap_errors swap_write_errors swap_read_through_bytes swap_evicted_hot \
 	swap_direct_waits swap_refused swap_reclaim_runs swap_map_bytes huge_bytes huge_scanned_bytes compact_collapsed_bytes compact_moved_bytes \
-	foreign_bytes inodes_known open_direct open_mirror \
+	foreign_bytes inodes_known open_direct open_mirror bad_bytes retired_bytes free_run_bytes pool_moved_bytes \
 	requests; do
 	like "stat has $key" "$(spm_stat $key)" '^[0-9]+$'
 done

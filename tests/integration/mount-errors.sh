@@ -82,6 +82,8 @@ for o in swapsize=1G extent=2M low=10 high=20 cold=5 compact=off; do
 	refused 1 "${o%%=*}" "option $o" mem:64M "$d" -o "$o"
 done
 
+refused 1 "force" "option force" mem:64M "$d" -o force
+
 # The machine says no.
 refused 32 "no-such" "a mount point that is not there" mem:64M "$d/no-such"
 refused 32 "file" "a mount point that is a file" mem:64M "$SPM_TMP/file"

@@ -35,6 +35,8 @@ head -c 40M /dev/urandom >"$SPM_TMP/want"
 pool_mount 64M
 cp "$SPM_TMP/want" "$MNT/f"
 is "all is well" "$(look "$MNT/f")" rrrrrrrrrrrrrrrrrrrr
+is "stat: nothing is lost" "$(spm_stat bad_bytes) $(spm_stat retired_bytes)" "0 0"
+ok "nor does spmctl status speak of it" eval '! "$SPMCTL" status "$MNT" | grep -q lost'
 sync
 truncate -s 20M "$SPMFS_DAX_FILE"
 got=$(look "$MNT/f")
@@ -47,6 +49,10 @@ like "which says what to do" "$(grep -m 1 "memory error" "$MNT.log")" "fallocate
 truncate -s 64M "$SPMFS_DAX_FILE"
 is "they stay lost when the memory is back" "$(look "$MNT/f")" "$got"
 is "and are told once" "$(lines "$MNT/f")" "$lost"
+is "stat: so much of files is lost" "$(spm_stat bad_bytes)" $((lost * EXTENT))
+like "spmctl status says so" "$("$SPMCTL" status -u "$MNT")" "lost +$((lost * 2))(\.0)?M of files"
+is "in JSON, too" "$("$SPMCTL" status --json "$MNT" | tr -d ' ",' | sed -n 's/^bad_bytes://p')" $((lost * EXTENT))
+ok "events counts each of them" [ "$(sed -n 's/^memory_errors //p' "$MNT/.spm/events")" -ge "$lost" ]
 is "the server lives" "$(spm_feature worker_restarts)" 0
 at=$((${#got} - 1))
 while [ "${got:at:1}" != e ]; do
@@ -55,6 +61,7 @@ done
 fails "what is lost cannot be written in part" dd if=/dev/zero of="$MNT/f" bs=4k seek=$((at * 512 + 1)) count=1 conv=notrunc oflag=direct
 kill -9 "$(spm_server_pid)"
 is "the next worker knows it too" "$(look "$MNT/f")" "$got"
+is "and says how much" "$(spm_stat bad_bytes)" $((lost * EXTENT))
 ok "a hole is punched there" fallocate -p -o $((at * EXTENT)) -l $EXTENT "$MNT/f"
 is "which reads as zeros" "$(dd if="$MNT/f" bs=2M skip=$at count=1 iflag=direct status=none | tr -d '\0' | wc -c)" 0
 ok "and can be written" dd if="$SPM_TMP/want" of="$MNT/f" bs=2M skip=$at seek=$at count=1 conv=notrunc status=none
@@ -66,6 +73,9 @@ all_free()
 	[ "$(spm_stat free_bytes)" -ge $((POOL_FREE - 22 * EXTENT)) ]
 }
 ok "the rest is given back" wait_until 10 all_free
+is "stat: nothing of files is lost any more" "$(spm_stat bad_bytes)" 0
+ok "it is not used any more ($(spm_stat retired_bytes))" [ "$(spm_stat retired_bytes)" -ge $((lost * EXTENT)) ]
+is "what is free and what is not used is what there was" $(($(spm_stat free_bytes) + $(spm_stat retired_bytes))) "$POOL_FREE"
 ok "what was lost is not used again ($(spm_stat free_bytes) of $POOL_FREE)" \
 	[ "$(spm_stat free_bytes)" -le $((POOL_FREE - lost * EXTENT)) ]
 fill=$((($(spm_stat free_bytes)) / MIB))

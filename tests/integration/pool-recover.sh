@@ -109,10 +109,32 @@ if [ -z "${SPM_DAX:-}" ]; then
 	ended "thief"
 	refused "another mount has used the device.*umount /run/spmfs/kept.ns && rm" "keep: the device was used since" name=kept,keep
 	refused "another mount has used the device" "keep: recover does not help" name=kept,keep,recover
+	refused "another mount has used the device" "keep: nor does force" name=kept,keep,force
 fi
 ok "given up by hand" eval 'umount /run/spmfs/kept.ns && rm /run/spmfs/kept.ns'
 ok "a new one" "$SPMFS" "$DAX" "$d" -o name=kept
 is "is empty" "$(ls -A "$d")" ""
 ended "new"
+
+# Unplugged and plugged in again: the label says that it is the pool's, nobody says what happened to the rest meanwhile.
+if [ -z "${SPM_DAX:-}" ]; then
+	pool_device 64M
+	ok "away: a mount" "$SPMFS" "$DAX" "$d" -o name=away
+	make_tree "$d"
+	want=$(tree "$d")
+	all_die
+	mv "$SPMFS_DAX_FILE" "$SPMFS_DAX_FILE.was"
+	truncate -s 64M "$SPMFS_DAX_FILE"
+	refused "it is another device" "away: another one in its place" name=away,recover,force
+	cp "$SPMFS_DAX_FILE.was" "$SPMFS_DAX_FILE"
+	rm "$SPMFS_DAX_FILE.was"
+	refused "let go of.*-o force.*umount /run/spmfs/away.ns && rm" "away: it is back, and that is told" name=away,recover
+	ok "away: taken as it is" "$SPMFS" "$DAX" "$d" -o name=away,recover,force
+	is "away: all is there" "$(tree "$d")" "$want"
+	all_die
+	ok "away: that was said once" "$SPMFS" "$DAX" "$d" -o name=away,recover
+	is "away: all is there again" "$(tree "$d")" "$want"
+	ended "away"
+fi
 is "nothing is left in /run" "$(find /run/spmfs -mindepth 1 2>/dev/null)" ""
 spm_done

@@ -75,7 +75,7 @@ is "what is off says why" "$(grep -E ' off' "$ctl/features" | grep -cvE ' off: .
 is "nothing is swapped" "$(for k in swapped_bytes swap_used_bytes swapout_bytes swap_errors; do spm_stat $k; done | xargs)" \
 	"0 0 0 0"
 like "status: how much there is" "$("$SPMCTL" status -u "$MNT")" 'swap +0 used of [0-9.]+M'
-is "events: what is counted" "$(cut -d' ' -f1 "$ctl/events" | xargs)" "low max oom swap_fail swap_errors"
+is "events: what is counted" "$(cut -d' ' -f1 "$ctl/events" | xargs)" "low max oom swap_fail swap_errors memory_errors"
 for f in reclaim evict load compact; do
 	is "$f: root may write it, nobody read it" "$(stat -c '%a %u' "$ctl/$f")" "200 0"
 	fails "not even root reads $f" cat "$ctl/$f"
@@ -206,7 +206,7 @@ rm "$MNT/dir/b"
 was=$(spm_stat swap_bytes)
 size=$(df -B1 --output=size "$MNT" | tail -n 1)
 is "compact --json: its keys" "$(json 'keys | join(" ")' compact --json "$MNT")" \
-	"collapsed_bytes huge_bytes huge_scanned_bytes mountpoint moved_bytes swap_bytes swap_bytes_before"
+	"collapsed_bytes free_run_bytes huge_bytes huge_scanned_bytes mountpoint moved_bytes pool_moved_bytes swap_bytes swap_bytes_before"
 ok "the swap files are smaller ($was, $(spm_stat swap_bytes))" test "$(spm_stat swap_bytes)" -lt "$was"
 is "by what the disk says, too" "$(($(stat -c '%b' "$SPM_TMP"/swap/* | head -n 1) * 512 <= was))" 1
 is "what the mount can hold is the same" "$(df -B1 --output=size "$MNT" | tail -n 1)" "$size"

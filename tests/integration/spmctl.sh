@@ -40,7 +40,7 @@ is "is a list without us" "$(json '.[].mountpoint' status --json | grep -c "^$SP
 spm_need_mount mem:64M map=direct,name=first
 keys="source name version device_bytes resident_bytes free_bytes pinned_bytes swapped_bytes swap_bytes
 	swap_used_bytes swapout_bytes swapin_bytes swap_errors keeper_pid worker_pid worker_restarts
-	direct_supported isolation foreign_bytes drain"
+	direct_supported isolation foreign_bytes bad_bytes retired_bytes drain"
 status_is "status MOUNTPOINT" 0 status "$MNT"
 status_is "status --json MOUNTPOINT" 0 status --json "$MNT"
 is "one object" "$(json type status --json "$MNT")" object

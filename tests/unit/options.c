@@ -191,6 +191,7 @@ static const struct {
 	{ "swap=/a,low=20,high=10", 0, 0, "low=20: above high=10" },
 	{ "low=5", 0, 0, "low=" }, { "swapsize=1G", 0, 0, "swapsize=" }, { "extent=2M", 0, 0, "extent=" },
 	{ "high=7", 0, 0, "high=" }, { "cold=0", 0, 0, "cold=" }, { "compact=off", 0, 0, "compact=" },
+	{ "low=5,compact=1M", 0, 0, "low=" },
 	{ "swap=/a:/b:/c,swapsize=8M", 0, 0, "3 files" },
 };
 
