@@ -22,9 +22,12 @@ static struct timespec of_ns(int64_t ns)
 	return t;
 }
 
-static int64_t blocks_out(const struct spm_extfile *f)
+/* An extent that is in a pool is there as a whole, so that it counts as one in its slot, too: no move shows. */
+static int64_t blocks_out(const struct spm_swap *s, const struct spm_extfile *f)
 {
-	return (int64_t)__atomic_load_n(&f->swapped, __ATOMIC_RELAXED) * 8;
+	uint64_t pages = __atomic_load_n(&f->swapped, __ATOMIC_RELAXED), whole = s->ops.pool ? s->extent_bytes / 4096 : 1;
+
+	return (int64_t)((pages + whole - 1) / whole * whole * 8);
 }
 
 /* In a pool a move changes no time of the region's file: nothing is kept, or put back. */
@@ -48,8 +51,10 @@ void spm_times_begin(struct spm_swap *s, uint32_t file, int fd)
 		t->mtime = ns_of(st.st_mtim);
 		spm_extmap_barrier();
 		spm_flag_set(f, SPM_EXTFILE_SHOWN | (a->writers ? 0 : SPM_EXTFILE_TIMES));
-		a->blocks_before = st.st_blocks + blocks_out(f);
+		a->blocks_before = st.st_blocks + blocks_out(s, f);
 	}
+	if (a && a->times_busy == 1 && s->ops.pool)
+		a->blocks_before = (int64_t)spm_memory_blocks(s, file, NULL) + blocks_out(s, f);
 	spm_bucket_unlock(b);
 }
 
@@ -153,12 +158,16 @@ int spm_swap_stat(struct spm_swap *s, uint32_t file, int fd, struct stat *st)
 		const struct spm_extfile *f = spm_extmap_file(&s->map, file);
 		const struct spm_exttimes *t = spm_flag_is(f, SPM_EXTFILE_SHOWN) ? spm_extmap_times(&s->map, file) : NULL;
 		const struct spm_active *a = spm_active_look(b, file);
-		int64_t blocks = (int64_t)spm_memory_blocks(s, file, st) + blocks_out(f);
+		int64_t blocks = (int64_t)spm_memory_blocks(s, file, st) + blocks_out(s, f);
 
-		if (a && a->times_busy && a->times_kept && t)
+		st->st_blocks = blocks;
+		if (a && a->times_busy && a->times_kept && t) {
 			rc = show_busy(a, t, st, blocks);
-		else
-			st->st_blocks = blocks;
+		} else if (a && a->times_busy && s->ops.pool) {
+			/* what moves is in both places for a moment */
+			rc = a->writes != a->writes_before;
+			st->st_blocks = rc ? blocks : a->blocks_before;
+		}
 		if (!(a && a->times_busy) && t && t->ours == ns_of(st->st_ctim))
 			st->st_ctim = of_ns(t->ctime);
 	}
