@@ -128,17 +128,6 @@ static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_
 	return rc;
 }
 
-/* More than device and swap together hold is refused at once, before anything has to leave for it. */
-static bool is_hopeless(struct spm_fs *fs, uint16_t slice, uint64_t len)
-{
-	struct spm_swap_stats st;
-	struct statvfs sv;
-
-	spm_swap_stats(fs->swap, &st);
-	return !spm_slices_statfs(&fs->slices, slice, &sv) &&
-	       len + st.reserve_bytes > (uint64_t)sv.f_blocks * sv.f_frsize + st.space_bytes;
-}
-
 /*
  * With swap memory is allocated piece by piece, since all of it need not be on the device at once. Holes that were filled
  * stay filled if that fails in the end; what lies behind the file's end is given back, as nobody would ever see it.
@@ -155,7 +144,7 @@ static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, 
 			rc = spm_content_commit(fs, spm_slice_of(fs, rec), fd, from, to);
 		return rc ? rc : fallocate(fd, mode, off, len) ? -errno : 0;
 	}
-	if (is_hopeless(fs, rec->slice, (uint64_t)len))
+	if (spm_content_is_hopeless(fs, rec->slice, (uint64_t)len))
 		return -ENOSPC;
 	if (fstat(fd, &st))
 		return -errno;
@@ -313,22 +302,6 @@ static int shrink(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64
 	return rc;
 }
 
-/* What moves have done to it is not shown. 1: moves and writes are under way, so that it may be a little wrong. */
-static int show_swapped(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
-{
-	spm_auto_fd struct spm_fd own = SPM_FD_NONE;
-	uint32_t file = spm_content_find(fs, rec);
-	int rc = 0;
-
-	if (!file)
-		return 0;
-	if (fd < 0) {
-		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &own);
-		fd = own.fd;
-	}
-	return rc ? rc : spm_swap_stat(fs->swap, file, fd, st);
-}
-
 /* What it has in slots is free before its inode is gone. */
 static bool has(struct spm_fs *fs, uint16_t slice, uint64_t ino)
 {
@@ -352,7 +325,7 @@ const struct spm_content spm_content_in_files = {
 	.other = change_otherwise,
 	.seek = seek,
 	.copy = copy,
-	.show = show_swapped,
+	.show = spm_content_show,
 	.has = has,
 	.drop = drop,
 };

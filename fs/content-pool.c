@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Content in a pool of extents on a device; the rules are in fs/pool.h. */
+/* Content in a pool of extents on a device, and in slots of swap files; the rules are in fs/pool.h. */
 #include "fs/content.h"
 #include "fs/fault.h"
 #include "fs/pool.h"
 #include "fs/session.h"
+#include "fs/swap.h"
 #include "fs/thread.h"
 
 #include <errno.h>
@@ -60,19 +61,24 @@ static int up_to_end(int fd, uint64_t from, size_t *len)
 	return 0;
 }
 
-/* Up to the file's end; a read counts as a use of it. */
-static ssize_t read_some(struct spm_fs *fs, const struct spm_inode *rec, int fd, void *buf, size_t size, off_t off, bool mirror)
+/* Up to the file's end, which is no nearer as long as it is pinned or locked; a read counts as a use of it. */
+static ssize_t read_some(struct spm_fs *fs, const struct spm_inode *rec, struct spm_pin *pin, int fd, void *buf, size_t size,
+			 off_t off, bool mirror)
 {
 	const struct spm_pool_file f = file_of(rec);
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
 	char byte;
 	ssize_t n;
 
-	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
+	if (!pin->through)
+		spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
 	n = up_to_end(fd, (uint64_t)off, &size);
 	if (n || !size)
 		return n;
-	n = spm_pool_read(fs->pool, &f, buf, size, (uint64_t)off);
+	if (pin->through)
+		n = spm_swap_read(pin, fd, buf, size, off);
+	else
+		n = spm_pool_read(fs->pool, &f, buf, size, (uint64_t)off);
 	/* what ends before a damaged extent a page cache would take for the file's end; it asks again for each page */
 	if (n >= 0 && (size_t)n < size && mirror)
 		return -EIO;
@@ -83,11 +89,15 @@ static ssize_t read_some(struct spm_fs *fs, const struct spm_inode *rec, int fd,
 static int reply_read(fuse_req_t req, struct spm_inode *rec, int fd, size_t size, off_t off, bool mirror)
 {
 	struct spm_thread *t = spm_self;
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	ssize_t n;
 
 	if (!spm_thread_io_buf(t))
 		return -ENOMEM;
-	n = read_some(spm_fs_of(req), rec, fd, t->io_buf, size, off, mirror);
+	n = spm_content_pin(spm_fs_of(req), rec, (uint64_t)off, (uint64_t)off + size, SPM_PIN_READ, &pin);
+	if (!n)
+		n = read_some(spm_fs_of(req), rec, &pin, fd, t->io_buf, size, off, mirror);
+	spm_swap_unpin(&pin);
 	if (n >= 0)
 		fuse_reply_buf(req, t->io_buf, (size_t)n);
 	return n < 0 ? (int)n : 0;
@@ -98,7 +108,13 @@ static off_t seek(struct spm_fs *fs, const struct spm_inode *rec, int fd, off_t 
 	const struct spm_pool_file f = file_of(rec);
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
 	struct stat st;
+	uint32_t file;
+	int rc = spm_content_head(fs, rec, &file);
 
+	if (rc)
+		return rc;
+	if (file)
+		return spm_swap_seek(fs->swap, file, fd, off, whence);
 	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
 	if (fstat(fd, &st))
 		return -errno;
@@ -109,8 +125,8 @@ static int show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int f
 {
 	const struct spm_pool_file f = file_of(rec);
 
-	(void)nodeid;
-	(void)fd;
+	if (spm_content_find(fs, rec))
+		return spm_content_show(fs, rec, nodeid, fd, st);
 	st->st_blocks = (blkcnt_t)(spm_pool_file_bytes(fs->pool, &f) / 512);
 	return 0;
 }
@@ -136,16 +152,43 @@ static int commit_some(struct spm_fs *fs, const struct spm_pool_file *f, uint64_
 	return *reached > from ? 0 : rc;
 }
 
-static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
+static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
+{
+	const uint64_t extent = spm_pool_extent_bytes(fs->pool);
+	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	uint64_t whole = to;
+	struct stat st;
+	int rc = spm_content_pin(fs, rec, from, to, SPM_PIN_DROP, &pin);
+
+	if (rc)
+		return rc;
+	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	if (fstat(fd, &st))
+		return -errno;
+	/* behind the file's end there is nothing but zeros in its last extent: that goes as a whole */
+	if (to >= (uint64_t)st.st_size && to / extent == (uint64_t)st.st_size / extent)
+		whole = (to + extent - 1) / extent * extent;
+	/* there is nothing to punch in the region's file: for its times, and for what the kernel refuses */
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, 1))
+		return -errno;
+	rc = spm_pool_punch(fs->pool, &f, from, whole);
+	spm_content_fault(fs, "trim:punched");
+	spm_pool_unlock(&held);
+	if (!rc && fs->swap)
+		spm_swap_dropped(&pin);
+	return rc;
+}
+
+/* Memory, size, bytes: of as much as there is memory for. */
+static ssize_t write_once(struct spm_fs *fs, const struct spm_inode *rec, int fd, const char *buf, size_t size, uint64_t from)
 {
 	const struct spm_pool_file f = file_of(rec);
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
-	uint64_t from = (uint64_t)off, reached;
-	int rc = check_writable(fd);
+	uint64_t reached;
+	int rc = commit_some(fs, &f, from, from + size, &reached);
 
-	if (rc || !size)
-		return rc;
-	rc = commit_some(fs, &f, from, from + size, &reached);
 	if (rc)
 		return rc;
 	spm_fault("committed");
@@ -155,49 +198,84 @@ static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd
 	return rc ? rc : spm_pool_write(fs->pool, &f, buf, (size_t)(reached - from), from);
 }
 
-static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
+static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
 {
-	const struct spm_pool_file f = file_of(rec);
-	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
-	uint64_t end = (uint64_t)off + (uint64_t)len;
-	int rc = check_writable(fd);
+	unsigned int tries = 0;
+	size_t done = 0;
+	ssize_t n = check_writable(fd);
 
-	if (rc)
-		return rc;
-	rc = spm_pool_commit(fs->pool, &f, (uint64_t)off, end, NULL, NULL);
-	if (rc)
-		return rc;
-	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
-	return reach(fs, rec, fd, mode & FALLOC_FL_KEEP_SIZE ? 0 : end);
+	if (n || !size)
+		return n;
+	do {
+		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+
+		n = spm_content_pin(fs, rec, (uint64_t)off + done, (uint64_t)off + size, SPM_PIN_WRITE, &pin);
+		if (n)
+			break;
+		n = write_once(fs, rec, fd, (const char *)buf + done, size - done, (uint64_t)off + done);
+		if (n > 0)
+			done += (size_t)n;
+		spm_swap_unpin(&pin);
+	} while (done < size && spm_content_go_on(fs, rec->slice, n, size - done, &tries));
+	return done ? (ssize_t)done : n;
 }
 
+/* With swap piece by piece, since all of it need not be on the device at once; without, either all of it fits or nothing is made. */
 static int fill(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to, uint64_t *reached)
 {
 	const struct spm_pool_file f = file_of(rec);
-	int rc = spm_pool_commit(fs->pool, &f, from, to, NULL, NULL);
+	unsigned int tries = 0;
+	int rc = 0;
 
 	(void)fd;
-	*reached = rc ? from : to;
+	*reached = from;
+	if (!fs->swap) {
+		rc = spm_pool_commit(fs->pool, &f, from, to, NULL, NULL);
+		*reached = rc ? from : to;
+		return rc;
+	}
+	if (spm_content_is_hopeless(fs, rec->slice, to - from))
+		return -ENOSPC;
+	while (*reached < to) {
+		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+		uint64_t at = *reached, end = (at / PIECE + 1) * PIECE;
+
+		if (end > to)
+			end = to;
+		rc = spm_content_pin(fs, rec, at, end, SPM_PIN_WRITE, &pin);
+		if (rc)
+			break;
+		rc = commit_some(fs, &f, at, end, reached);
+		spm_swap_unpin(&pin);
+		if (!spm_content_go_on(fs, rec->slice, rc ? rc : 1, end - at, &tries))
+			break;
+	}
 	return rc;
 }
 
-static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to)
+static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
 {
-	const uint64_t extent = spm_pool_extent_bytes(fs->pool);
 	const struct spm_pool_file f = file_of(rec);
+	uint64_t from = (uint64_t)off, end = from + (uint64_t)len, reached;
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
 	struct stat st;
+	int rc = check_writable(fd);
 
-	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
-	if (fstat(fd, &st))
-		return -errno;
-	/* behind the file's end there is nothing but zeros in its last extent: that goes as a whole */
-	if (to >= (uint64_t)st.st_size && to / extent == (uint64_t)st.st_size / extent)
-		to = (to + extent - 1) / extent * extent;
-	/* there is nothing to punch in the region's file: for its times, and for what the kernel refuses */
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, 1))
-		return -errno;
-	return spm_pool_punch(fs->pool, &f, from, to);
+	if (!rc && fstat(fd, &st))
+		rc = -errno;
+	if (rc)
+		return rc;
+	rc = fill(fs, rec, fd, from, end, &reached);
+	if (!rc) {
+		spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
+		return reach(fs, rec, fd, mode & FALLOC_FL_KEEP_SIZE ? 0 : end);
+	}
+	/* behind the file's end nobody would ever see it */
+	if (from < (uint64_t)st.st_size)
+		from = (uint64_t)st.st_size;
+	if (reached > from)
+		(void)punch(fs, rec, fd, from, reached);
+	return rc;
 }
 
 /* As tmpfs: it knows none of these. */
@@ -223,12 +301,14 @@ static int cut(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t 
 	note = size > was ? -1 : spm_pool_trim_begin(fs->pool, &f, &rec->handle);
 	rc = set_size(fd, size);
 	spm_fault("truncated");
+	spm_content_fault(fs, "trim:truncated");
 	if (note < 0)
 		return rc;
 	/* (of what the device has lost the end cannot be zeroed, and cannot be read either) */
 	if (!rc)
 		rc = spm_pool_punch(fs->pool, &f, size, UINT64_MAX);
 	spm_fault("punched");
+	spm_content_fault(fs, "trim:punched");
 	spm_pool_trim_end(fs->pool, note);
 	return rc == -EIO ? 0 : rc;
 }
@@ -236,11 +316,14 @@ static int cut(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t 
 static int resize(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t *was)
 {
 	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
 	uint64_t truncated = 0;
 	struct stat st;
-	int rc;
+	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
 
+	if (rc)
+		return rc;
 	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
 	if (fstat(fd, &st))
 		return -errno;
@@ -252,18 +335,30 @@ static int resize(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64
 		spm_session_blocking();
 	/* (what an earlier worker has cut off, this one has given up when it started) */
 	rc = truncated ? 0 : cut(fs, rec, fd, size, (uint64_t)st.st_size);
-	if (!rc)
-		spm_self->desk->b = 1;
-	return rc;
+	if (rc)
+		return rc;
+	spm_self->desk->b = 1;
+	spm_pool_unlock(&held);
+	if (fs->swap && !truncated && size <= (uint64_t)st.st_size)
+		spm_swap_dropped(&pin);
+	return 0;
 }
 
 static int shrink(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size)
 {
 	const struct spm_pool_file f = file_of(rec);
+	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
+	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
 
+	if (rc)
+		return rc;
 	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
-	return cut(fs, rec, fd, size, size);
+	rc = cut(fs, rec, fd, size, size);
+	spm_pool_unlock(&held);
+	if (!rc && fs->swap)
+		spm_swap_dropped(&pin);
+	return rc;
 }
 
 /* -- two files -- */
@@ -289,8 +384,30 @@ static ssize_t copy_piece(struct spm_fs *fs, struct spm_inode *const rec[2], con
 	return rc || !len ? rc : spm_pool_copy(fs->pool, &f[0], from, &f[1], to, (size_t)(reached - to));
 }
 
+/* The same with what it works on pinned. */
+static ssize_t copy_pinned(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], uint64_t from, uint64_t to, size_t len)
+{
+	struct spm_pin pin[2] = { SPM_PIN_NONE, SPM_PIN_NONE };
+	uint32_t file[2];
+	ssize_t n = fs->swap ? up_to_end(fd[0], from, &len) : 0;
+
+	for (int i = 0; i < 2 && !n; i++)
+		n = spm_content_head(fs, rec[i], &file[i]);
+	if (n || !len)
+		return n;
+	if (fs->swap)
+		n = spm_swap_pin_two(fs->swap, file, (uint64_t[]){ from, to }, (uint64_t[]){ from + len, to + len }, pin);
+	if (n)
+		return n;
+	n = copy_piece(fs, rec, fd, from, to, len);
+	spm_swap_unpin(&pin[0]);
+	spm_swap_unpin(&pin[1]);
+	return n;
+}
+
 static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], const off_t off[2], size_t len)
 {
+	unsigned int tries = 0;
 	size_t done = 0;
 	ssize_t n = check_writable(fd[1]);
 	char byte;
@@ -301,9 +418,9 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 	if (n)
 		return n;
 	do {
-		n = copy_piece(fs, rec, fd, (uint64_t)off[0] + done, (uint64_t)off[1] + done, len - done < PIECE ? len - done : PIECE);
+		n = copy_pinned(fs, rec, fd, (uint64_t)off[0] + done, (uint64_t)off[1] + done, len - done < PIECE ? len - done : PIECE);
 		done += n > 0 ? (size_t)n : 0;
-	} while (n > 0 && done < len);
+	} while (done < len && spm_content_go_on(fs, rec[1]->slice, n, len - done, &tries));
 	return done ? (ssize_t)done : n;
 }
 
@@ -313,7 +430,7 @@ static bool has(struct spm_fs *fs, uint16_t slice, uint64_t ino)
 {
 	const struct spm_pool_file f = spm_pooled_file(slice, ino);
 
-	return spm_pool_file_bytes(fs->pool, &f);
+	return spm_pool_file_bytes(fs->pool, &f) || (fs->swap && spm_swap_find(fs->swap, slice, ino));
 }
 
 static void drop(struct spm_fs *fs, uint16_t slice, uint64_t ino)
@@ -321,6 +438,11 @@ static void drop(struct spm_fs *fs, uint16_t slice, uint64_t ino)
 	const struct spm_pool_file f = spm_pooled_file(slice, ino);
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
 
+	/* first, so that nothing of it moves any more */
+	if (fs->swap) {
+		spm_session_blocking();
+		spm_swap_gone(fs->swap, slice, ino);
+	}
 	spm_pool_lock(fs->pool, &f, SPM_POOL_EXCLUSIVE, &held);
 	spm_pool_remove(fs->pool, &f);
 }

@@ -48,6 +48,8 @@ void spm_control_shrink_to(struct spm_fs *fs, uint64_t bytes)
 	spm_session_blocking();
 	if (spm_slice_statfs(&fs->root, &sv))
 		return;
+	if (fs->pool)
+		spm_pooled_statfs(fs, &sv);
 	used = (uint64_t)(sv.f_blocks - sv.f_bfree) * sv.f_frsize;
 	if (used > bytes)
 		spm_swap_reclaim(fs->swap, fs->root.id, used - bytes);
@@ -157,7 +159,7 @@ static void cancel_compaction(fuse_req_t req, void *arg)
 
 int spm_control_compact(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const char *value)
 {
-	int rc;
+	int rc = 0;
 
 	(void)slice;
 	if (!fs->swap && !fs->pool)

@@ -30,6 +30,11 @@ enum {
 
 #define RESIZE_TRIES 8 /* others write meanwhile */
 
+static int set_root_max(struct spm_fs *fs, uint64_t bytes)
+{
+	return fs->pool ? spm_pooled_set_max(fs, bytes) : spm_slices_set_root_max(&fs->slices, bytes);
+}
+
 /* The whole mount's: never below what is in use and cannot leave, never above the device. */
 static int store_root_max(struct spm_fs *fs, uint64_t bytes)
 {
@@ -39,12 +44,10 @@ static int store_root_max(struct spm_fs *fs, uint64_t bytes)
 		bytes = fs->opts->source.bytes;
 	if (bytes > fs->opts->source.bytes || bytes < 65536)
 		return -ERANGE;
-	if (fs->pool)
-		return spm_pooled_set_max(fs, bytes);
-	rc = spm_slices_set_root_max(&fs->slices, bytes);
+	rc = set_root_max(fs, bytes);
 	for (int i = 0; rc == -EBUSY && fs->swap && i < RESIZE_TRIES; i++) {
 		spm_control_shrink_to(fs, bytes);
-		rc = spm_slices_set_root_max(&fs->slices, bytes);
+		rc = set_root_max(fs, bytes);
 	}
 	if (!rc && bytes < fs->opts->source.bytes)
 		fs->served_writes = true;

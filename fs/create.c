@@ -232,12 +232,12 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	reply_made(req, parent, fd.fd, name, true, rc);
 }
 
-/* ENOSPC may mean that no inode is left: then no room helps. */
+/* ENOSPC may mean that no inode is left: then no room helps, nor where all room is for content (fs/pool.h). */
 static bool needs_page(struct spm_fs *fs, const struct spm_inode *dir, int rc)
 {
 	struct statvfs sv;
 
-	return rc == -ENOSPC && !spm_slice_statfs(spm_slice_of(fs, dir), &sv) && !sv.f_bavail;
+	return rc == -ENOSPC && !fs->pool && !spm_slice_statfs(spm_slice_of(fs, dir), &sv) && !sv.f_bavail;
 }
 
 void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)

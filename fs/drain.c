@@ -72,11 +72,11 @@ static void put_path(FILE *out, const char *path)
 }
 
 /* chattr +i and +a, and file capabilities, which a punch would take away: such a file has no other place (fs/swap.h). */
-static bool is_fixed(int fd, const char *link)
+static bool is_fixed(const struct spm_fs *fs, int fd, const char *link)
 {
 	struct statx sx;
 
-	if (getxattr(link, "security.capability", NULL, 0) > 0)
+	if (!fs->pool && getxattr(link, "security.capability", NULL, 0) > 0)
 		return true;
 	return !statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &sx) &&
 	       sx.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND);
@@ -127,7 +127,7 @@ static void list_file(struct listing *l, const struct spm_swap_whose *w, uint32_
 	if (!spm_slices_user_path(l->fs, w->slice, path, sizeof(path)))
 		snprintf(path, sizeof(path), "(deleted)");
 	fprintf(l->out, "file %llu %llu %s ", (unsigned long long)spm_slice_ino(w->slice, w->ino),
-		(unsigned long long)st.st_blocks * 512, is_fixed(fd, link) ? "fixed" : mode);
+		(unsigned long long)st.st_blocks * 512, is_fixed(l->fs, fd, link) ? "fixed" : mode);
 	put_path(l->out, path);
 }
 

@@ -617,7 +617,8 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 		rc = empty(fs, rec, nodeid, fd);
 	if (rc)
 		return rc;
-	if (fs->swap)
+	/* (of a pool nothing is opened directly: what is in slots may stay there) */
+	if (fs->swap && !fs->pool)
 		return open_with_swap(&o, out);
 	spm_locked pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
 	(void)lock;

@@ -768,9 +768,6 @@ static int fit_pool(const struct spm_options *o, struct spm_error *e)
 		return about_swap(about_extents(o), e);
 	if (o->source.dax_mode != SPM_DAX_DEVDAX)
 		return 0;
-	if (o->swap)
-		return spm_fail(e, -EINVAL, "option swap=: files on %s have their content in a pool on the device, which has no swap; %s",
-				o->source_text, remedy);
 	if (o->map == SPM_MAP_DIRECT)
 		return spm_fail(e, -EINVAL, "option map=direct: the kernel maps no character device through FUSE, so files on %s are "
 				"mirrors; %s", o->source_text, remedy);

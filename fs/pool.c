@@ -94,7 +94,6 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 	const struct spm_pool_device d = { .fd = a->pool_fd, .bytes = m->device_bytes, .align = m->device_align };
 	/* set-up has looked, and the device is locked since */
 	struct spm_pool_opts o = { .kept = true, .poisoned = op_poisoned, .slow = op_slow, .fault = op_fault, .ctx = fs };
-	int rc;
 
 	fs->pool_state_fd = open(SPM_REGION_POOL, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fs->pool_state_fd < 0)
@@ -104,9 +103,13 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 	/* of the first worker of this mount; later ones find what a remount has said since */
 	if (fs->desks.generation <= 1)
 		o.bytes_max = fs->opts->size_bytes;
-	rc = spm_pool_attach(&fs->pool, fs->pool_state_fd, &d, &o);
-	if (!rc)
-		rc = spm_pool_trims(fs->pool, end_of, fs);
+	return spm_pool_attach(&fs->pool, fs->pool_state_fd, &d, &o);
+}
+
+static int cannot_use(struct spm_fs *fs, int rc)
+{
+	spm_log(SPM_LOG_ERR, "%s: the pool on %s cannot be used: %s", fs->opts->mountpoint, fs->opts->source_text,
+		spm_pooled_why_not(rc));
 	return rc;
 }
 
@@ -121,13 +124,17 @@ int spm_pooled_open(struct spm_fs *fs, const struct spm_worker_args *a)
 	rc = spm_thread_confine();
 	if (!rc)
 		rc = attach(fs, a);
-	if (rc) {
-		spm_log(SPM_LOG_ERR, "%s: the pool on %s cannot be used: %s", fs->opts->mountpoint, fs->opts->source_text,
-			spm_pooled_why_not(rc));
-		return rc;
-	}
+	if (rc)
+		return cannot_use(fs, rc);
 	fs->content = &spm_content_in_pool;
 	return 0;
+}
+
+int spm_pooled_settle(struct spm_fs *fs)
+{
+	int rc = spm_pool_trims(fs->pool, end_of, fs);
+
+	return rc ? cannot_use(fs, rc) : 0;
 }
 
 int spm_pooled_start(struct spm_fs *fs)

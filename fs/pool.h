@@ -22,6 +22,11 @@
  *  - what removes it: the memory, then the inode.
  * Locks: the pool's lock of the file (core/pool.h) comes after an inode lock; fs->size_locks after that: two writers with the pool's
  * lock shared must not set the size by turns.
+ *
+ * With swap (fs/pool-swap.c) the rules of fs/swap.h come first. A request pins what it works on before it takes any of these locks, and
+ * so finds all of it in the pool, or for reading perhaps in slots; no lock of the pool is held where it pins, unpins, drops slots (which
+ * waits for reads from before) or waits for room. What is in slots behind a truncate is dropped by the mark of its pin, so after a crash
+ * the extent map's marks are followed first, and then the pool's notes.
  */
 struct spm_worker_args;
 
@@ -30,6 +35,9 @@ const char *spm_pooled_why_not(int rc);
 
 /* In the worker's set-up, before anything is served. -errno; a pool that cannot be used is logged with the reason. */
 int spm_pooled_open(struct spm_fs *fs, const struct spm_worker_args *a) SPM_MUST_CHECK;
+/* Then swap is opened, if there is any: a dead worker may still be reading into what is free. After that, and before anything is
+ * allocated: what was cut off when the last worker died goes. */
+int spm_pooled_settle(struct spm_fs *fs) SPM_MUST_CHECK;
 int spm_pooled_start(struct spm_fs *fs) SPM_MUST_CHECK;
 void spm_pooled_stop(struct spm_fs *fs);
 void spm_pooled_close(struct spm_fs *fs);
@@ -38,6 +46,9 @@ static inline struct spm_pool_file spm_pooled_file(uint16_t slice, uint64_t ino)
 {
 	return (struct spm_pool_file){ .ino = ino, .slice = slice };
 }
+
+/* What swap asks for, where it is not as with content in files. (pool-swap.c) */
+void spm_pooled_swap_ops(struct spm_fs *fs, struct spm_swap_ops *ops);
 
 /* What users are shown of the device: of @sv the sizes in blocks. */
 void spm_pooled_statfs(struct spm_fs *fs, struct statvfs *sv);

@@ -79,7 +79,7 @@ static int try_pool(struct spm_setup_pool *p, struct spm_pool **pool, int *state
 {
 	const struct spm_pool_device d = device_of(p);
 	const struct spm_pool_opts o = { .moved = p->o->force };
-	char pin[128];
+	char pin[128], names[240];
 	int rc;
 
 	*state = open(SPM_REGION_POOL, O_RDWR | O_CLOEXEC);
@@ -87,9 +87,32 @@ static int try_pool(struct spm_setup_pool *p, struct spm_pool **pool, int *state
 	if (!rc)
 		return 0;
 	spm_mounts_pin_path(p->o->name, pin, sizeof(pin));
-	return spm_fail(p->err, rc, "the region '%s' cannot be used: the pool on %s: %s%sgive the memory back with 'umount %s && rm %s'",
+	spm_setup_swap_names(names, sizeof(names));
+	return spm_fail(p->err, rc, "the region '%s' cannot be used: the pool on %s: %s%sgive the memory back with 'umount %s && rm %s%s'",
 			p->o->name, p->o->source_text, spm_pooled_why_not(rc), rc == -EREMCHG ? "; add -o force to take it as it is, or " : "; ",
-			pin, pin);
+			pin, pin, names);
+}
+
+/* Swap files that are new must have the same. */
+static int take_extent(struct spm_setup_pool *p)
+{
+	spm_auto_close int state = -1;
+	struct spm_pool *pool = NULL;
+	char had[16], given[16];
+	uint32_t has;
+	int rc = try_pool(p, &pool, &state);
+
+	if (rc)
+		return rc;
+	has = spm_pool_extent_bytes(pool);
+	spm_pool_detach(pool);
+	if (!(p->o->given & SPM_GIVEN_EXTENT))
+		p->o->extent_bytes = has;
+	if (p->o->extent_bytes == has)
+		return 0;
+	return spm_fail(p->err, -EINVAL, "option extent=%s: the region '%s' has extents of %s; leave it out",
+			spm_size_human(p->o->extent_bytes, given, sizeof(given)), p->o->name,
+			spm_size_human(has, had, sizeof(had)));
 }
 
 int spm_setup_pool_reopen(struct spm_setup_pool *p, int host_ns, int region_ns)
@@ -106,55 +129,33 @@ int spm_setup_pool_reopen(struct spm_setup_pool *p, int host_ns, int region_ns)
 		rc = spm_setup_pool_device(p);
 	if (spm_enter_mount_ns(region_ns) && !rc)
 		rc = spm_fail(p->err, -errno, "cannot change the mount namespace: %m");
-	return rc;
+	return rc ? rc : take_extent(p);
 }
 
-struct forgetting {
-	struct spm_pool *pool;
-	uint16_t slice;
-};
-
-static void forget_orphan(void *arg, uint64_t ino)
+static void forget_orphan(void *arg, uint16_t slice, uint64_t ino)
 {
-	const struct forgetting *g = arg;
-	const struct spm_pool_file f = { .ino = ino, .slice = g->slice };
+	struct spm_pool *pool = arg;
+	const struct spm_pool_file f = { .ino = ino, .slice = slice };
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
 
-	spm_pool_lock(g->pool, &f, SPM_POOL_EXCLUSIVE, &held);
-	spm_pool_remove(g->pool, &f);
+	spm_pool_lock(pool, &f, SPM_POOL_EXCLUSIVE, &held);
+	spm_pool_remove(pool, &f);
 }
 
-static int check_extent(struct spm_setup_pool *p, uint32_t has)
+int spm_setup_pool_orphans(struct spm_setup_pool *p, struct spm_setup_swap *swap, struct spm_slices *slices)
 {
-	char had[16], given[16];
-
-	if (!(p->o->given & SPM_GIVEN_EXTENT) || p->o->extent_bytes == has)
-		return 0;
-	return spm_fail(p->err, -EINVAL, "option extent=%s: the region '%s' has extents of %s; leave it out",
-			spm_size_human(p->o->extent_bytes, given, sizeof(given)), p->o->name,
-			spm_size_human(has, had, sizeof(had)));
-}
-
-int spm_setup_pool_orphans(struct spm_setup_pool *p, struct spm_slices *slices)
-{
-	struct forgetting g = { .pool = NULL };
-	struct spm_slice *root = spm_slices_get(slices, 0);
 	struct spm_pool_stats st = { .bytes = 0 };
 	spm_auto_close int state = -1;
-	int rc = try_pool(p, &g.pool, &state);
+	struct spm_pool *pool = NULL;
+	int rc = try_pool(p, &pool, &state);
 
 	if (rc)
 		return rc;
-	rc = check_extent(p, spm_pool_extent_bytes(g.pool));
-	if (rc) {
-		spm_pool_detach(g.pool);
-		return rc;
-	}
-	rc = spm_slice_orphans_clear(root, forget_orphan, &g);
-	spm_pool_stats(g.pool, &st, false);
-	spm_pool_detach(g.pool);
+	rc = spm_setup_swap_orphans(swap, slices, forget_orphan, pool);
+	spm_pool_stats(pool, &st, false);
+	spm_pool_detach(pool);
 	if (rc)
-		return spm_fail(p->err, rc, "cannot clear the orphans of the region '%s': %s", p->o->name, strerror(-rc));
+		return rc;
 	if (p->o->size_bytes && st.used_bytes > p->o->size_bytes)
 		return spm_fail(p->err, -EBUSY, "option size=: the kept region '%s' holds more than that", p->o->name);
 	return 0;

@@ -6,6 +6,7 @@
 #include "core/slices.h"
 #include "fs/handover.h"
 #include "fs/options.h"
+#include "fs/setup-swap.h"
 #include "fs/state.h"
 
 /*
@@ -29,10 +30,10 @@ uint64_t spm_setup_pool_names(const struct spm_options *o);
 int spm_setup_pool_device(struct spm_setup_pool *p) SPM_MUST_CHECK;
 /* In the region's: makes an empty pool. */
 int spm_setup_pool_make(struct spm_setup_pool *p) SPM_MUST_CHECK;
-/* In the namespace of a region that is there already, and back in it in the end. */
+/* In the namespace of a region that is there already, and back in it in the end. Extents are as large as they were. */
 int spm_setup_pool_reopen(struct spm_setup_pool *p, int host_ns, int region_ns) SPM_MUST_CHECK;
-/* Removes the orphans of all slices, and what the pool has of them; looks whether size= is enough for the rest. */
-int spm_setup_pool_orphans(struct spm_setup_pool *p, struct spm_slices *slices) SPM_MUST_CHECK;
+/* Removes the orphans of all slices, and what the pool and swap have of them; looks whether size= is enough for the rest. */
+int spm_setup_pool_orphans(struct spm_setup_pool *p, struct spm_setup_swap *swap, struct spm_slices *slices) SPM_MUST_CHECK;
 /* The descriptor, which is the caller's from then on, and what workers must know of the device. */
 void spm_setup_pool_hand_over(struct spm_setup_pool *p, int fd[static SPM_FDS], struct spm_mount *m);
 

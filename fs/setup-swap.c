@@ -6,6 +6,7 @@
 #include "core/ring.h"
 #include "core/size.h"
 #include "fs/mounts.h"
+#include "fs/setup-pool.h"
 #include "fs/shared.h"
 #include "fs/swap-map.h"
 
@@ -13,6 +14,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/wait.h>
@@ -26,10 +28,10 @@ int spm_setup_swap_possible(const struct spm_options *o, struct spm_error *e)
 	return spm_ring_probe(e);
 }
 
-/* Without file leases nobody could tell what is mapped, and nothing might ever leave. */
+/* Without file leases nobody could tell what is mapped, and nothing might ever leave. (Of a pool nothing is mapped directly.) */
 static int check_leases(struct spm_setup_swap *s, const struct spm_slice *root)
 {
-	int rc = spm_lease_probe(root->mount_fd);
+	int rc = spm_setup_has_pool(s->o) ? 0 : spm_lease_probe(root->mount_fd);
 
 	if (!rc)
 		return 0;
@@ -256,7 +258,7 @@ static int add_swap(struct spm_setup_swap *s, const struct spm_slice *root, int 
 
 	if (!s->o->swap)
 		return 0;
-	if (s->o->extent_bytes < SPM_EXTENT_MAX && root->features.huge)
+	if (!spm_setup_has_pool(s->o) && s->o->extent_bytes < SPM_EXTENT_MAX && root->features.huge)
 		return spm_fail(s->err, -EINVAL, "option extent=: the region '%s' has huge pages, and less than 2M cannot "
 				"leave one; leave it out", s->o->name);
 	if (spm_enter_mount_ns(host_ns))
@@ -300,6 +302,8 @@ int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root
 struct forgetting {
 	struct spm_extmap *map; /* NULL: there is none */
 	uint16_t slice;
+	spm_setup_orphan *also; /* may be NULL */
+	void *arg;
 };
 
 /* The inode goes, so its slots are free. Without its head no worker will ever look for it. */
@@ -310,6 +314,8 @@ static void forget_orphan(void *arg, uint64_t ino)
 	uint32_t file = m ? spm_extmap_find(m, g->slice, ino) : 0;
 	struct spm_extent *x;
 
+	if (g->also)
+		g->also(g->arg, g->slice, ino);
 	if (!file)
 		return;
 	for (uint64_t at = 0; (at = spm_extmap_next(m, file, at, &x)) != UINT64_MAX; at++)
@@ -317,36 +323,53 @@ static void forget_orphan(void *arg, uint64_t ino)
 	spm_extmap_forget(m, file);
 }
 
-static int clear_all(struct spm_slices *slices, struct spm_extmap *m)
+static int clear_all(struct spm_slices *slices, struct forgetting *g)
 {
-	struct forgetting g = { .map = m };
 	int rc = 0;
 
 	for (uint32_t id = 0; id < SPM_SLICES_MAX && !rc; id++) {
 		struct spm_slice *s = spm_slices_get(slices, (uint16_t)id);
 
-		g.slice = (uint16_t)id;
+		g->slice = (uint16_t)id;
 		if (s)
-			rc = spm_slice_orphans_clear(s, forget_orphan, &g);
+			rc = spm_slice_orphans_clear(s, forget_orphan, g);
 	}
 	return rc;
 }
 
-int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slices *slices)
+/*
+ * What a dead worker was reading into a pool goes on for a moment. The mark of such an extent, by which the next worker would wait for that,
+ * goes here if it is an orphan's.
+ */
+static int wait_for_reads(int map_fd)
+{
+	int rc;
+
+	do
+		rc = flock(map_fd, LOCK_EX) ? -errno : 0;
+	while (rc == -EINTR);
+	return rc;
+}
+
+int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slices *slices, spm_setup_orphan *also, void *arg)
 {
 	spm_auto_close int fd = s->files.count && !s->map_made ? open(SPM_REGION_EXTENTS, O_RDWR | O_CLOEXEC) : -1;
+	struct forgetting g = { .also = also, .arg = arg };
 	struct spm_extmap m;
 	int rc;
 
 	if (fd < 0) {
-		rc = clear_all(slices, NULL);
+		rc = clear_all(slices, &g);
 	} else {
-		rc = spm_extmap_attach(&m, fd);
+		rc = spm_setup_has_pool(s->o) ? wait_for_reads(fd) : 0;
+		if (!rc)
+			rc = spm_extmap_attach(&m, fd);
 		if (rc)
 			return spm_fail(s->err, rc, "cannot map the extent map: %s", strerror(-rc));
 		rc = spm_extmap_scan(&m);
+		g.map = &m;
 		if (!rc)
-			rc = clear_all(slices, &m);
+			rc = clear_all(slices, &g);
 		spm_extmap_detach(&m);
 	}
 	return !rc ? 0 : spm_fail(s->err, rc, "cannot clear the orphans of the region '%s': %s", s->o->name,

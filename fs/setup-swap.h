@@ -18,6 +18,9 @@ struct spm_setup_swap {
 	bool map_made; /* by this process */
 };
 
+/* Removes what an orphan has elsewhere. */
+typedef void spm_setup_orphan(void *arg, uint16_t slice, uint64_t ino);
+
 /* Whether this process could have swap at all, said before anything is made. */
 int spm_setup_swap_possible(const struct spm_options *o, struct spm_error *e) SPM_MUST_CHECK;
 /* For mount -f: as spm_setup_swap_files(), but nothing is changed. */
@@ -30,8 +33,8 @@ int spm_setup_swap_map(struct spm_setup_swap *s, const struct spm_slice *root) S
 /* In the namespace of a region that is there already, and back in it in the end: finds what it has, or makes it. */
 int spm_setup_swap_reopen(struct spm_setup_swap *s, const struct spm_slice *root, int host_ns, int region_ns)
 	SPM_MUST_CHECK;
-/* Removes the orphans of all slices, and what the map knows of them. */
-int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slices *slices) SPM_MUST_CHECK;
+/* Removes the orphans of all slices, with what the map knows of them; @also, unless it is NULL, before each. */
+int spm_setup_swap_orphans(struct spm_setup_swap *s, struct spm_slices *slices, spm_setup_orphan *also, void *arg) SPM_MUST_CHECK;
 
 /* In the region's namespace: " PATH PATH...", the swap files that it has; cut off if it does not fit. */
 void spm_setup_swap_names(char *buf, size_t len);

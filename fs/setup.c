@@ -224,8 +224,8 @@ static int reopen_region(struct setup *s)
 	if (!rc)
 		rc = reopen_claim(s);
 	if (!rc)
-		rc = s->pool.dev.fd >= 0 ? spm_setup_pool_orphans(&s->pool, &s->slices) :
-					   spm_setup_swap_orphans(&s->swap, &s->slices);
+		rc = s->pool.dev.fd >= 0 ? spm_setup_pool_orphans(&s->pool, &s->swap, &s->slices) :
+					   spm_setup_swap_orphans(&s->swap, &s->slices, NULL, NULL);
 	if (rc)
 		return rc;
 	if (s->o->size_bytes && s->pool.dev.fd < 0)

@@ -123,7 +123,7 @@ void spm_stats_swap_features(struct spm_fs *fs, FILE *out)
 	const char *how;
 
 	if (!fs->swap) {
-		fprintf(out, "swap off: %s\n", fs->pool ? "the content of files is in a pool on a dax device" : "option swap= not given");
+		fputs("swap off: option swap= not given\n", out);
 		if (fs->pool)
 			put_pool(fs, out);
 		return;

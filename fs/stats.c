@@ -375,8 +375,12 @@ static int residence(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, 
 		return fd;
 	if (fstat(fd, st))
 		return -errno;
-	if (fs->pool)
-		return fs->content->show(fs, rec, nodeid, fd, st);
+	if (fs->pool) {
+		const struct spm_pool_file f = spm_pooled_file(rec->slice, rec->ino);
+
+		st->st_blocks = (blkcnt_t)(spm_pool_file_bytes(fs->pool, &f) / 512);
+		return 0;
+	}
 	/* to look would read all of it from a disk */
 	if (!fs->root.fixed && spm_extents_huge(fd, (uint64_t)st->st_size, huge))
 		*huge = 0;

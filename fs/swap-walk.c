@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/swap-walk.h"
+#include "fs/pool.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,9 +34,11 @@ static int push(struct spm_swap_walk *w, const struct spm_handle *h)
 
 static int give_head(struct spm_fs *fs, const struct spm_slice *s, const struct stat *st, const struct spm_handle *h)
 {
+	const struct spm_pool_file f = spm_pooled_file(s->id, st->st_ino);
+	bool any = fs->pool ? spm_pool_file_bytes(fs->pool, &f) > 0 : st->st_blocks > 0;
 	int fd;
 
-	if (!st->st_blocks || spm_swap_find(fs->swap, s->id, st->st_ino))
+	if (!any || spm_swap_find(fs->swap, s->id, st->st_ino))
 		return 0;
 	/* a mapping from before this mount may live: not fresh */
 	if (!spm_swap_file(fs->swap, s->id, st->st_ino, h, false))

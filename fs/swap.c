@@ -222,9 +222,9 @@ static void map_counters(struct spm_fs *fs)
 		fs->slice_counters = p;
 }
 
-int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
+static int open_swap(struct spm_fs *fs)
 {
-	const struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch, .release = op_release,
+	struct spm_swap_ops ops = { .ctx = fs, .open = op_open, .commit = op_commit, .bind = op_bind, .punch = op_punch, .release = op_release,
 					  .statfs = op_statfs, .shared = op_shared, .spare = op_spare, .grow = op_grow,
 					  .swap_max = op_swap_max, .cold = op_cold, .slow = op_slow, .fault = op_fault, .io_fault = op_io_fault,
 					  .damaged = op_damaged, .file_failed = op_file_failed };
@@ -233,12 +233,8 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 					 .used_max = UINT64_MAX - atomic_load(&fs->desks.state->swap_max_less) };
 	int rc;
 
-	memcpy(fs->swap_fd, a->swap_fd, sizeof(fs->swap_fd));
-	fs->map_fd = -1;
-	if (a->pool_fd >= 0)
-		return spm_pooled_open(fs, a);
-	if (!fs->opts->swap)
-		return 0;
+	if (fs->pool)
+		spm_pooled_swap_ops(fs, &ops);
 	/* threads that core makes inherit both. What frees memory must not wait for memory; refused without CAP_SYS_RESOURCE */
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
 		spm_log(SPM_LOG_DEBUG, "%s: not an IO flusher: %m", fs->opts->mountpoint);
@@ -259,14 +255,24 @@ int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 	return rc;
 }
 
-int spm_content_start(struct spm_fs *fs)
+int spm_content_open(struct spm_fs *fs, const struct spm_worker_args *a)
 {
 	int rc;
 
-	if (fs->pool)
-		return spm_pooled_start(fs);
-	if (!fs->swap)
-		return 0;
+	memcpy(fs->swap_fd, a->swap_fd, sizeof(fs->swap_fd));
+	fs->map_fd = -1;
+	rc = a->pool_fd >= 0 ? spm_pooled_open(fs, a) : 0;
+	if (!rc && fs->opts->swap)
+		rc = open_swap(fs);
+	return !rc && fs->pool ? spm_pooled_settle(fs) : rc;
+}
+
+int spm_content_start(struct spm_fs *fs)
+{
+	int rc = fs->pool ? spm_pooled_start(fs) : 0;
+
+	if (rc || !fs->swap)
+		return rc;
 	spm_budget_rebuild(fs);
 	/* from here on no older program serves this mount any more */
 	rc = fs->map_renewed ? spm_swap_map_commit() : 0;
@@ -277,20 +283,20 @@ int spm_content_start(struct spm_fs *fs)
 
 void spm_content_stop(struct spm_fs *fs)
 {
+	if (fs->swap) {
+		spm_swap_walk_stop(fs);
+		spm_swap_stop(fs->swap);
+	}
 	if (fs->pool)
 		spm_pooled_stop(fs);
-	if (!fs->swap)
-		return;
-	spm_swap_walk_stop(fs);
-	spm_swap_stop(fs->swap);
 }
 
 void spm_content_close(struct spm_fs *fs)
 {
-	if (fs->pool)
-		spm_pooled_close(fs);
 	if (fs->swap)
 		spm_swap_close(fs->swap);
+	if (fs->pool)
+		spm_pooled_close(fs);
 	spm_budget_destroy(fs);
 	if (fs->slice_counters)
 		munmap(fs->slice_counters, COUNTERS_BYTES);
@@ -324,6 +330,34 @@ int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t fro
 
 	*pin = SPM_PIN_NONE;
 	return rc || !file ? rc : spm_swap_pin(fs->swap, file, from, to, how, pin);
+}
+
+int spm_content_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st)
+{
+	spm_auto_fd struct spm_fd own = SPM_FD_NONE;
+	uint32_t file = spm_content_find(fs, rec);
+	int rc = 0;
+
+	if (!file)
+		return 0;
+	if (fd < 0) {
+		rc = spm_fd_get(fs, rec, nodeid, SPM_FD_PATH, &own);
+		fd = own.fd;
+	}
+	return rc ? rc : spm_swap_stat(fs->swap, file, fd, st);
+}
+
+bool spm_content_is_hopeless(struct spm_fs *fs, uint16_t slice, uint64_t len)
+{
+	struct spm_swap_stats st;
+	struct statvfs sv;
+
+	if (!fs->swap || spm_slices_statfs(&fs->slices, slice, &sv))
+		return false;
+	if (fs->pool)
+		spm_pooled_statfs(fs, &sv);
+	spm_swap_stats(fs->swap, &st);
+	return len + st.reserve_bytes > (uint64_t)sv.f_blocks * sv.f_frsize + st.space_bytes;
 }
 
 bool spm_content_go_on(struct spm_fs *fs, uint16_t slice, ssize_t n, uint64_t left, unsigned int *tries)

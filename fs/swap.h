@@ -60,6 +60,13 @@ bool spm_content_room(struct spm_fs *fs, uint16_t slice, int rc, uint64_t bytes,
 /* The same for one that works in parts, of which one came to @n bytes, or an error, and @left are to be done. */
 bool spm_content_go_on(struct spm_fs *fs, uint16_t slice, ssize_t n, uint64_t left, unsigned int *tries);
 
+/* With swap, attributes as users see them: what moves have done to the file is not shown. 1: moves and writes are under way,
+ * so that it may be a little wrong. */
+int spm_content_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, struct stat *st) SPM_MUST_CHECK;
+
+/* With swap: more than device and swap together hold is refused at once, before anything has to leave for it. */
+bool spm_content_is_hopeless(struct spm_fs *fs, uint16_t slice, uint64_t len);
+
 /* pwrite(2), but for room; all of it, or what there was room for. */
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);
 
@@ -81,8 +88,8 @@ static inline void spm_content_touched(struct spm_fs *fs, uint16_t slice, uint64
 }
 
 /*
- * Does what fixes content to the device: chattr +i and +a (nothing can be punched or restored in such a file), and file
- * capabilities (which a punch takes away). All of it is here before, and nobody has a descriptor of it from before by which it
+ * Does what fixes content to the device: chattr +i and +a (nothing can be punched or restored in such a file), and but in a
+ * pool, where no move touches the region's file, file capabilities (which a punch takes away). All of it is here before, and nobody has a descriptor of it from before by which it
  * could leave later. -ENOSPC, -EIO, -EBUSY, or what @fn returns.
  */
 int spm_content_fix(struct spm_fs *fs, const struct spm_inode *rec, int (*fn)(void *arg), void *arg) SPM_MUST_CHECK;

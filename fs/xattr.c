@@ -139,7 +139,7 @@ static int set_here(struct spm_fs *fs, const struct inode_path *p, struct value 
 {
 	struct stat st;
 
-	if (!fs->swap || strcmp(v->name, SPM_XATTR_CAPABILITY) || fstat(p->fd.fd, &st) || !S_ISREG(st.st_mode))
+	if (!fs->swap || fs->pool || strcmp(v->name, SPM_XATTR_CAPABILITY) || fstat(p->fd.fd, &st) || !S_ISREG(st.st_mode))
 		return set_value(v);
 	return spm_content_fix(fs, p->rec, set_value, v);
 }

@@ -267,11 +267,6 @@ bool ctl_has_pool(const char *mount)
 
 void ctl_swap_off(const char *mount)
 {
-	if (ctl_has_pool(mount)) {
-		ctl_error("%s: swap is off: its files are in a pool on a dax device, which has none; mount the device with "
-			  "-o daxmode=system-ram,swap=DIRECTORY", mount);
-		return;
-	}
 	ctl_error("%s: swap is off; unmount it and mount it with -o swap=DIRECTORY,swapsize=SIZE", mount);
 }
 

@@ -21,8 +21,13 @@ mkdir "$SWAP"
 
 swap_mount()
 {
-	local opts="swap=$SWAP,swapsize=$2${3:+,$3}"
 	spm_umount_all || fail "umount before the next mount"
+	swap_mount_of "$@"
+}
+
+swap_mount_of()
+{
+	local opts="swap=$SWAP,swapsize=$2${3:+,$3}"
 	if ! spm_mount "$1" "$opts"; then
 		! grep -q io_uring "$SPM_TMP"/mnt*.log || skip_all "$(grep -h io_uring "$SPM_TMP"/mnt*.log | head -n 1)"
 		fail "mount $1 -o $opts"

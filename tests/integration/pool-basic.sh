@@ -47,7 +47,6 @@ complains()
 
 pool_device 64M
 refused "map=direct.*mirrors.*daxmode=system-ram" "no direct mappings" map=direct
-refused "swap=.*no swap.*daxmode=system-ram" "no swap" "swap=$SPM_TMP/swapfile"
 refused "huge=.*leave it out" "no pages, so no huge ones" huge=always
 refused "mpol=.*leave mpol= out" "nor a policy for them" mpol=local
 refused "size=.*more than the device" "size= beyond the device" size=65M
@@ -62,7 +61,7 @@ pool_mount 64M name=pool
 like "features: where content is" "$(spm_feature content)" "^pool"
 is "features: isolation" "$(spm_feature isolation)" hard
 like "features: no direct mappings, and why" "$(spm_feature passthrough)" "^off: .*dax device"
-like "features: no swap, and why" "$(spm_feature swap)" "^off: .*pool"
+like "features: no swap, and why" "$(spm_feature swap)" "^off: .*swap="
 is "features: the extent" "$(spm_feature extent)" $((2 * MIB))
 is "nothing is used" "$(spm_stat resident_bytes)" 0
 is "the device is the file's size" "$(spm_stat device_bytes)" $((64 * MIB))
@@ -77,7 +76,7 @@ ok "is what was written" check "$MNT/f" 7M 1
 is "its blocks are extents" "$(stat -c %b "$MNT/f")" $((4 * 2 * MIB / 512))
 is "and what is on the device" "$(spm_file resident_bytes "$MNT/f")" $((8 * MIB))
 is "it is a mirror once it is open" "$(exec 9<"$MNT/f" && file_mode "$MNT/f")" mirror
-complains "daxmode=system-ram" "it cannot be evicted" "$SPMCTL" evict "$MNT/f"
+complains "mount it with -o swap=" "it cannot be evicted" "$SPMCTL" evict "$MNT/f"
 is "df: what is used" "$(df -k --output=used "$MNT" | tail -n 1 | tr -d ' ')" 8192
 is "the region has no page of it" "$(region_blocks)" 0
 cp "$MNT/f" "$MNT/copy"
