@@ -36,7 +36,7 @@ static void finish_one(struct spm_evictor *ev)
 	struct spm_io *io = spm_ioq_next(&ev->q, true);
 	struct spm_job *j = io->arg;
 	struct spm_evict_file *f = ev->of[j - ev->s->jobs.all];
-	uint64_t bytes, pages = j->pages;
+	uint64_t bytes, freed = spm_memory_freed(ev->s, j);
 	int rc = spm_out_finish(ev->s, j, f->fd, &f->who, &bytes);
 
 	/* if somebody waited for the extent, or the disk failed, it stays */
@@ -47,7 +47,7 @@ static void finish_one(struct spm_evictor *ev)
 	spm_job_put(ev->s, j);
 	ev->in_flight--;
 	f->in_flight--;
-	ev->leaving -= pages * 4096;
+	ev->leaving -= freed;
 	ev->freed += bytes;
 	if (bytes && ev->progress)
 		ev->progress(ev->arg, f->who.slice, bytes);
@@ -106,7 +106,7 @@ static int start_one(struct spm_evictor *ev, struct spm_evict_file *f, uint64_t 
 	}
 	ev->of[j - s->jobs.all] = f;
 	ev->in_flight++;
-	ev->leaving += (uint64_t)j->pages * 4096;
+	ev->leaving += spm_memory_freed(s, j);
 	ev->written += (uint64_t)j->pages * 4096;
 	f->in_flight++;
 	spm_job_submit(s, &ev->q, j, SPM_IO_WRITE);

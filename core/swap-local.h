@@ -337,7 +337,7 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
 /*
  * Moves out an extent that the caller has taken, of a file that it visits. prepare: finds its pages, takes a slot, has @j ready
  * (-ENODATA: it has no page; -E2BIG: more pages than may leave; -EDQUOT: more than its slice may have in swap; -ENOSPC: no slot;
- * -ENOMEM). finish: the record, and the punch; *@bytes that left. A failed write leaves the extent where it was.
+ * -ENOMEM). finish: the record, and the punch; *@bytes that are free. A failed write leaves the extent where it was.
  */
 struct spm_out_limits {
 	uint32_t keep;  /* blocks of slots that must be left */
@@ -354,6 +354,11 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	SPM_MUST_CHECK;
 
 /* -- swap-memory.c: where what is here lies -- */
+/* How much memory is free when that extent has left: of a pool it is a whole one, however little of it was written. */
+static inline uint64_t spm_memory_freed(const struct spm_swap *s, const struct spm_job *j)
+{
+	return s->ops.pool ? s->extent_bytes : (uint64_t)j->pages * 4096;
+}
 /* Of an extent that leaves: sets j->map. -ENOENT: a pool has none; -EIO: poisoned; -errno. */
 int spm_memory_map(struct spm_swap *s, struct spm_job *j, int fd) SPM_MUST_CHECK;
 /* It stays after all. -EIO: the device has lost it meanwhile. */

@@ -248,7 +248,7 @@ int spm_out_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct s
 	spm_record_set(s, who->file, j->x, j->slot, j->check, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, j->how, 0));
 	spm_times_end(s, who->file, fd);
 	spm_swap_fault(s, "swapout:done");
-	*bytes = (uint64_t)j->pages * 4096;
-	spm_count(s, who->slice, swapout_bytes, *bytes);
+	*bytes = spm_memory_freed(s, j);
+	spm_count(s, who->slice, swapout_bytes, (uint64_t)j->pages * 4096);
 	return 0;
 }

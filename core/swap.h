@@ -50,7 +50,8 @@ struct spm_swap_ops {
 	/* What is here lies in this pool, whose extents are as large, and the region's files have a size and no pages; NULL: it is these
 	 * files' pages. Then commit, bind and punch are not called, and times are nobody's to put back. Attached by whoever calls
 	 * spm_swap_open(), and not started nor allocated from before: a dead worker's I/O may be filling what is free there. No lock
-	 * of the pool may be held where swap is called: a read that is waited for may be waiting for it. Each file that is asked about has a head. */
+	 * of the pool may be held where swap is called: a read that is waited for may be waiting for it. Each file that is asked about
+	 * has a head. */
 	struct spm_pool *pool;
 	/* A descriptor of the inode, O_RDWR | O_NOATIME, its caller's; -ESTALE: it is gone. */
 	int (*open)(void *ctx, uint16_t slice, const struct spm_handle *h);
