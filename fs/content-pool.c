@@ -220,7 +220,7 @@ static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd
 	return done ? (ssize_t)done : n;
 }
 
-/* With swap piece by piece, since all of it need not be on the device at once; without, either all of it fits or nothing is made. */
+/* With swap piece by piece, since all of it need not be on the device at once; without, all of it fits or nothing is made. */
 static int fill(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t to, uint64_t *reached)
 {
 	const struct spm_pool_file f = file_of(rec);
@@ -256,7 +256,7 @@ static int fill(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t
 static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
 {
 	const struct spm_pool_file f = file_of(rec);
-	uint64_t from = (uint64_t)off, end = from + (uint64_t)len, reached;
+	uint64_t from = (uint64_t)off, end = from + (uint64_t)len, reached, behind;
 	spm_auto_pool struct spm_pool_held held = { .pool = NULL };
 	struct stat st;
 	int rc = check_writable(fd);
@@ -271,8 +271,9 @@ static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, 
 		return reach(fs, rec, fd, mode & FALLOC_FL_KEEP_SIZE ? 0 : end);
 	}
 	/* behind the file's end nobody would ever see it */
-	if (from < (uint64_t)st.st_size)
-		from = (uint64_t)st.st_size;
+	behind = ((uint64_t)st.st_size + 4095) & ~UINT64_C(4095);
+	if (from < behind)
+		from = behind;
 	if (reached > from)
 		(void)punch(fs, rec, fd, from, reached);
 	return rc;
@@ -385,7 +386,8 @@ static ssize_t copy_piece(struct spm_fs *fs, struct spm_inode *const rec[2], con
 }
 
 /* The same with what it works on pinned. */
-static ssize_t copy_pinned(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], uint64_t from, uint64_t to, size_t len)
+static ssize_t copy_pinned(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], uint64_t from, uint64_t to,
+			   size_t len)
 {
 	struct spm_pin pin[2] = { SPM_PIN_NONE, SPM_PIN_NONE };
 	uint32_t file[2];
@@ -418,7 +420,9 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 	if (n)
 		return n;
 	do {
-		n = copy_pinned(fs, rec, fd, (uint64_t)off[0] + done, (uint64_t)off[1] + done, len - done < PIECE ? len - done : PIECE);
+		size_t some = len - done < PIECE ? len - done : PIECE;
+
+		n = copy_pinned(fs, rec, fd, (uint64_t)off[0] + done, (uint64_t)off[1] + done, some);
 		done += n > 0 ? (size_t)n : 0;
 	} while (done < len && spm_content_go_on(fs, rec[1]->slice, n, len - done, &tries));
 	return done ? (ssize_t)done : n;

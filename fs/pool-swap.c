@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-/* A move does nothing to the region's file. For its size, and of what is not fixed (spm_content_fix()), which is not open for writing. */
+/* For its size: a move does nothing to the region's file. Of what is fixed (spm_content_fix()) there is none for writing. */
 static int op_open(void *ctx, uint16_t slice, const struct spm_handle *h)
 {
 	struct spm_fs *fs = ctx;

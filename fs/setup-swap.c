@@ -338,8 +338,8 @@ static int clear_all(struct spm_slices *slices, struct forgetting *g)
 }
 
 /*
- * What a dead worker was reading into a pool goes on for a moment. The mark of such an extent, by which the next worker would wait for that,
- * goes here if it is an orphan's.
+ * What a dead worker was reading into a pool goes on for a moment. The mark of such an extent, by which the next worker would wait
+ * for that, goes here if it is an orphan's.
  */
 static int wait_for_reads(int map_fd)
 {

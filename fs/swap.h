@@ -88,9 +88,9 @@ static inline void spm_content_touched(struct spm_fs *fs, uint16_t slice, uint64
 }
 
 /*
- * Does what fixes content to the device: chattr +i and +a (nothing can be punched or restored in such a file), and but in a
- * pool, where no move touches the region's file, file capabilities (which a punch takes away). All of it is here before, and nobody has a descriptor of it from before by which it
- * could leave later. -ENOSPC, -EIO, -EBUSY, or what @fn returns.
+ * Does what fixes content to the device: chattr +i and +a (nothing can be punched or restored in such a file), and file
+ * capabilities, which a punch takes away (not in a pool, where no move touches the region's file). All of it is here before, and
+ * nobody has a descriptor of it from before by which it could leave later. -ENOSPC, -EIO, -EBUSY, or what @fn returns.
  */
 int spm_content_fix(struct spm_fs *fs, const struct spm_inode *rec, int (*fn)(void *arg), void *arg) SPM_MUST_CHECK;
 #define SPM_XATTR_CAPABILITY "security.capability"
