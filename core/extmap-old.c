@@ -108,7 +108,8 @@ static void renew_head(const struct renewal *r, const char *from, char *to)
 	if (!f->ino)
 		return;
 	/* unknown ones are noticed by their complement */
-	spm_flags_change(n, (f->flags & OLD_FLAGS) | (f->times ? SPM_EXTFILE_DATED : 0u), 0);
+	spm_flags_change(n, (f->flags & OLD_FLAGS) | (f->times ? SPM_EXTFILE_DATED : 0u) |
+			 (f->flags & SPM_EXTFILE_TIMES ? SPM_EXTFILE_MOVING : 0u), 0);
 	n->flags |= f->flags & ~(unsigned int)OLD_FLAGS;
 	for (unsigned int i = 0; i < SPM_EXTFILE_INLINE; i++)
 		renew_record(r, &f->first[i], &n->first[i]);

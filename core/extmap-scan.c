@@ -29,6 +29,7 @@ static int head_aside(struct spm_extmap *m, uint32_t file, const char *why)
 	       file, (unsigned long long)m->head[file].ino, why);
 	spm_extpool_take(m->heads, file);
 	m->lost_heads++;
+	m->lost_moving |= !spm_flags_ok(&m->head[file]) || spm_flag_is(&m->head[file], SPM_EXTFILE_MOVING);
 	return 0;
 }
 
@@ -38,10 +39,11 @@ static void scan_flags(struct spm_extmap *m, uint32_t file)
 
 	if (spm_flags_ok(f))
 		return;
-	damage(m, "head %u (inode %llu) has impossible flags, 0x%x: taken as open directly, and as being truncated", file,
+	damage(m, "head %u (inode %llu) has impossible flags, 0x%x: taken as open directly, being truncated, and moving", file,
 	       (unsigned long long)f->ino, f->flags);
 	/* whether there are times is not known, so these are none from here on */
-	spm_flags_change(f, SPM_EXTFILE_DIRECT | SPM_EXTFILE_TRIM, SPM_EXTFILE_TIMES | SPM_EXTFILE_SHOWN | SPM_EXTFILE_DATED | ~SPM_EXTFILE_FLAGS);
+	spm_flags_change(f, SPM_EXTFILE_DIRECT | SPM_EXTFILE_TRIM | SPM_EXTFILE_MOVING,
+			 SPM_EXTFILE_TIMES | SPM_EXTFILE_SHOWN | SPM_EXTFILE_DATED | SPM_EXTFILE_UNSURE | ~SPM_EXTFILE_FLAGS);
 	if (spm_extmap_times(m, file))
 		m->times[file - 1] = (struct spm_exttimes){ 0 };
 }

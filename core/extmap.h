@@ -22,8 +22,8 @@
  *
  * So there are three instants: the store of state OUT (from then on the slot counts), the store of SWAPPED (a note that
  * nothing is left to punch), and the store that clears the record (from then on the pages count). Each is one store of
- * @how, after everything else in the record, with spm_extmap_barrier() between; and the move of a slot is one store of
- * @slot. Where all of a record changes while it names a slot (spm_extmap_change), the store is that of a note of it.
+ * @word, after everything else in the record, with spm_extmap_barrier() between. Where more of a record changes while it names
+ * a slot, be it only the slot (spm_extmap_change), the store is that of a note of it.
  * A successor punches every extent that it finds OUT or IN before it serves anything (core/swap.h).
  *
  * What a slot of n pages holds: its n pages, then, unless SMALL, one block with the trailer (core/trailer.h): per-page
@@ -39,7 +39,7 @@
  *	head, leaf	whose it is has a CRC32C, the last store when it is made and the first when it goes. A byte that is wrong
  *		is found by trying, and put right. Otherwise the head or leaf is set aside, and nobody knows what was in it:
  *		@lost_heads, @lost_leaves. Then whatever of a file has no record and no page may be what was lost, and is given
- *		up by core/swap.c.
+ *		up by core/swap-lost.c; where extents were moving, with what has pages.
  *	flags	of a head are there twice; derived, times and last uses: not at all, since they lead to no content.
  *
  * Version 1 had no guards (core/extmap-old.c makes a map of this version of it).
@@ -145,8 +145,10 @@ enum spm_extfile_flags {
 	SPM_EXTFILE_TIMES = 1 << 2,  /* a move is changing its times: spm_exttimes.mtime is the right one */
 	SPM_EXTFILE_SHOWN = 1 << 3,  /* spm_exttimes is valid */
 	SPM_EXTFILE_DATED = 1 << 4,  /* it has a struct spm_exttimes that may not be zero */
+	SPM_EXTFILE_UNSURE = 1 << 6, /* core/swap-lost.c is giving up what may have been lost of it */
+	SPM_EXTFILE_MOVING = 1 << 5, /* of some extents that have pages these may not count: see what their records say */
 };
-#define SPM_EXTFILE_FLAGS 0x1fu
+#define SPM_EXTFILE_FLAGS 0x7fu
 
 /*
  * What users see of a file's times. A move changes mtime and ctime of the region's inode (punch and write fault do), which
@@ -222,6 +224,7 @@ struct spm_extmap {
 	uint32_t chains;
 	uint32_t damaged;
 	uint32_t lost_heads, lost_leaves; /* set aside: nobody knows what was in them */
+	bool lost_moving;               /* a head was, of whose file extents may have been moving */
 };
 
 /* Makes an empty map in @fd (a new file on tmpfs, sparse, its size fixed here). -errno of ftruncate(2). */

@@ -10,8 +10,8 @@
  * Slots: runs of 4 KiB blocks in swap files. Which are taken is known from the extent map alone (the records are the
  * truth, core/extmap.h); the bitmaps here are derived from it and rebuilt by each process (spm_slots_take).
  *
- * A slot address has the file in its upper 4 bits and the block in the lower 28: 1 TiB per file, and one store moves an
- * extent from one slot to another. Blocks below SPM_SLOT_FIRST of each file are its header.
+ * A slot address has the file in its upper 4 bits and the block in the lower 28: 1 TiB per file, and one number says
+ * where an extent is. Blocks below SPM_SLOT_FIRST of each file are its header.
  *
  * A file has three sizes, in blocks: @limit (what swapsize= allots to it), @blocks (how large it is now, all of it
  * preallocated) and @top (behind the last taken block). Allocation is striped over the files by their free space, and

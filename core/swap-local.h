@@ -397,8 +397,8 @@ void spm_cuts_init(struct spm_swap *s);
 void spm_cuts_compact(struct spm_swap *s, unsigned int file);
 
 /* -- swap-lost.c: what of the extent map is damaged, so that nobody knows what it said -- */
-/* Gives up what may have been in the leaves that are set aside, and forgets these. */
-int spm_lost_leaves(struct spm_swap *s) SPM_MUST_CHECK;
+/* Gives up what may have been in the leaves that are set aside, and forgets these; and ends what a dead worker began of that. */
+int spm_lost_settle(struct spm_swap *s) SPM_MUST_CHECK;
 /* As spm_extmap_find() and spm_extmap_intern(), while a head is set aside: a file that has none may be the one whose it was. */
 uint32_t spm_lost_find(struct spm_swap *s, uint16_t slice, uint64_t ino);
 uint32_t spm_lost_head(struct spm_swap *s, uint16_t slice, uint64_t ino, const struct spm_handle *h);

@@ -40,6 +40,9 @@ void spm_times_begin(struct spm_swap *s, uint32_t file, int fd)
 	struct stat st;
 
 	if (a && !a->times_busy++) {
+		/* before a record says so */
+		spm_flag_set(f, SPM_EXTFILE_MOVING);
+		spm_extmap_barrier();
 		a->times_kept = t && !fstat(fd, &st);
 		/* who writes just now may do so before the end of the move or after it, and unpins after it */
 		a->writes_before = a->writes - !!a->writers;
@@ -66,7 +69,11 @@ void spm_times_end(struct spm_swap *s, uint32_t file, int fd)
 	struct spm_active *a = spm_active_look(b, file);
 	struct stat st;
 
-	if (a && !--a->times_busy && a->times_kept) { /* without memory for it a move does show */
+	if (a && !--a->times_busy) {
+		spm_extmap_barrier();
+		spm_flag_clear(f, SPM_EXTFILE_MOVING);
+	}
+	if (a && !a->times_busy && a->times_kept) { /* without memory for it a move does show */
 		struct timespec ts[2] = { { .tv_nsec = UTIME_OMIT }, of_ns(t->mtime) };
 
 		if (a->writes == a->writes_before && futimens(fd, ts))

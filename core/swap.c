@@ -212,7 +212,7 @@ static int take_over_file(struct spm_swap *s, uint32_t file)
 		spm_flag_clear(f, SPM_EXTFILE_SHOWN); /* which ctime is the move's, nobody knows now */
 	}
 	/* a worker that died may have had it open, or left a mapping */
-	spm_flags_change(f, SPM_EXTFILE_DIRECT, SPM_EXTFILE_TRIM | SPM_EXTFILE_TIMES);
+	spm_flags_change(f, SPM_EXTFILE_DIRECT, SPM_EXTFILE_TRIM | SPM_EXTFILE_TIMES | (rc ? 0 : SPM_EXTFILE_MOVING));
 	spm_cleanup_close(&v.fd);
 	return rc;
 }
@@ -221,9 +221,11 @@ static int take_over(struct spm_swap *s)
 {
 	int rc = spm_extmap_scan(&s->map);
 
+	if (!rc && (s->map.lost_leaves || s->map.lost_heads))
+		rc = spm_lost_settle(s);
 	for (uint32_t file = 0; !rc && (file = spm_extmap_next_file(&s->map, file + 1));)
 		rc = take_over_file(s, file);
-	return rc || !s->map.lost_leaves ? rc : spm_lost_leaves(s);
+	return rc;
 }
 
 int spm_swap_own(struct spm_swap *s)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/swap-map.h"
 #include "core/extmap.h"
-#include "core/log.h"
 #include "core/region.h"
 
 #include <errno.h>
@@ -55,10 +54,7 @@ int spm_swap_map_open(bool *renewed)
 
 int spm_swap_map_commit(void)
 {
-	if (rename(NEXT, SPM_REGION_EXTENTS))
-		return -errno;
-	spm_log(SPM_LOG_INFO, "the extent map of an older version was taken over");
-	return 0;
+	return rename(NEXT, SPM_REGION_EXTENTS) ? -errno : 0;
 }
 
 int spm_swap_map_settle(void)

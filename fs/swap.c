@@ -276,6 +276,8 @@ int spm_content_start(struct spm_fs *fs)
 	spm_budget_rebuild(fs);
 	/* from here on no older program serves this mount any more */
 	rc = fs->map_renewed ? spm_swap_map_commit() : 0;
+	if (!rc && fs->map_renewed)
+		spm_log(SPM_LOG_INFO, "%s: swap: the extent map of an older version was taken over", fs->opts->mountpoint);
 	if (!rc)
 		rc = spm_swap_start(fs->swap);
 	return rc ? rc : spm_swap_walk_start(fs);

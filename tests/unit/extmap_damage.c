@@ -129,7 +129,7 @@ START_TEST(damaged_flags)
 	fill(&m);
 	m.head[3].flags ^= (uint16_t)(1u << _i);
 	take_over(&b, m.fd, 1);
-	ck_assert_uint_eq(b.head[3].flags & 0xff, SPM_EXTFILE_DIRECT | SPM_EXTFILE_TRIM | SPM_EXTFILE_DATED);
+	ck_assert_uint_eq(b.head[3].flags & 0xff, SPM_EXTFILE_DIRECT | SPM_EXTFILE_TRIM | SPM_EXTFILE_DATED | SPM_EXTFILE_MOVING);
 	ck_assert_int_eq(spm_extmap_times(&b, 3)->mtime, 0);
 	ck_assert_uint_eq(count_out(&b, 52), 800);
 	spm_extmap_detach(&b);

@@ -65,6 +65,7 @@ static void leave_half(unsigned int i, uint64_t extent, enum spm_extent_state st
 {
 	struct spm_extent *x = record(i, extent);
 
+	spm_flag_set(spm_extmap_file(&rig.s->map, files[i].s.file), SPM_EXTFILE_MOVING);
 	spm_extent_set_how(x, SPM_HOW_MAKE(state, spm_extent_how(x) & ~SPM_HOW_STATE, 0));
 }
 
@@ -228,6 +229,61 @@ START_TEST(each_byte)
 }
 END_TEST
 
+/* More than can be put right: holes go along, and in a file of which extents were moving all; what is in a head or leaf of its own
+ * does not. */
+START_TEST(beyond_repair)
+{
+	static const struct {
+		uint64_t at;
+		unsigned int lost; /* pages */
+	} cases[] = {
+		/* all of "b"; the others have leaves for all that they have */
+		{ EXTMAP_HEADS_AT + sizeof(struct spm_extfile), 6 * 32 },
+		/* the leaf of "b" */
+		{ EXTMAP_MIDDLES_AT, 4 * 32 },
+		/* 22 to 24 of "c" */
+		{ EXTMAP_LARGES_AT, 3 * 32 },
+	};
+	const unsigned char junk[] = { 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 0x11, 0x22, 0x33, 0x44 };
+	unsigned int lost;
+
+	quiet();
+	set_up(EXTENT);
+	make_all();
+	lost = try_it("junk", cases[_i % 3].at, junk, sizeof(junk));
+	ck_assert_uint_eq(lost, cases[_i % 3].lost);
+	ck_assert_uint_ge(rig.damaged, lost);
+	/* the same for another worker, also if the one before had begun; and it is still so when other files are made */
+	rig_open(&rig, false);
+	if (_i >= 3) {
+		const uint64_t began[3][2] = { { 1, 0 }, { 1, 3 }, { 2, 23 } };
+		const uint64_t *at = began[_i % 3];
+
+		for (uint64_t e = at[1] + 1; e < files[at[0]].s.size / EXTENT; e++)
+			spm_extent_set_how(record((unsigned int)at[0], e), 0);
+		spm_flag_set(spm_extmap_file(&rig.s->map, files[at[0]].s.file), SPM_EXTFILE_UNSURE | SPM_EXTFILE_MOVING);
+		rig_close(&rig);
+		/* the lost one is there still */
+		ck_assert_int_eq(pwrite(rig.map_fd, junk, sizeof(junk), (off_t)cases[_i % 3].at), sizeof(junk));
+		rig_open(&rig, false);
+	}
+	files[0].s.file = rig_file(&rig, "new", true, NULL);
+	ck_assert_uint_eq(check_all("another", 0), cases[_i % 3].lost);
+	/* what is given up can be had anew */
+	for (unsigned int i = 0; i < FILES; i++) {
+		ck_assert_int_eq(rig_truncate(&rig, files[i].s.file, files[i].s.fd, 0), 0);
+		files[i].s.size = 0;
+		sample_write(&files[i].s, 0, 3 * MIB);
+	}
+	ck_assert_uint_eq(check_all("anew", 0), 0);
+	rig_close(&rig);
+	rig_open(&rig, false);
+	ck_assert_uint_eq(check_all("anew, of another", 0), 0);
+	rig_close(&rig);
+	end_all();
+}
+END_TEST
+
 /* The same, left by an older program. */
 START_TEST(old_version)
 {
@@ -253,5 +309,6 @@ END_TEST
 void add_damage_tests(TCase *t)
 {
 	tcase_add_test(t, old_version);
+	tcase_add_loop_test(t, beyond_repair, 0, 6);
 	tcase_add_loop_test(t, each_byte, 0, SPM_ARRAY_SIZE(areas));
 }
