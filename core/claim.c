@@ -7,10 +7,9 @@
 #include <sys/stat.h>
 
 #define PAGE       4096u
-#define LOOK_BYTES (UINT64_C(4) << 20)  /* so much or more is taken only after a look whether it is there */
+#define LOOK_BYTES (UINT64_C(4) << 20)  /* of no node, so much or more is taken only after a look whether it is there */
 #define STEP       (UINT64_C(64) << 20)
-#define MARGIN     (UINT64_C(8) << 20)  /* of free memory, which the kernel needs to find more */
-#define MARGIN_MEM (UINT64_C(64) << 20) /* the same where all of the machine lives from it */
+#define MARGIN     (UINT64_C(64) << 20) /* of free memory, which the machine needs to find more */
 
 static uint64_t size_of(int fd)
 {
@@ -35,16 +34,22 @@ int spm_claim_set_max(struct spm_claim *c, uint64_t bytes)
 }
 
 /* What others do not need, and would give: without that the kernel would look for whom to kill. */
-static uint64_t available(const struct spm_claim *c)
+static uint64_t available(const struct spm_claim *c, uint64_t bytes)
 {
-	uint64_t margin = c->nodes ? MARGIN : MARGIN_MEM, bytes = 0;
 	struct spm_numa_mem m = { 0, 0 };
+	uint64_t room = 0;
 
 	if (c->nodes)
-		(void)!spm_numa_available(c->nodes, &bytes);
-	else if (!spm_mem_available(&m))
-		bytes = m.free_bytes;
-	return bytes > margin ? bytes - margin : 0;
+		return spm_node_room_last(c->nodes, &room) ? bytes : room;
+	if (bytes < LOOK_BYTES)
+		return bytes;
+	(void)!spm_mem_available(&m);
+	return m.free_bytes > MARGIN ? m.free_bytes - MARGIN : 0;
+}
+
+bool spm_claim_is_short(const struct spm_claim *c, uint64_t bytes)
+{
+	return c->nodes && available(c, bytes) < bytes;
 }
 
 /* The file's size is set when all of it is there. */
@@ -78,15 +83,16 @@ uint64_t spm_claim_take(struct spm_claim *c, uint64_t bytes)
 	uint64_t done = 0, got;
 
 	while (done < bytes) {
-		uint64_t n = bytes - done < STEP ? bytes - done : STEP, huge = n & ~(SPM_CLAIM_HUGE - 1);
+		uint64_t n = bytes - done < STEP ? bytes - done : STEP, room = available(c, n), huge;
 
-		if (n >= LOOK_BYTES && available(c) < n)
-			break;
+		if (room < n)
+			n = room & ~(uint64_t)(PAGE - 1);
+		huge = n & ~(SPM_CLAIM_HUGE - 1);
 		got = grow(c->huge_fd, huge);
 		if (got == huge)
 			got += grow(c->small_fd, n - huge);
 		done += got;
-		if (got < n)
+		if (got < n || !got)
 			break;
 	}
 	/* what has come together makes huge pages again, if the kernel has one */
@@ -139,6 +145,8 @@ int spm_claim_create(struct spm_claim *c, const struct spm_slice_opts *o, uint64
 	rc = open_files(c, s.mount_fd, O_CREAT | O_EXCL);
 	if (!rc)
 		rc = spm_claim_set_max(c, max);
+	if (rc)
+		spm_claim_close(c);
 	spm_slice_close(&s);
 	return rc ? spm_fail(e, rc, "cannot make the reserve: %s", strerror(-rc)) : 0;
 }
@@ -163,4 +171,10 @@ void spm_claim_close(struct spm_claim *c)
 	spm_cleanup_close(&c->small_fd);
 	spm_cleanup_close(&c->max_fd);
 	init(c);
+}
+
+void spm_claim_drop(struct spm_claim *c)
+{
+	(void)spm_claim_give(c, spm_claim_held(c));
+	spm_claim_close(c);
 }

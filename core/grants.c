@@ -4,23 +4,18 @@
  * against faults that no server sees. Whoever runs into his grant asks for more (spm_slices_grow), and the others shrink first.
  * What faults may need is promised before (spm_slices_promise).
  */
-#include "core/slices.h"
+#include "core/grants-local.h"
 
 #include <errno.h>
 #include <time.h>
 
-#define PAGE     4096u
+#define PAGE     SPM_GRANT_PAGE
 #define STEP     (UINT64_C(16) << 20) /* more than was asked for, where that is nobody's loss */
 #define STEP_DIV 16u                  /* but at most this part of what nobody has */
 #define RETRIES  4                    /* files grow while a grant shrinks */
 #define POOR_NS  INT64_C(20000000)
 
-static uint64_t pages(uint64_t bytes)
-{
-	return bytes > UINT64_MAX - PAGE ? bytes & ~(uint64_t)(PAGE - 1) : (bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-}
-
-static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
+int spm_grants_look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 {
 	struct spm_slice *s = spm_slices_get(t, id);
 	struct spm_slice_limits l;
@@ -40,7 +35,7 @@ static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 
 		l = e->copy[atomic_load(&e->which) & 1].limits;
 		/* whole pages of what was said */
-		u->min = pages(l.min);
+		u->min = spm_grant_pages(l.min);
 		u->max = spm_slice_max_of(&l) & ~(uint64_t)(PAGE - 1);
 	} else {
 		u->min = 0;
@@ -57,7 +52,7 @@ static int look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 
 int spm_slices_use(struct spm_slices *t, uint16_t id, struct spm_slice_use *out)
 {
-	return look(t, id, out);
+	return spm_grants_look(t, id, out);
 }
 
 int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
@@ -69,7 +64,7 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 	int rc = s ? spm_slice_statfs(s, out) : -ENOENT;
 
 	if (!rc)
-		rc = look(t, id, &u);
+		rc = spm_grants_look(t, id, &u);
 	if (rc || (!t->file && !t->claim))
 		return rc;
 	size = u.max;
@@ -80,7 +75,7 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 		for (uint16_t i = 1; i <= used; i++) {
 			uint64_t its;
 
-			if (!spm_slices_get(t, i) || look(t, i, &other))
+			if (!spm_slices_get(t, i) || spm_grants_look(t, i, &other))
 				continue;
 			its = other.used > other.min ? other.used : other.min;
 			rest -= its < rest ? its : rest;
@@ -101,7 +96,7 @@ void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free)
 	struct spm_slice_use u = { .max = t->device_bytes };
 
 	for (uint32_t id = 0; id <= used; id++) {
-		if (!spm_slices_get(t, (uint16_t)id) || look(t, (uint16_t)id, &u))
+		if (!spm_slices_get(t, (uint16_t)id) || spm_grants_look(t, (uint16_t)id, &u))
 			continue;
 		min += u.min;
 		over += u.used > u.min ? u.used - u.min : 0;
@@ -112,8 +107,7 @@ void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free)
 	*free = *size > over ? *size - over : 0;
 }
 
-/* The one place where a filesystem's size changes. */
-static int resize(struct spm_slices *t, uint16_t id, uint64_t bytes)
+int spm_grants_resize(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
 	struct spm_slice *s = spm_slices_get(t, id);
 	int rc = spm_slice_resize(s, bytes);
@@ -137,9 +131,9 @@ static uint64_t take_from(struct spm_slices *t, uint16_t id, uint64_t bytes)
 		struct spm_slice_use u;
 		uint64_t keep, part;
 
-		if (look(t, id, &u))
+		if (spm_grants_look(t, id, &u))
 			return 0;
-		keep = pages(u.used) + u.promised;
+		keep = spm_grant_pages(u.used) + u.promised;
 		if (keep < u.min)
 			keep = u.min;
 		if (keep < SPM_SLICE_FLOOR)
@@ -147,7 +141,7 @@ static uint64_t take_from(struct spm_slices *t, uint16_t id, uint64_t bytes)
 		if (u.grant <= keep)
 			return 0;
 		part = u.grant - keep < bytes ? u.grant - keep : bytes;
-		if (!resize(t, id, u.grant - part))
+		if (!spm_grants_resize(t, id, u.grant - part))
 			return part;
 	}
 	return 0;
@@ -158,6 +152,8 @@ uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	uint16_t used = spm_slices_last(t);
 	uint64_t got = nobodys(t);
 
+	if (t->claim)
+		return spm_claimed_take(t, id, bytes);
 	if (got < bytes && id)
 		got += take_from(t, 0, bytes - got);
 	for (uint32_t i = 0; got < bytes && i < used; i++) {
@@ -176,121 +172,64 @@ int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t p
 {
 	struct spm_slice_use u;
 	uint64_t got;
-	int rc = look(t, id, &u);
+	int rc = spm_grants_look(t, id, &u);
 
-	bytes = pages(bytes);
+	bytes = spm_grant_pages(bytes);
+	if (t->claim)
+		return spm_claimed_set(t, id, bytes);
 	if (rc || bytes == u.grant)
 		return rc;
 	if (bytes < u.grant)
-		return resize(t, id, bytes);
+		return spm_grants_resize(t, id, bytes);
 	got = spm_grants_take(t, id, bytes - u.grant);
 	if (u.grant + got < bytes && u.grant + got > part)
 		got = part > u.grant ? part - u.grant : 0;
 	if (got)
-		rc = resize(t, id, u.grant + got);
+		rc = spm_grants_resize(t, id, u.grant + got);
 	return rc ? rc : u.grant + got < bytes ? -ENOSPC : 0;
 }
 
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min)
 {
 	uint16_t used = spm_slices_last(t);
-	uint64_t sum = pages(min) + t->lost;
+	uint64_t sum = spm_grant_pages(min) + t->lost;
 
 	for (uint16_t other = 1; other <= used; other++) {
 		const struct spm_slices_entry *e = &t->file->entry[other];
 
 		if (other != id && spm_slices_get(t, other))
-			sum += pages(e->copy[atomic_load(&e->which) & 1].limits.min);
+			sum += spm_grant_pages(e->copy[atomic_load(&e->which) & 1].limits.min);
 	}
 	return sum <= t->device_bytes;
 }
 
-/* With the lock: brings a grant to @want, or as near as it goes, and a step on where that is nobody's loss. */
-static int grow_to(struct spm_slices *t, uint16_t id, uint64_t want, struct spm_slice_use *u)
+/* With the lock, for who is to use @bytes more: brings a grant to @want, or as near as it goes, and a step on where that is nobody's
+ * loss. */
+static int grow_to(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t want, struct spm_slice_use *u)
 {
 	uint64_t free = nobodys(t), step;
 	int rc;
 
+	if (t->claim)
+		return spm_claimed_grow(t, id, bytes, want, u);
 	if (u->grant >= want || u->grant >= u->max)
 		return 0;
 	if (!free && id) {
 		struct spm_slice_use root;
 
-		if (!look(t, 0, &root) && root.used + root.promised < root.grant)
+		if (!spm_grants_look(t, 0, &root) && root.used + root.promised < root.grant)
 			free = root.grant - root.used - root.promised;
 	}
 	step = free / STEP_DIV < STEP ? free / STEP_DIV : STEP;
 	rc = spm_grants_set(t, id, want + step < u->max ? want + step : u->max, u->max);
-	return !rc || rc == -ENOSPC ? look(t, id, u) : rc;
+	return !rc || rc == -ENOSPC ? spm_grants_look(t, id, u) : rc;
 }
 
-/* What a slice has when it uses @bytes more, and its promises are kept. */
-static uint64_t wanted(const struct spm_slices *t, const struct spm_slice_use *u, uint64_t bytes, uint64_t promised)
+uint64_t spm_grants_wanted(const struct spm_slices *t, const struct spm_slice_use *u, uint64_t bytes, uint64_t promised)
 {
 	uint64_t want = u->used + (bytes < t->device_bytes ? bytes : t->device_bytes);
 
-	return pages(want) + (promised < t->device_bytes ? promised : t->device_bytes);
-}
-
-/* Out of the reserve (core/claim.h), as much as that or a little more. */
-static int grow_claimed(struct spm_slices *t, uint64_t bytes)
-{
-	struct spm_slice_use u;
-	uint64_t want, need, got = 0;
-	int rc;
-
-	pthread_mutex_lock(&t->lock);
-	rc = look(t, 0, &u);
-	want = pages(u.used + (bytes < t->device_bytes ? bytes : t->device_bytes));
-	if (!rc && u.grant < want && u.grant < u.max) {
-		/* what fills huge pages gets huge pages, whatever is free of small ones; to break one up takes long, too */
-		need = bytes >= SPM_CLAIM_HUGE ? pages(bytes) : want - u.grant;
-		if (need > SPM_CLAIM_HUGE / 4)
-			need = (need + SPM_CLAIM_HUGE - 1) & ~(SPM_CLAIM_HUGE - 1);
-		need = need < SPM_CLAIM_FLOAT ? SPM_CLAIM_FLOAT : need;
-		got = spm_claim_give(t->claim, need < u.max - u.grant ? need : u.max - u.grant);
-		if (got)
-			rc = resize(t, 0, u.grant + got);
-	}
-	if (!rc && u.grant < want && !got)
-		rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
-	pthread_mutex_unlock(&t->lock);
-	return rc;
-}
-
-uint64_t spm_slices_reclaim(struct spm_slices *t)
-{
-	uint64_t free, held, missing = 0;
-	struct spm_slice_use u;
-
-	if (!t->claim)
-		return 0;
-	pthread_mutex_lock(&t->lock);
-	if (!look(t, 0, &u)) {
-		free = u.grant > u.used ? u.grant - u.used : 0;
-		/* (it may be more in use by now; then the kernel refuses) */
-		if (free > 2 * SPM_CLAIM_FLOAT && u.grant - (free - SPM_CLAIM_FLOAT) >= SPM_SLICE_FLOOR &&
-		    !resize(t, 0, u.grant - (free - SPM_CLAIM_FLOAT)))
-			u.grant -= free - SPM_CLAIM_FLOAT;
-		held = u.grant + spm_claim_held(t->claim);
-		if (held < t->device_bytes)
-			held += spm_claim_take(t->claim, (t->device_bytes - held) & ~(uint64_t)(PAGE - 1));
-		missing = held < t->device_bytes ? t->device_bytes - held : 0;
-	}
-	pthread_mutex_unlock(&t->lock);
-	return missing;
-}
-
-uint64_t spm_slices_held(struct spm_slices *t)
-{
-	uint64_t held;
-
-	if (!t->claim)
-		return 0;
-	pthread_mutex_lock(&t->lock);
-	held = spm_claim_held(t->claim);
-	pthread_mutex_unlock(&t->lock);
-	return held;
+	return spm_grant_pages(want) + (promised < t->device_bytes ? promised : t->device_bytes);
 }
 
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
@@ -299,16 +238,14 @@ int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	uint64_t want, before;
 	int rc;
 
-	if (t->claim)
-		return grow_claimed(t, bytes);
-	if (!t->file) /* the root slice has it all */
+	if (!t->file && !t->claim) /* the root slice has it all */
 		return -ENOSPC;
 	pthread_mutex_lock(&t->lock);
-	rc = look(t, id, &u);
+	rc = spm_grants_look(t, id, &u);
 	before = u.grant;
-	want = wanted(t, &u, bytes, 0);
+	want = spm_grants_wanted(t, &u, bytes, 0);
 	if (!rc)
-		rc = grow_to(t, id, wanted(t, &u, bytes, u.promised), &u);
+		rc = grow_to(t, id, bytes, spm_grants_wanted(t, &u, bytes, u.promised), &u);
 	if (!rc && u.grant < want && u.grant <= before)
 		rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
 	pthread_mutex_unlock(&t->lock);
@@ -324,14 +261,14 @@ int spm_slices_promise(struct spm_slices *t, uint16_t id, uint64_t bytes, bool a
 	if (!t->file)
 		return 0;
 	pthread_mutex_lock(&t->lock);
-	rc = look(t, id, &u);
+	rc = spm_grants_look(t, id, &u);
 	if (!rc) {
-		want = wanted(t, &u, bytes, u.promised);
-		rc = grow_to(t, id, want, &u);
+		want = spm_grants_wanted(t, &u, bytes, u.promised);
+		rc = grow_to(t, id, bytes, want, &u);
 		if (!rc && u.grant < want)
 			rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
 		if (!rc || (anyway && rc != -ENOENT)) /* (of a slice that is leaving nothing is) */
-			atomic_fetch_add(&spm_slices_get(t, id)->promised, pages(bytes));
+			atomic_fetch_add(&spm_slices_get(t, id)->promised, spm_grant_pages(bytes));
 	}
 	pthread_mutex_unlock(&t->lock);
 	return rc;
@@ -342,8 +279,9 @@ void spm_slices_unpromise(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	struct spm_slice *s = spm_slices_get(t, id);
 	uint64_t was = s ? atomic_load(&s->promised) : 0;
 
+	bytes = spm_grant_pages(bytes);
 	/* (of a slice that is gone, and another has its number: it has none) */
-	while (s && !atomic_compare_exchange_weak(&s->promised, &was, was > pages(bytes) ? was - pages(bytes) : 0))
+	while (s && !atomic_compare_exchange_weak(&s->promised, &was, was > bytes ? was - bytes : 0))
 		;
 }
 
@@ -353,7 +291,7 @@ static bool has_room(const struct spm_slice *s, uint64_t bytes)
 	uint64_t promised = atomic_load(&s->promised);
 	struct statvfs sv;
 
-	return spm_slice_statfs(s, &sv) || (uint64_t)sv.f_bavail * sv.f_frsize >= promised + pages(bytes);
+	return spm_slice_statfs(s, &sv) || (uint64_t)sv.f_bavail * sv.f_frsize >= promised + spm_grant_pages(bytes);
 }
 
 void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes)
@@ -379,7 +317,7 @@ uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id)
 	if (victim == id)
 		return UINT64_MAX;
 	pthread_mutex_lock(&t->lock);
-	if (!look(t, id, &u) && u.used + PAGE <= u.max && !look(t, victim, &u))
+	if (!spm_grants_look(t, id, &u) && u.used + PAGE <= u.max && !spm_grants_look(t, victim, &u))
 		bytes = u.used > u.min ? u.used - u.min : 0;
 	pthread_mutex_unlock(&t->lock);
 	return bytes;
@@ -391,9 +329,11 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes)
 	int rc;
 
 	pthread_mutex_lock(&t->lock);
-	rc = look(t, 0, &u);
+	rc = spm_grants_look(t, 0, &u);
 	if (t->claim) {
 		rc = rc ? rc : bytes < u.used ? -EBUSY : spm_claim_set_max(t->claim, bytes);
+		if (!rc && t->file)
+			spm_slices_put_root_max(t, bytes);
 		pthread_mutex_unlock(&t->lock);
 		return rc;
 	}

@@ -10,23 +10,25 @@
 
 struct zone {
 	int node; /* -1: before the first one */
-	unsigned long long free, high, protection;
+	unsigned long long free, min, high, protection;
+	unsigned long long at_hand; /* of processors */
 };
 
 struct sum {
 	uint64_t pages, file, watermarks;
-	bool any;
+	bool any, last;
 };
 
 static void add_zone(struct sum *s, const struct zone *z, const struct spm_nodes *nodes)
 {
-	unsigned long long kept = z->high + z->protection;
+	unsigned long long mark = s->last ? z->min : z->high, kept = mark + z->protection;
+	unsigned long long free = z->free + (s->last ? z->at_hand : 0);
 
 	if (z->node < 0 || z->node >= SPM_NUMA_MAX || !spm_nodes_test(nodes, z->node))
 		return;
 	s->any = true;
-	s->watermarks += z->high;
-	s->pages += z->free > kept ? z->free - kept : 0;
+	s->watermarks += mark;
+	s->pages += free > kept ? free - kept : 0;
 }
 
 /* "(0, 1925, 3431)": what is kept from those that could be served by a higher zone; ours could be by the highest. */
@@ -52,8 +54,12 @@ static void read_line(const char *line, struct zone *z, struct sum *s, const str
 		*z = (struct zone){ .node = node };
 	} else if (sscanf(line, " pages free %llu", &n) == 1) {
 		z->free = n;
+	} else if (sscanf(line, " min %llu", &n) == 1) {
+		z->min = n;
 	} else if (sscanf(line, " high %llu", &n) == 1) {
 		z->high = n;
+	} else if (sscanf(line, " count: %llu", &n) == 1) {
+		z->at_hand += n;
 	} else if (strstr(line, " protection:")) {
 		z->protection = last_of(strchr(line, ':'));
 	} else if (sscanf(line, " nr_inactive_file %llu", &n) == 1 || sscanf(line, " nr_active_file %llu", &n) == 1) {
@@ -62,10 +68,10 @@ static void read_line(const char *line, struct zone *z, struct sum *s, const str
 	}
 }
 
-int spm_node_room_parse(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes)
+static int parse(FILE *f, const struct spm_nodes *nodes, bool last, uint64_t *bytes)
 {
 	struct zone z = { .node = -1 };
-	struct sum s = { 0 };
+	struct sum s = { .last = last };
 	char line[512];
 
 	while (fgets(line, sizeof(line), f))
@@ -79,11 +85,31 @@ int spm_node_room_parse(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes)
 	return 0;
 }
 
-int spm_node_room(const struct spm_nodes *nodes, uint64_t *bytes)
+int spm_node_room_parse(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes)
+{
+	return parse(f, nodes, false, bytes);
+}
+
+int spm_node_room_parse_last(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes)
+{
+	return parse(f, nodes, true, bytes);
+}
+
+static int room(const struct spm_nodes *nodes, bool last, uint64_t *bytes)
 {
 	spm_auto_fclose FILE *f = fopen("/proc/zoneinfo", "re");
 
-	return f ? spm_node_room_parse(f, nodes, bytes) : -errno;
+	return f ? parse(f, nodes, last, bytes) : -errno;
+}
+
+int spm_node_room(const struct spm_nodes *nodes, uint64_t *bytes)
+{
+	return room(nodes, false, bytes);
+}
+
+int spm_node_room_last(const struct spm_nodes *nodes, uint64_t *bytes)
+{
+	return room(nodes, true, bytes);
 }
 
 static int64_t now_ns(void)
@@ -96,7 +122,7 @@ static int64_t now_ns(void)
 
 int spm_node_budget_take(struct spm_node_budget *b, const struct spm_nodes *nodes, uint64_t bytes)
 {
-	uint64_t room = 0;
+	uint64_t have = 0;
 
 	if (bytes > INT64_MAX)
 		return -ENOSPC;
@@ -105,11 +131,11 @@ int spm_node_budget_take(struct spm_node_budget *b, const struct spm_nodes *node
 			return 0;
 		atomic_fetch_add(&b->bytes, (int64_t)bytes);
 	}
-	if (spm_node_room(nodes, &room))
+	if (room(nodes, b->last, &have))
 		return 0;
-	if (room < bytes)
+	if (have < bytes)
 		return -ENOSPC;
-	atomic_store(&b->bytes, (int64_t)((room - bytes) / BUDGET_SHARE));
+	atomic_store(&b->bytes, (int64_t)((have - bytes) / BUDGET_SHARE));
 	atomic_store(&b->until_ns, now_ns() + BUDGET_NS);
 	return 0;
 }

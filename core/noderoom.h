@@ -19,10 +19,19 @@ int spm_node_room_parse(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes)
 /* The same of this machine, now. -errno of reading it. */
 int spm_node_room(const struct spm_nodes *nodes, uint64_t *bytes) SPM_MUST_CHECK;
 
+/*
+ * The same down to what the kernel keeps for itself alone (its minimal watermarks), with pages that processors have at hand: for whoever
+ * has just given these nodes as much as he asks for. Where others have taken a node down to its low watermark, which is their limit,
+ * the room above the high one is none, however much was given.
+ */
+int spm_node_room_parse_last(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes) SPM_MUST_CHECK;
+int spm_node_room_last(const struct spm_nodes *nodes, uint64_t *bytes) SPM_MUST_CHECK;
+
 /* A part of it that was found not long ago, so that not each small write has to ask. All zeros at first. */
 struct spm_node_budget {
 	_Atomic int64_t bytes;
 	_Atomic int64_t until_ns; /* CLOCK_MONOTONIC */
+	bool last;                /* of spm_node_room_last() */
 };
 
 /*

@@ -155,29 +155,3 @@ int spm_mem_available(struct spm_numa_mem *m)
 	}
 	return total && avail ? 0 : -EIO;
 }
-
-int spm_numa_available(const struct spm_nodes *nodes, uint64_t *bytes)
-{
-	spm_auto_fclose FILE *f = fopen("/proc/zoneinfo", "re");
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	unsigned long long n;
-	long long pages = 0;
-	bool ours = false;
-	char line[256];
-	int node;
-
-	if (!f)
-		return -EIO;
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "Node %d,", &node) == 1)
-			ours = spm_nodes_test(nodes, node);
-		else if (!ours)
-			continue;
-		else if (sscanf(line, " pages free %llu", &n) == 1 || sscanf(line, " nr_file_pages %llu", &n) == 1)
-			pages += (long long)n;
-		else if (sscanf(line, " nr_shmem %llu", &n) == 1)
-			pages -= (long long)n;
-	}
-	*bytes = pages > 0 ? (uint64_t)pages * page : 0;
-	return ferror(f) ? -EIO : 0;
-}

@@ -31,9 +31,7 @@ int spm_numa_with_memory(struct spm_nodes *out) SPM_MUST_CHECK;
 int spm_numa_allowed(struct spm_nodes *out) SPM_MUST_CHECK;
 /* -ENODEV: no such node; -EIO: sysfs says something unexpected. */
 int spm_numa_meminfo(int node, struct spm_numa_mem *m) SPM_MUST_CHECK;
-/* Bytes of some nodes together that are free, or page cache: from /proc, where there is no sysfs. -EIO. */
-int spm_numa_available(const struct spm_nodes *nodes, uint64_t *bytes) SPM_MUST_CHECK;
-/* The same for all memory of the machine (MemAvailable of /proc/meminfo). */
+/* All memory of the machine (MemAvailable of /proc/meminfo). */
 int spm_mem_available(struct spm_numa_mem *m) SPM_MUST_CHECK;
 
 #endif

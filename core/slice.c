@@ -47,12 +47,14 @@ static int mount_tmpfs(const char *path, const struct spm_slice_opts *o, const s
 static int open_dirs(const char *path, struct spm_slice *s)
 {
 	struct statfs sf;
+	struct stat st;
 
 	s->mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->mount_fd < 0)
 		return -errno;
-	if (fstatfs(s->mount_fd, &sf))
+	if (fstatfs(s->mount_fd, &sf) || fstat(s->mount_fd, &st))
 		return -errno;
+	s->dev = st.st_dev;
 	s->fixed = sf.f_type != TMPFS_MAGIC;
 	s->data_fd = openat(s->mount_fd, SPM_SLICE_DATA, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	s->orphans_fd = openat(s->mount_fd, SPM_SLICE_ORPHANS, O_PATH | O_DIRECTORY | O_CLOEXEC);

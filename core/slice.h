@@ -43,6 +43,7 @@ struct spm_slice {
 	int mount_fd;   /* on the filesystem's own top; also the handle of open_by_handle_at(2) */
 	int data_fd;    /* O_PATH */
 	int orphans_fd; /* O_PATH */
+	dev_t dev;      /* st_dev of its files */
 	struct spm_slice_features features;
 	bool fixed;     /* not a tmpfs of its own (core/dir.h): its size is not ours to change */
 	const struct spm_nodes *bind; /* memory must come from these nodes; NULL: any */
@@ -52,6 +53,7 @@ struct spm_slice {
 	struct spm_node_budget own_budget;
 	uint64_t place, top;  /* inodes: of the directory that holds its place, and of its data */
 	uint64_t grant;       /* its size; guarded by the lock of struct spm_slices */
+	uint64_t rested;      /* what it used when core/grants-claim.c last looked; the same */
 	_Atomic uint64_t promised; /* bytes that faults may still take without asking (core/grants.c) */
 	_Atomic int64_t poor_ns;   /* when it could last not be given more for these */
 	_Atomic uint32_t map, cold_s; /* as its limits have them; UINT32_MAX: as the mount */

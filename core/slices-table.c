@@ -95,7 +95,7 @@ int spm_slices_make(struct spm_slices *t)
 	rc = spm_slices_map(t, fd);
 	if (rc)
 		return rc;
-	spm_slices_put_root_max(t, (uint64_t)sv.f_blocks * sv.f_frsize);
+	spm_slices_put_root_max(t, t->claim ? spm_claim_max(t->claim) : (uint64_t)sv.f_blocks * sv.f_frsize);
 	atomic_store(&t->file->next, 1);
 	t->file->magic = MAGIC;
 	if (!rename(next, SPM_REGION_SLICES))

@@ -104,6 +104,7 @@ static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 	s->budget = r->limits.nodes[0] ? &s->own_budget : t->budget;
 	show_limits(s, &r->limits);
 	s->grant = (uint64_t)sv.f_blocks * sv.f_frsize;
+	s->rested = 0;
 	t->granted += s->grant;
 	t->count++;
 	show_by_place(t, s);
@@ -289,6 +290,7 @@ void spm_slices_settle(struct spm_slices *t)
 {
 	uint16_t used = spm_slices_last(t);
 
+	(void)spm_slices_reclaim(t, SPM_SLICES_MAX);
 	for (uint16_t id = 1; id <= used; id++)
 		settle_grant(t, id);
 }
@@ -419,6 +421,8 @@ static int check_limits(struct spm_slices *t, uint16_t id, const struct spm_slic
 		return -ERANGE;
 	if (l->nodes[0] && spm_nodes_parse(l->nodes, &nodes))
 		return -EINVAL;
+	if (l->nodes[0] && t->claim) /* what is held is of all nodes, and given out as it comes */
+		return -EOPNOTSUPP;
 	for (int n = 0; l->nodes[0] && t->nodes && n < SPM_NUMA_MAX; n++)
 		if (spm_nodes_test(&nodes, n) && !spm_nodes_test(t->nodes, n))
 			return -EINVAL;
@@ -704,7 +708,7 @@ static int still_empty(const char *path)
 	return data >= 0 && is_empty(data) ? 0 : -ENOTEMPTY;
 }
 
-/* Tries until no request, no move and no client has a file open. Without the lock: others go on. */
+/* Tries until no request, no move and no client has a file open. Without the lock. */
 static int patiently(int (*fn)(const char *path), const char *path)
 {
 	static const struct timespec pause = { .tv_nsec = 10000000 };
@@ -741,12 +745,12 @@ static void come_back(struct spm_slices *t, struct spm_slice *s, const char *pat
 int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
 {
 	struct spm_slice *s = spm_slices_get(t, id);
+	spm_auto_close int tree = -1;
 	char path[64];
-	int rc;
+	int rc = s ? let_go(t, s) : -ENOENT;
 
 	if (!s)
-		return -ENOENT;
-	rc = let_go(t, s);
+		return rc;
 	if (rc) {
 		spm_slices_remove_not(t, id);
 		return rc;
@@ -759,8 +763,11 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
 		spm_slices_commit_state(t, id, SPM_SLICE_REMOVING);
 		pthread_mutex_unlock(&t->lock);
 		spm_slices_fault(t, "slice:removing");
+		tree = spm_claimed_tree(t, path);
 		rc = patiently(unmount, path);
 	}
+	if (!rc && tree >= 0)
+		spm_claimed_empty(t, s, tree);
 	pthread_mutex_lock(&t->lock);
 	if (rc) {
 		come_back(t, s, path);

@@ -109,7 +109,7 @@ struct spm_slices {
 	struct spm_slice_opts defaults; /* of the mount: what a slice gets for what was not said */
 	const struct spm_nodes *nodes;  /* the device's; NULL: any */
 	struct spm_node_budget *budget; /* and what they still have */
-	struct spm_claim *claim;        /* the caller's; NULL: none. With one there are no slices but the root slice */
+	struct spm_claim *claim;        /* the caller's; NULL: none. With one a grant is what is in use, see core/grants-claim.c */
 	/* Whether a free number must not be given yet, since somebody still refers to inodes by it; NULL: never */
 	bool (*is_known)(void *ctx, uint16_t id);
 	void (*fault)(void *ctx, const char *at); /* a fault point of tests, "slice:mounted"; NULL: none */
@@ -146,6 +146,8 @@ static inline uint16_t spm_slices_last(const struct spm_slices *t)
 /* The slice whose place is inode @place of the root slice's data, also if it is leaving; NULL: that is an ordinary
  * directory. */
 struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place);
+/* Whose filesystem has files with that st_dev; SPM_SLICES_MAX: none's. */
+uint16_t spm_slices_by_dev(struct spm_slices *t, dev_t dev);
 /* By name. NULL: none is LIVE. */
 struct spm_slice *spm_slices_find(struct spm_slices *t, const char *name);
 /* A copy of a slice's record; false: it is not LIVE. The root slice has one as well, made up. */
@@ -227,9 +229,9 @@ void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes)
 /* How many bytes of slice @victim may leave for the sake of @id: all, if it is the same; what it uses beyond its min, if @id is
  * below its max; else none. */
 uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id);
-/* With a claim: what files have let go of goes back to the reserve. What of the device is in nobody's hands then, in bytes: others
- * have it. */
-uint64_t spm_slices_reclaim(struct spm_slices *t);
+/* With a claim: what files of slice @id (SPM_SLICES_MAX: of all) have let go of goes back to the reserve. What of the device is in
+ * nobody's hands then, in bytes: others have it. */
+uint64_t spm_slices_reclaim(struct spm_slices *t, uint16_t id);
 /* Bytes in reserve. */
 uint64_t spm_slices_held(struct spm_slices *t);
 /* The root slice's max. -EBUSY: more is in use. */
@@ -239,6 +241,10 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes) SPM_MUST_CHECK
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min);
 /* With the lock: brings a slice's grant to @bytes, or as near as it goes, but then to no more than @part. -ENOSPC, -EBUSY. */
 int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t part) SPM_MUST_CHECK;
+/* Without it: holds on to the filesystem at @path, which is about to be unmounted there; -1: without a claim there is no need. Then
+ * the files of slice @s, which nobody else reaches any more, give back what they have bit by bit. */
+int spm_claimed_tree(const struct spm_slices *t, const char *path);
+void spm_claimed_empty(struct spm_slices *t, struct spm_slice *s, int tree);
 /* With the lock: takes @bytes for slice @id (SPM_SLICES_MAX: one to come) out of what nobody has, or others have free. What it
  * came to. */
 uint64_t spm_grants_take(struct spm_slices *t, uint16_t id, uint64_t bytes);

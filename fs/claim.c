@@ -24,13 +24,16 @@ int spm_claim_setup(struct spm_fs *fs)
 	if (rc)
 		return rc == -ENOENT ? 0 : rc;
 	fs->slices.claim = &fs->claim.c;
+	/* what it was given is there, however little the others have left */
+	if (fs->root.budget)
+		fs->root.budget->last = true;
 	fs->served_writes = true;
 	return 0;
 }
 
-void spm_claim_settle_now(struct spm_fs *fs)
+void spm_claim_settle_now(struct spm_fs *fs, uint16_t id)
 {
-	atomic_store(&fs->claim.missing, spm_slices_reclaim(&fs->slices));
+	atomic_store(&fs->claim.missing, spm_slices_reclaim(&fs->slices, id));
 }
 
 static int commit_one(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
@@ -68,9 +71,9 @@ int spm_claim_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t fr
 	return rc;
 }
 
-void spm_claim_free(struct spm_fs *fs, int dirfd, const char *name)
+void spm_claim_free(struct spm_fs *fs, const struct spm_slice *s, const char *name)
 {
-	spm_auto_close int fd = openat(dirfd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	spm_auto_close int fd = openat(s->orphans_fd, name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	uint64_t size, step = SPM_CLAIM_HUGE;
 	struct stat st;
 
@@ -88,7 +91,7 @@ void spm_claim_free(struct spm_fs *fs, int dirfd, const char *name)
 		size = size > step ? (size - step) & ~(SPM_CLAIM_HUGE - 1) : 0;
 		if (ftruncate(fd, (off_t)size) || fstat(fd, &st))
 			return;
-		spm_claim_settle(fs);
+		spm_claim_settle(fs, s->id);
 		step = st.st_blocks == before ? step * 2 : SPM_CLAIM_HUGE; /* large steps over holes */
 	}
 }
@@ -104,7 +107,7 @@ static void *keep(void *arg)
 		uint64_t missing;
 
 		pthread_mutex_unlock(&fs->claim.lock);
-		spm_claim_settle(fs);
+		spm_claim_settle(fs, SPM_SLICES_MAX);
 		missing = atomic_load(&fs->claim.missing);
 		if (!told && missing > fs->opts->source.bytes / TOLD_PART) {
 			char text[16];

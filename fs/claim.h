@@ -15,17 +15,17 @@ int spm_claim_start(struct spm_fs *fs) SPM_MUST_CHECK;
 void spm_claim_stop(struct spm_fs *fs);
 void spm_claim_teardown(struct spm_fs *fs);
 
-/* Something has been freed. Without a claim one test of a pointer. */
-void spm_claim_settle_now(struct spm_fs *fs);
-static inline void spm_claim_settle(struct spm_fs *fs)
+/* Something of slice @id has been freed. Without a claim one test of a pointer. */
+void spm_claim_settle_now(struct spm_fs *fs, uint16_t id);
+static inline void spm_claim_settle(struct spm_fs *fs, uint16_t id)
 {
 	if (fs->slices.claim)
-		spm_claim_settle_now(fs);
+		spm_claim_settle_now(fs, id);
 }
 
 /* spm_commit_range(), extent by extent, each with memory that was held until then. What was done stays if it fails. */
 int spm_claim_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to) SPM_MUST_CHECK;
-/* A large file that nobody refers to any more, in directory @dirfd: lets go of it extent by extent. */
-void spm_claim_free(struct spm_fs *fs, int dirfd, const char *name);
+/* A large orphan of slice @s that nobody refers to any more: lets go of it extent by extent. */
+void spm_claim_free(struct spm_fs *fs, const struct spm_slice *s, const char *name);
 
 #endif

@@ -180,7 +180,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 		else
 			rc = fs->content->other(fs, rec, fd.fd, mode, off, len);
 		spm_promise_changed(fs, rec, ino, fd.fd);
-		spm_claim_settle(fs);
+		spm_claim_settle(fs, rec->slice);
 		if (rc == -EBADF)
 			rc = -EPERM;
 		spm_fault("effect");

@@ -430,7 +430,7 @@ static int change_size(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid
 		rc = spm_drain_growth(fs, fd, size);
 	if (!rc)
 		rc = fs->content->resize(fs, rec, fd, size, &was);
-	spm_claim_settle(fs);
+	spm_claim_settle(fs, rec->slice);
 	if (rc || size <= was || !commits(fs, rec, nodeid, size)) {
 		if (!rc && size != was)
 			spm_promise_changed(fs, rec, nodeid, fd);

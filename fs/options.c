@@ -746,9 +746,9 @@ int spm_options_finish(struct spm_options *o, struct spm_error *e)
 	if (o->mpol && (o->source.kind == SPM_SOURCE_DAX || spm_source_on_nodes(&o->source)))
 		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
 				o->mpol, o->source_text);
-	if (o->claim && o->source.kind != SPM_SOURCE_MEM && o->source.kind != SPM_SOURCE_NODE)
-		return spm_fail(e, -EINVAL, "option isolate=claim: only for mem: and node: sources, not for %s; leave it out",
-				o->source_text);
+	if (o->claim && o->source.kind == SPM_SOURCE_DIR)
+		return spm_fail(e, -EINVAL, "option isolate=claim: holds free memory, and %s has files of a disk or of persistent memory; "
+				"leave it out", o->source_text);
 	if (o->claim && o->commit_lazy)
 		return spm_fail(e, -EINVAL, "option isolate=claim: not with commit=lazy, since faults cannot ask for "
 				"memory that is held; leave one of them out");
@@ -768,6 +768,9 @@ static int fit_pool(const struct spm_options *o, struct spm_error *e)
 		return about_swap(about_extents(o), e);
 	if (o->source.dax_mode != SPM_DAX_DEVDAX)
 		return 0;
+	if (o->claim)
+		return spm_fail(e, -EINVAL, "option isolate=claim: the kernel never allocates from %s in mode devdax, so there is nothing to "
+				"hold; %s", o->source_text, remedy);
 	if (o->map == SPM_MAP_DIRECT)
 		return spm_fail(e, -EINVAL, "option map=direct: the kernel maps no character device through FUSE, so files on %s are "
 				"mirrors; %s", o->source_text, remedy);

@@ -51,8 +51,6 @@ int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_co
 	if (conf->n && o->source.kind == SPM_SOURCE_DAX && o->source.dax_mode == SPM_DAX_DEVDAX)
 		return spm_fail(e, -ENOTSUP, "%s: declares slices, and a dax device in mode devdax can have none; give conf=none, or "
 				"use the device with daxmode=system-ram", path);
-	if (conf->n && o->claim)
-		return spm_fail(e, -EINVAL, "%s: slices and isolate=claim do not go together; leave one of them out", path);
 	if (conf->n >= SPM_SLICES_MAX)
 		return spm_fail(e, -ENFILE, "%s: %zu slices, and there can be %u; take some out", path, conf->n,
 				SPM_SLICES_MAX - 1);
@@ -61,6 +59,9 @@ int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_co
 
 		/* after each: so the sum cannot wrap */
 		sum += c->limits.min;
+		if (o->claim && c->limits.nodes[0])
+			return spm_fail(e, -EINVAL, "%s:%u: slice '%s': with isolate=claim all slices share what is held of all nodes; "
+					"leave nodes out, or mount without isolate=claim", path, c->line, c->name);
 		if (c->limits.min > device)
 			return spm_fail(e, -ERANGE,
 					"%s:%u: slice '%s': min is %s, and the device has %s; give less", path,

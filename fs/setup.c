@@ -183,6 +183,7 @@ static int open_slices(struct setup *s)
 	int rc = spm_slices_open(&s->slices, &s->root, o->source.bytes, &defaults,
 				 spm_source_on_nodes(&o->source) ? &o->source.nodes : NULL);
 
+	s->slices.claim = s->claimed ? &s->claim : NULL;
 	if (!rc)
 		spm_slices_settle(&s->slices);
 	return rc ? spm_fail(s->err, rc, "cannot open the slices of the region '%s': %s", o->name, strerror(-rc)) : 0;
@@ -193,7 +194,6 @@ static int reopen_claim(struct setup *s)
 	int rc = spm_setup_claim_reopen(s->o, &s->claim, s->err);
 
 	s->claimed = rc > 0;
-	s->slices.claim = s->claimed ? &s->claim : NULL;
 	return rc < 0 ? rc : 0;
 }
 
@@ -220,9 +220,9 @@ static int reopen_region(struct setup *s)
 		return rc;
 	rc = spm_setup_swap_reopen(&s->swap, &s->root, s->host_ns, s->fd[SPM_FD_REGION]);
 	if (!rc)
-		rc = open_slices(s);
-	if (!rc)
 		rc = reopen_claim(s);
+	if (!rc)
+		rc = open_slices(s);
 	if (!rc)
 		rc = s->pool.dev.fd >= 0 ? spm_setup_pool_orphans(&s->pool, &s->swap, &s->slices) :
 					   spm_setup_swap_orphans(&s->swap, &s->slices, NULL, NULL);
@@ -483,7 +483,7 @@ static int check_source(struct setup *s)
 	struct spm_source *src = &s->o->source;
 	const char *path = src->path;
 	char link[32];
-	bool whole = !src->bytes;
+	bool whole = !src->bytes || src->kind == SPM_SOURCE_DAX;
 	int rc;
 
 	/* the caller may have been in a chroot, which was left */
@@ -493,7 +493,8 @@ static int check_source(struct setup *s)
 	rc = spm_device_take(s->o, s->fd[SPM_FD_DEVICE], s->err);
 	src->path = path;
 	s->took_device = !rc && s->fd[SPM_FD_DEVICE] >= 0;
-	spm_setup_claim_fit(s->o, whole);
+	if (!rc)
+		rc = spm_setup_claim_fit(s->o, whole, s->err);
 	return rc ? rc : spm_options_fit(s->o, s->err);
 }
 
@@ -568,6 +569,13 @@ static void open_control(struct setup *s)
 	s->fd[SPM_FD_CONTROL] = fd;
 }
 
+static void close_claim(struct setup *s)
+{
+	if (s->claimed)
+		spm_claim_close(&s->claim);
+	s->claimed = false;
+}
+
 static int mount_on_host(struct setup *s)
 {
 	dev_t dev = 0;
@@ -597,9 +605,7 @@ static int mount_on_host(struct setup *s)
 	close_fd(&s->tree_fd);
 	spm_slices_close(&s->slices);
 	spm_slice_close(&s->root);
-	if (s->claimed)
-		spm_claim_close(&s->claim);
-	s->claimed = false;
+	close_claim(s);
 	return rc;
 }
 
@@ -634,12 +640,12 @@ static void clean_up(struct setup *s)
 {
 	bool end = false;
 
-
 	close_fd(&s->fd[SPM_FD_CONTROL]);
 	if (s->mounted && s->fd[SPM_FD_REGION] >= 0)
 		spm_mounts_remove_all((dev_t)s->mount.dev, s->o->source_text, s->fd[SPM_FD_FUSE], false,
 				      s->fd[SPM_FD_REGION]);
 	spm_slices_close(&s->slices);
+	close_claim(s);
 	spm_setup_swap_undo(&s->swap, s->fd[SPM_FD_REGION]);
 	spm_slice_close(&s->root);
 	if (s->took_device && s->mount.flags & SPM_MOUNT_PINNED && !spm_enter_mount_ns(s->fd[SPM_FD_REGION]))

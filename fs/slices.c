@@ -364,8 +364,6 @@ static int command(struct spm_fs *fs, char *copy)
 		return -EINVAL;
 	if (spm_draining(fs) && !again)
 		return -EROFS;
-	if (fs->slices.claim)
-		return -EOPNOTSUPP;
 	spm_limits_init(&l);
 	rc = words(fs, &l, save, &given);
 	return rc ? rc : create_now(fs, name, &l, again && !was);

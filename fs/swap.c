@@ -63,13 +63,15 @@ static int op_bind(void *ctx, uint16_t slice, int fd, uint64_t from, uint64_t to
 
 static int op_punch(void *ctx, int fd, uint64_t from, uint64_t to)
 {
-	struct stat st;
+	struct spm_fs *fs = ctx;
+	struct stat st = { .st_dev = 0 };
 	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
 
 	int rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) ? -errno : 0;
 
 	(void)keep;
-	spm_claim_settle(ctx);
+	if (fs->slices.claim)
+		spm_claim_settle(fs, spm_slices_by_dev(&fs->slices, st.st_dev));
 	return rc;
 }
 
@@ -404,6 +406,13 @@ static bool may_grow(struct spm_fs *fs, uint16_t slice, uint64_t bytes)
 	       (!fs->swap && spm_promise_sweep(fs) && !spm_slices_grow(&fs->slices, slice, bytes));
 }
 
+static int commit_claimed(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
+{
+	int rc = spm_claim_commit(fs, s, fd, from, to);
+
+	return rc == -ENOSPC && !fs->swap && spm_promise_sweep(fs) ? spm_claim_commit(fs, s, fd, from, to) : rc;
+}
+
 int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 {
 	struct stat st;
@@ -413,7 +422,7 @@ int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t 
 
 	(void)keep;
 	if (fs->slices.claim)
-		return spm_claim_commit(fs, s, fd, from & ~(uint64_t)4095, to);
+		return commit_claimed(fs, s, fd, from & ~(uint64_t)4095, to);
 	spm_slices_keep_promises(&fs->slices, s->id, to - from);
 	rc = spm_commit_range(s, fd, from, to);
 	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && may_grow(fs, s->id, to - from); i++)
@@ -500,8 +509,8 @@ int spm_content_remove(struct spm_fs *fs, struct spm_slice *s, uint64_t ino)
 		}
 	}
 	if (fs->slices.claim)
-		spm_claim_free(fs, s->orphans_fd, name);
+		spm_claim_free(fs, s, name);
 	rc = spm_slice_orphan_remove(s, ino, false);
-	spm_claim_settle(fs);
+	spm_claim_settle(fs, s->id);
 	return rc;
 }

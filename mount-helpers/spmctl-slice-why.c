@@ -139,9 +139,9 @@ static bool is_claimed(const char *point)
 
 static void why_not_possible(const struct facts *f)
 {
-	if (!f->s && is_claimed(f->c->mount->point))
-		ctl_error("%s: slices and isolate=claim do not go together; unmount %s, and mount it without that option",
-			  f->c->name, f->c->mount->point);
+	if (!f->s && f->l && gave(f, SPM_LIMIT_NODES) && is_claimed(f->c->mount->point))
+		ctl_error("%s: nodes: with isolate=claim all slices share what is held of all nodes; leave --nodes out, or mount %s "
+			  "without that option", f->c->name, f->c->mount->point);
 	else if (f->l && f->s && (gave(f, SPM_LIMIT_NODES) || gave(f, SPM_LIMIT_HUGE)))
 		ctl_error("%s: nodes and huge pages are chosen when a slice is made; make another one, and move "
 			  "the files there",

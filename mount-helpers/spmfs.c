@@ -293,9 +293,10 @@ static int check_options(struct spm_options *o, struct spm_error *e, int *status
 		return rc;
 	whole = !o->source.bytes;
 	rc = spm_device_check(o, e);
+	if (!rc)
+		rc = spm_setup_claim_fit(o, whole, e);
 	if (rc)
 		return rc;
-	spm_setup_claim_fit(o, whole);
 	*status = SPM_EXIT_USAGE;
 	rc = spm_options_fit(o, e);
 	if (rc || !o->fake)

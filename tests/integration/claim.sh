@@ -41,8 +41,11 @@ df_of()
 
 refused "a value that there is not" "isolate=yes: .*claim or none" -o isolate=yes mem:64M
 refused "not with commit=lazy" "option isolate=claim: not with commit=lazy" -o isolate=claim,commit=lazy mem:64M
-printf '[slice one]\nmin = 1M\n' >"$SPM_TMP/one.conf"
-refused "nor with declared slices" "slices and isolate=claim do not go together" -o "isolate=claim,conf=$SPM_TMP/one.conf" mem:64M
+refused "nor of a directory" "option isolate=claim: holds free memory, and dir:$SPM_TMP has files of a disk" -o isolate=claim "dir:$SPM_TMP"
+refused "nor of next to nothing" "mem:2M has 2M, and a claim is made of 4M or more" -o isolate=claim mem:2M
+printf '[slice one]\nmin = 1M\nnodes = 0\n' >"$SPM_TMP/one.conf"
+refused "nor with slices of some nodes" "one.conf:1: slice 'one': with isolate=claim all slices share what is held of all nodes" \
+	-o "isolate=claim,conf=$SPM_TMP/one.conf" mem:64M
 is "nothing was mounted" "$(spm_mounts_below "$SPM_TMP")" ""
 
 # ---- give and take ----
@@ -93,7 +96,6 @@ is_whole "the rest is held all the same"
 fails "no more than that" fallocate -l 20M "$MNT/over"
 "$SPMFS" mem:128M "$MNT" -o remount,size=100% || fail "remount,size="
 ok "until it is taken back" fallocate -l 20M "$MNT/over"
-like "no slice is made" "$("$SPMCTL" slice create one "$MNT" 2>&1)" "slices and isolate=claim do not go together"
 rm "$MNT"/*
 
 # ---- deaths ----
