@@ -188,7 +188,6 @@ image=$(bash "$here/image.sh" 2>"$results/image.log") || {
 	printf 'FAIL: the image of the test machine\n0 passed, 1 failed, 0 skipped\n'
 	exit 1
 }
-command -v "${SPM_VM_QEMU:-qemu-system-x86_64}" >/dev/null || none_here "no qemu-system-x86_64; apt-get install qemu-system-x86"
 [ ${#layouts[@]} -gt 0 ] || mapfile -t layouts < <(plan | cut -d ' ' -f 1 | awk '!seen[$0]++')
 for kernel in "${kernels[@]}"; do
 	printf -- '---- kernel %s\n' "$(cat "$image/kernel-$kernel/release")"

@@ -25,16 +25,21 @@ mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t debugfs debugfs /sys/kernel/debug 2>/dev/null
 mount -o remount,rw / 2>/dev/null
-ip link set lo up
+ip link set lo up 2>/dev/null
 hostname vm
 ulimit -c 0
 stty -F /dev/ttyS1 raw -echo
 
-/usr/lib/systemd/systemd-udevd --daemon
-modprobe -a -q fuse xfs nd_e820 nfit nd_pmem dax_pmem device_dax kmem dax_hmem
-udevadm trigger
-udevadm settle -t 60
+# A pristine system has neither these nor devices for them.
+if [ -x /usr/lib/systemd/systemd-udevd ]; then
+	/usr/lib/systemd/systemd-udevd --daemon
+	modprobe -a -q fuse xfs nd_e820 nfit nd_pmem dax_pmem device_dax kmem dax_hmem
+	udevadm trigger
+	udevadm settle -t 60
+fi
 
+# where quickstart.sh has it
+mount --bind /spm/build /spm/src/build
 mkdir /run/job
 tar -xf /dev/vdc -C /run/job || say "no job"
 say "up after $(cut -d ' ' -f 1 /proc/uptime) s"

@@ -10,6 +10,7 @@
 #
 #	root/ disk.ext4			the machine's system, as a tree (to build in) and as a disk (to boot)
 #	pristine/			the same release with nothing installed
+#	pristine.ext4			a disk of that, with an archive of what quickstart.sh installs: there is no network
 #	kernel-NAME/{vmlinuz,initrd,release}
 #
 # Exit status 77, with the reason as the last line: it cannot be made here (no archive, no tools).
@@ -21,7 +22,7 @@ top=${here%/tests/vm}
 cache=${SPM_VM_CACHE:-${XDG_CACHE_HOME:-/var/cache}/spmfs-vm}
 suite=trixie
 packages=(autoconf automake busybox-static cxl daxctl e2fsprogs fuse3 gdb iproute2 kmod libdaxctl-dev libndctl-dev
-	libnuma-dev libtool ndctl numactl procps strace udev xfsprogs zstd)
+	libnuma-dev libtool ndctl numactl procps qemu-system-x86 strace udev xfsprogs zstd)
 # Drivers that the tests load; all of a cloud kernel's modules are there, these have to be.
 drivers=(virtio_blk xfs device_dax kmem nd_e820 nfit nd_pmem dax_pmem dax_hmem)
 
@@ -93,9 +94,22 @@ make_root()
 	printf '#!/bin/sh\nexit 101\n' >"$work/root/usr/sbin/policy-rc.d"
 	chmod 755 "$work/root/usr/sbin/policy-rc.d"
 	echo force-unsafe-io >"$work/root/etc/dpkg/dpkg.cfg.d/spmfs-vm"
-	in_tree "$work/root" apt-get install -y --no-install-recommends "${build_packages[@]}" "${test_packages[@]}" \
-		"${packages[@]}" &&
+	in_tree "$work/root" apt-get install -y --no-install-recommends "${build_packages[@]}" "${test_packages[@]}" &&
+		make_archive &&
+		in_tree "$work/root" apt-get install -y --no-install-recommends "${packages[@]}" &&
 		in_tree "$work/root" apt-get clean
+}
+
+# What was downloaded by now, all that somebody needs who has nothing but the release, with an index for apt.
+make_archive()
+{
+	local dir=$work/archive deb
+	mkdir "$dir" && mv "$work/root/var/cache/apt/archives"/*.deb "$dir/" || return 1
+	for deb in "$dir"/*.deb; do
+		dpkg-deb -f "$deb" || return 1
+		printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "${deb##*/}" "$(stat -c %s "$deb")" \
+			"$(sha256sum <"$deb" | cut -d ' ' -f 1)"
+	done >"$dir/Packages"
 }
 
 # Downloads the packages that Debian's metapackage for cloud kernels stands for. Which ones carry kernel and modules
@@ -192,6 +206,16 @@ make_disk()
 	mke2fs -q -t ext4 -O ^has_journal -d "$work/root" "$work/disk.ext4" 4G
 }
 
+# All that a new user does not have to bring along is what the machine is run by: a directory for results, one for the sources.
+make_pristine_disk()
+{
+	local tree=$work/pristine-disk
+	cp -al "$work/pristine" "$tree" && mv "$work/archive" "$tree/srv/archive" && rm -f "$tree/etc/apt/sources.list" &&
+		mkdir -p "$tree/spm" "$tree/out" &&
+		echo 'deb [trusted=yes] file:/srv/archive ./' >"$tree/etc/apt/sources.list" &&
+		mke2fs -q -t ext4 -O ^has_journal -d "$tree" "$work/pristine.ext4" 4G && rm -rf "$tree"
+}
+
 # One step; when the archive is what fails, that is no fault of the project.
 step()
 {
@@ -219,6 +243,7 @@ make_all()
 	step "kernel of $suite" make_kernel 6.12 "$suite"
 	step "kernel of $suite-backports" make_kernel new "$suite-backports"
 	step "disk" make_disk
+	step "disk without anything installed" make_pristine_disk
 	rm -rf --one-file-system "${cache:?}/$key"
 	mv "$work" "$cache/$key"
 	find "$cache" -maxdepth 1 -type d \( -name 'making.*' -o -name 'image-*' \) ! -name "$key" -mtime +7 \

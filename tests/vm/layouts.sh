@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034,SC2054,SC2154
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The test machine's devices. Each layout sets machine (qemu's arguments) and append (the kernel's). Addresses: q35 has
-# 2 GiB of memory below 2 GiB and the rest from 4 GiB on.
-LAYOUTS="plain node hmem pmem nvdimm cxl"
+# The test machine's devices. Each layout sets machine (qemu's arguments) and append (the kernel's); it may set system, the disk
+# that is booted. Addresses: q35 has 2 GiB of memory below 2 GiB and the rest from 4 GiB on.
+LAYOUTS="plain pristine node hmem pmem nvdimm cxl"
 
 # $1 nodes' sizes: the first has the processors, the others none.
 nodes()
@@ -17,6 +17,13 @@ nodes()
 layout_plain()
 {
 	machine=(-cpu max -machine q35 -m 3G)
+}
+
+# The same machine, with Debian 13 as it is installed, and what it installs from.
+layout_pristine()
+{
+	layout_plain
+	system=pristine
 }
 
 # Ordinary memory of two nodes without processors, of different size.
@@ -51,12 +58,10 @@ layout_nvdimm()
 		-device nvdimm,memdev=nv0,label-size=128K,node=2)
 }
 
-# Needs qemu 8 or later; slow there.
+# Needs a qemu that is newer than that of Debian 12, and is slow: each access to that memory leaves the emulated code.
 layout_cxl()
 {
-	local major
-	major=$("$qemu" --version | sed -nE '1s/.*version ([0-9]+)\..*/\1/p')
-	[ "${major:-0}" -ge 9 ] || cannot "layout cxl needs qemu 9 or later (SPM_VM_QEMU), this is $("$qemu" --version | head -n 1)"
+	need_qemu 9
 	machine=(-cpu max,-hypervisor -machine q35,cxl=on -m 3G
 		-object memory-backend-ram,id=cxl0,size=512M
 		-device pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1 -device cxl-rp,port=0,bus=cxl.1,id=rp0,chassis=0,slot=2

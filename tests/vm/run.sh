@@ -17,7 +17,8 @@
 # (the reason is the last line of stderr), 124: killed after the limit, 125: the machine went down under it. Then the end
 # of its console is shown. Only where the emulator itself has failed it is tried once more, and that is said.
 #
-# Environment: SPM_VM_CACHE (tests/vm/image.sh), SPM_VM_QEMU (qemu-system-x86_64), SPM_VM_ACCEL (tcg,thread=multi).
+# Environment: SPM_VM_CACHE (tests/vm/image.sh), SPM_VM_ACCEL (tcg,thread=multi), SPM_VM_QEMU: the emulator; without it this
+# machine's qemu-system-x86_64, or that of the image if there is none, or for a layout that needs a newer one.
 # One machine runs at a time for each cache: the others wait.
 set -u
 umask 022
@@ -26,7 +27,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 # shellcheck source=layouts.sh
 . "$here/layouts.sh"
 kernel=6.12 layout=plain limit=300 out='' console='' environment=()
-qemu=${SPM_VM_QEMU:-qemu-system-x86_64}
+qemu=("${SPM_VM_QEMU:-qemu-system-x86_64}")
 
 usage()
 {
@@ -70,13 +71,33 @@ image=$(bash "$here/image.sh")
 rc=$?
 [ $rc != 77 ] || exit 77
 [ $rc = 0 ] || die "no image"
-command -v "$qemu" >/dev/null || cannot "no $qemu here; apt-get install qemu-system-x86"
+[ -n "${SPM_VM_QEMU:-}" ] || command -v "${qemu[0]}" >/dev/null || qemu_of_image
+command -v "${qemu[0]}" >/dev/null || cannot "no ${qemu[0]} here (SPM_VM_QEMU)"
 disk=$(bash "$here/tree.sh" "$image") || die "no tree to run"
 work=$(mktemp -d "${TMPDIR:-/tmp}/spmfs-vm.XXXXXX") || exit 125
 pid=
 # The machine ends with the shell, however that ends.
 trap '[ -z "$pid" ] || { kill "$pid" && wait "$pid"; } 2>/dev/null; rm -rf "$work"' EXIT
 trap 'exit 143' TERM INT HUP
+
+# That of Debian 13, with the libraries that lie beside it.
+qemu_of_image()
+{
+	local root=$image/root
+	qemu=("$root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$root/usr/lib/x86_64-linux-gnu"
+		"$root/usr/bin/qemu-system-x86_64" -L "$root/usr/share/qemu" -L "$root/usr/share/seabios")
+	export QEMU_MODULE_DIR=$root/usr/lib/x86_64-linux-gnu/qemu
+}
+
+# For a layout that needs this version.
+need_qemu()
+{
+	local major
+	major=$("${qemu[@]}" --version | sed -nE '1s/.*version ([0-9]+)\..*/\1/p')
+	[ "${major:-0}" -lt "$1" ] || return 0
+	[ -z "${SPM_VM_QEMU:-}" ] || cannot "layout $layout needs qemu $1 or later, SPM_VM_QEMU is $("${qemu[0]}" --version | head -n 1)"
+	qemu_of_image
+}
 
 # What the machine gets as one disk, a tar, and overwrites with its results.
 make_exchange()
@@ -95,12 +116,13 @@ make_exchange()
 boot()
 {
 	local -a machine=() append=()
+	local system=disk
 	"layout_$layout" || exit
-	timeout -k 5 "$limit" "$qemu" -nodefaults -no-user-config -display none -no-reboot -accel "${SPM_VM_ACCEL:-tcg,thread=multi}" \
+	timeout -k 5 "$limit" "${qemu[@]}" -nodefaults -no-user-config -display none -no-reboot -accel "${SPM_VM_ACCEL:-tcg,thread=multi}" \
 		-smp 2 "${machine[@]}" \
 		-kernel "$image/kernel-$kernel/vmlinuz" -initrd "$image/kernel-$kernel/initrd" \
 		-append "console=ttyS0 loglevel=6 panic=-1 memhp_default_state=offline mitigations=off tsc=reliable no_timer_check ${append[*]}" \
-		-drive "file=$image/disk.ext4,format=raw,if=none,id=root,snapshot=on" -device "virtio-blk-pci,drive=root,bus=pcie.0,addr=0x10" \
+		-drive "file=$image/$system.ext4,format=raw,if=none,id=root,snapshot=on" -device "virtio-blk-pci,drive=root,bus=pcie.0,addr=0x10" \
 		-drive "file=$disk,format=raw,if=none,id=tree,snapshot=on" -device "virtio-blk-pci,drive=tree,bus=pcie.0,addr=0x11" \
 		-drive "file=$work/exchange,format=raw,if=none,id=exchange,cache=unsafe" \
 		-device "virtio-blk-pci,drive=exchange,bus=pcie.0,addr=0x12" \

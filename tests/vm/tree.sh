@@ -4,6 +4,7 @@
 #
 #	bash tests/vm/tree.sh IMAGE	IMAGE: what image.sh printed; prints the disk's file
 #
+# On the disk: src/, build/, and files: the names of all that is the project's own, each with a NUL behind it.
 # What is built is kept beside the images, for each place of a source tree; only what has changed is built again.
 set -u
 umask 022
@@ -36,7 +37,8 @@ copy_sources()
 	if [ -f "$tree/list.before" ]; then
 		comm -z -13 "$tree/list" "$tree/list.before" | (cd "$tree/spm/src" && xargs -0 -r rm -f --)
 	fi
-	tar -C "$top" --null -T "$tree/list" -cf - | tar -C "$tree/spm/src" -xf - && cp "$tree/list" "$tree/list.before"
+	tar -C "$top" --null -T "$tree/list" -cf - | tar -C "$tree/spm/src" -xf - && cp "$tree/list" "$tree/list.before" &&
+		cp "$tree/list" "$tree/spm/files"
 }
 
 # $1: what is to be hashed. The time of each file is part of it.
@@ -61,23 +63,28 @@ in_image()
 	' - "$image/root" "$tree/spm" "$@" </dev/null
 }
 
+# As quickstart.sh would with CONFIGURE_ARGS=--enable-werror, so that there it finds that nothing is left to be built.
 build()
 {
 	# shellcheck disable=SC2016 # the inner shell's
 	in_image sh -euc 'cd /spm/src
 		[ -x configure ] || ./autogen.sh
+		mkdir -p build
 		cd ../build
-		[ -f Makefile ] || ../src/configure --enable-werror
+		args="--prefix=/usr/local --enable-werror"
+		if [ "$args" != "$(cat quickstart.args 2>/dev/null)" ]; then
+			/spm/src/configure $args
+			echo "$args" >quickstart.args
+		fi
 		make -j"$(nproc)"
 		make -j"$(nproc)" check TESTS='
 }
 
-# Without what only the compiler needs.
 make_disk()
 {
 	local dir=$tree/disk
 	rm -rf "$dir" && cp -al "$tree/spm" "$dir" &&
-		find "$dir" \( -name '*.o' -o -name '*.a' -o -name '*.trs' -o -name 'autom4te.cache' \) -prune -exec rm -rf {} + &&
+		find "$dir" \( -name '*.trs' -o -name 'autom4te.cache' \) -prune -exec rm -rf {} + &&
 		rm -f "$tree/disk.ext4" &&
 		mke2fs -q -t ext4 -O ^has_journal -d "$dir" "$tree/disk.ext4" 1G >/dev/null && rm -rf "$dir"
 }
