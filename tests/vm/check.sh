@@ -3,17 +3,18 @@
 # Runs the tests of tests/vm/plan in the test machine: one boot for each kernel and layout. The last line is "N passed,
 # N failed, N skipped", counted in test points. Where there can be no machine, everything is skipped, with the reason.
 #
-#	bash tests/vm/check.sh [--results DIR] [--kernel NAME] [--layout NAME] [--long] [TEST...]
+#	bash tests/vm/check.sh [--results DIR] [--kernel NAME] [--layout NAME] [--long] [--together] [TEST...]
 #
 # A test that failed is run once more, in a machine of its own, unless what it says is about data: see tests/again.sh. No machine is
 # started after SPM_VM_BUDGET seconds (2400); what is left then is skipped.
-# --long: also what the plan has for patient people. DIR (vm-results) gets each test's output, and table.md, which says
-# what ran where.
+# --long: also what the plan has for patient people, and with both kernels what it has for one. DIR (vm-results) gets each test's output, and table.md, which says
+# what ran where. --together: a machine for each kernel at the same time, since one seldom has work for more than one processor; wants
+# 5 GiB of memory for each. What they say comes when both have ended.
 set -u
 shopt -s nullglob
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
-results=vm-results kernels=(6.12 new) layouts=() wanted=() long=''
+results=vm-results kernels=(6.12 new) layouts=() wanted=() long='' together='' of_several='' same=()
 # How long one test may take, and one machine.
 test_limit=900 machine_limit=1800 budget=${SPM_VM_BUDGET:-2400}
 no_excuse='byte|differ|content|corrupt|lost|zero|stale|sanitizer|SIGBUS|SIGSEGV|leak|crash'
@@ -26,20 +27,26 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	--results) results=$2 && shift ;;
 	--kernel) kernels=("$2") && shift ;;
-	--layout) layouts=("$2") && shift ;;
-	--long) long=1 ;;
+	--layout) layouts=("$2") && same+=("$1" "$2") && shift ;;
+	--long) long=1 && same+=("$1") ;;
+	--together) together=1 ;;
+	--of-several) of_several=1 ;; # this is what --together has started, for one kernel
 	-*) sed -n 's/^#\t//p' "$0" >&2 && exit 1 ;;
-	*) wanted+=("$1") ;;
+	*) wanted+=("$1") && same+=("$1") ;;
 	esac
 	shift
 done
 
-# Lines of the plan, "LAYOUT TEST WHEN", for this run.
+# Lines of the plan, "LAYOUT TEST", for this run; $1 a kernel: for that.
 plan()
 {
 	local layout test when w
 	while read -r layout test when; do
-		[ "$when" != long ] || [ -n "$long" ] || continue
+		case $when in
+		long) [ -n "$long" ] || continue ;;
+		'') ;;
+		*) [ -n "$long" ] || [ "${1:-$when}" = "$when" ] || continue ;;
+		esac
 		[ ${#wanted[@]} -gt 0 ] || { printf '%s %s\n' "$layout" "$test" && continue; }
 		for w in "${wanted[@]}"; do
 			[[ $test != *"$w"* ]] || printf '%s %s\n' "$layout" "$test"
@@ -178,22 +185,74 @@ table()
 	done < <(plan)
 }
 
+# One run of this script for each kernel; what they count is added up.
+run_together()
+{
+	local -A pid=()
+	local k line what
+	# run.sh lets only one machine run for those who do not have this
+	exec {SPM_VM_LOCKED}>>"${image%/*}/vm.lock" && flock "$SPM_VM_LOCKED" && export SPM_VM_LOCKED
+	for k in "${kernels[@]}"; do
+		bash "$here/check.sh" --results "$results" --kernel "$k" --of-several "${same[@]}" >"$results/$k.log" 2>&1 </dev/null &
+		pid[$k]=$!
+	done
+	for k in "${kernels[@]}"; do
+		wait "${pid[$k]}"
+		sed '$d' "$results/$k.log"
+		line=$(tail -n 1 "$results/$k.log")
+		if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed,\ ([0-9]+)\ skipped$ ]]; then
+			passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2])) skipped=$((skipped + BASH_REMATCH[3]))
+		else
+			printf 'FAIL: the run with kernel %s ended without a result: %s\n' "$k" "$line"
+			failed=$((failed + 1))
+		fi
+		while IFS=$'\t' read -r what line; do
+			verdict[$what]=$line
+		done <"$results/$k.verdicts"
+	done
+}
+
+# What run_together() wants to know: "KERNEL LAYOUT TEST", and what the table is to say.
+tell_verdicts()
+{
+	local what
+	for what in "${!verdict[@]}"; do
+		printf '%s\t%s\n' "$what" "${verdict[$what]}"
+	done >"$results/${kernels[0]}.verdicts"
+}
+
+conclude()
+{
+	if [ -n "$of_several" ]; then
+		tell_verdicts
+	else
+		table >"$results/table.md"
+	fi
+	printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
 [ "$(id -u)" -eq 0 ] || { echo "tests/vm/check.sh: run it as root" >&2 && exit 1; }
 mkdir -p "$results" || exit 1
-complete || failed=$((failed + 1))
+[ -n "$of_several" ] || complete || failed=$((failed + 1))
 image=$(bash "$here/image.sh" 2>"$results/image.log") || {
 	rc=$?
-	[ $rc = 77 ] && none_here "$(tail -n 1 "$results/image.log")"
+	[ $rc != 77 ] || none_here "$(tail -n 1 "$results/image.log")"
 	cat "$results/image.log"
 	printf 'FAIL: the image of the test machine\n0 passed, 1 failed, 0 skipped\n'
 	exit 1
 }
 [ ${#layouts[@]} -gt 0 ] || mapfile -t layouts < <(plan | cut -d ' ' -f 1 | awk '!seen[$0]++')
+if [ -n "$together" ] && [ ${#kernels[@]} -gt 1 ]; then
+	run_together
+	conclude
+	exit
+fi
 for kernel in "${kernels[@]}"; do
 	printf -- '---- kernel %s\n' "$(cat "$image/kernel-$kernel/release")"
 	for layout in "${layouts[@]}"; do
-		mapfile -t tests < <(plan | sed -n "s/^$layout //p")
-		run_layout "$kernel" "$layout" "${tests[@]}"
+		mapfile -t tests < <(plan "$kernel" | sed -n "s/^$layout //p")
+		[ ${#tests[@]} -eq 0 ] || run_layout "$kernel" "$layout" "${tests[@]}"
 	done
 done
 second=1
@@ -201,6 +260,4 @@ for what in ${again[@]+"${again[@]}"}; do
 	read -r kernel layout test <<<"$what"
 	run_layout "$kernel" "$layout" "$test"
 done
-table >"$results/table.md"
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+conclude
