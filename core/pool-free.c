@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Extents that are nobody's: which one is taken next, who may have how many, and zeroing them. */
+/* Extents that are nobody's: which one is taken next, and zeroing them. */
 #include "core/pool-local.h"
 
 #include <errno.h>
@@ -55,32 +55,6 @@ void spm_pool_put(struct spm_pool *p, uint32_t d, enum spm_pool_state state)
 	spm_pool_set_add(state == POOL_CLEAN ? &p->clean : state == POOL_FREE ? &p->free : &p->unused, d);
 	if (state == POOL_FREE && p->zeroers)
 		pthread_cond_signal(&p->work);
-}
-
-int spm_pool_charge(struct spm_pool *p, uint16_t slice, uint64_t extents)
-{
-	uint64_t held = p->clean.count + p->free.count + p->unused.count + p->transient;
-
-	if (p->slice_limit[slice] < p->slice_used[slice] || p->slice_limit[slice] - p->slice_used[slice] < extents)
-		return -EDQUOT;
-	if (p->limit < p->used || p->limit - p->used < extents || held < p->reserved || held - p->reserved < extents)
-		return -ENOSPC;
-	p->slice_used[slice] += extents;
-	p->used += extents;
-	p->reserved += extents;
-	return 0;
-}
-
-void spm_pool_uncharge(struct spm_pool *p, uint16_t slice, uint64_t extents)
-{
-	p->slice_used[slice] -= extents;
-	p->used -= extents;
-}
-
-void spm_pool_unreserve(struct spm_pool *p, uint16_t slice, uint64_t extents)
-{
-	spm_pool_uncharge(p, slice, extents);
-	p->reserved -= extents;
 }
 
 /* -- zeroing in the background -- */

@@ -97,9 +97,11 @@ struct spm_pool {
 	uint32_t heads_top, heads_free;
 	uint32_t transient;      /* extents in the hands of zeroers and compaction: free a moment later */
 	uint64_t reserved;       /* extents charged, and not picked yet */
-	uint64_t used, limit;    /* extents charged, and how many may be */
 	uint64_t bad, retired, damaged;
-	uint64_t slice_used[SPM_POOL_SLICES], slice_limit[SPM_POOL_SLICES];
+	uint64_t used;           /* extents charged; of each slice: slice_used */
+	uint64_t sure;           /* sum of slice_min */
+	uint64_t committed;      /* sum of what each slice uses or is sure of, whichever is more */
+	uint64_t slice_used[SPM_POOL_SLICES], slice_min[SPM_POOL_SLICES], slice_limit[SPM_POOL_SLICES];
 	bool noted[POOL_NOTES];  /* by this process */
 	bool stop;
 	enum { POOL_IDLE, POOL_COMPACTS, POOL_COMPACTS_BEHIND } compacting; /* the last: in the background */
@@ -204,13 +206,19 @@ void spm_pool_compactor_stop(struct spm_pool *p);
  * was left. */
 int spm_pool_pick(struct spm_pool *p, bool want_clean, uint32_t *d, bool *is_clean) SPM_MUST_CHECK;
 void spm_pool_put(struct spm_pool *p, uint32_t d, enum spm_pool_state state);
-/* Counts them to the slice, and reserves them for spm_pool_pick(). -EDQUOT; -ENOSPC. */
+/* The lowest extent that is nobody's. */
+uint64_t spm_pool_lowest(const struct spm_pool *p);
+
+/* pool-slices.c, with the lock. */
+/* Counts them to the slice, and reserves them for spm_pool_pick(). -EDQUOT: beyond its max; -ENOSPC. */
 int spm_pool_charge(struct spm_pool *p, uint16_t slice, uint64_t extents) SPM_MUST_CHECK;
 void spm_pool_uncharge(struct spm_pool *p, uint16_t slice, uint64_t extents);
 /* The same, of what was never picked. */
 void spm_pool_unreserve(struct spm_pool *p, uint16_t slice, uint64_t extents);
-/* The lowest extent that is nobody's. */
-uint64_t spm_pool_lowest(const struct spm_pool *p);
+/* What is found to be a slice's, or not to be, before there are limits. */
+void spm_pool_count(struct spm_pool *p, uint16_t slice, int by);
+/* How many extents it could be charged now. */
+uint64_t spm_pool_room(const struct spm_pool *p, uint16_t slice);
 
 /* pool.c */
 /* The extent, made if @make. @reserved: out of a reservation, charged already. @made: it was not there.

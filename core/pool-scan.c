@@ -20,10 +20,7 @@ static bool is_sound(const struct spm_pool *p, uint32_t d)
 
 static void count(struct spm_pool *p, uint32_t d, int by)
 {
-	uint64_t whose = spm_pool_record_whose(p, d);
-
-	p->used += (uint64_t)(int64_t)by;
-	p->slice_used[whose >> 48] += (uint64_t)(int64_t)by;
+	spm_pool_count(p, (uint16_t)(spm_pool_record_whose(p, d) >> 48), by);
 }
 
 /* Of a file. A move that was cut short has left two of them with the same content, of which one goes. */

@@ -295,16 +295,13 @@ int spm_pool_look(struct spm_pool *p, const void *addr, size_t n, void (*fn)(voi
 
 void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st, bool metadata)
 {
-	uint64_t size = p->extent_bytes, held, may;
+	uint64_t size = p->extent_bytes;
 
 	memset(st, 0, sizeof(*st));
 	pthread_mutex_lock(&p->lock);
-	held = p->clean.count + p->free.count + p->unused.count + p->transient;
-	held = held > p->reserved ? held - p->reserved : 0;
-	may = p->limit > p->used ? p->limit - p->used : 0;
 	st->bytes = (p->extents - p->retired - p->damaged) * size;
 	st->used_bytes = p->used * size;
-	st->free_bytes = (held < may ? held : may) * size;
+	st->free_bytes = spm_pool_room(p, 0) * size;
 	st->clean_bytes = p->clean.count * size;
 	st->bad_bytes = p->bad * size;
 	st->retired_bytes = p->retired * size;
@@ -348,16 +345,6 @@ uint64_t spm_pool_free_run(struct spm_pool *p)
 	return longest * p->extent_bytes;
 }
 
-uint64_t spm_pool_slice_bytes(struct spm_pool *p, uint16_t slice)
-{
-	uint64_t used;
-
-	pthread_mutex_lock(&p->lock);
-	used = p->slice_used[slice];
-	pthread_mutex_unlock(&p->lock);
-	return used * p->extent_bytes;
-}
-
 uint64_t spm_pool_file_bytes(struct spm_pool *p, const struct spm_pool_file *f)
 {
 	struct spm_pool_head *h;
@@ -368,21 +355,6 @@ uint64_t spm_pool_file_bytes(struct spm_pool *p, const struct spm_pool_file *f)
 	count = h ? h->count : 0;
 	pthread_mutex_unlock(&p->lock);
 	return count * p->extent_bytes;
-}
-
-void spm_pool_limit_slice(struct spm_pool *p, uint16_t slice, uint64_t bytes)
-{
-	pthread_mutex_lock(&p->lock);
-	p->slice_limit[slice] = bytes == UINT64_MAX ? bytes : bytes / p->extent_bytes;
-	pthread_mutex_unlock(&p->lock);
-}
-
-void spm_pool_limit(struct spm_pool *p, uint64_t bytes)
-{
-	pthread_mutex_lock(&p->lock);
-	atomic_store(&p->header->limit, bytes == UINT64_MAX ? 0 : bytes);
-	p->limit = bytes == UINT64_MAX ? bytes : bytes / p->extent_bytes;
-	pthread_mutex_unlock(&p->lock);
 }
 
 uint32_t spm_pool_extent_bytes(const struct spm_pool *p)

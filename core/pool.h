@@ -70,7 +70,7 @@ struct spm_pool_device {
 
 /* All may be 0, or NULL. */
 struct spm_pool_opts {
-	uint64_t bytes_max;   /* limit of what files may have; 0: the one that the state file knows, at first none */
+	uint64_t bytes_max;   /* limit of slice 0; 0: the one that the state file knows, at first none */
 	uint64_t clean_bytes; /* zeroed in advance, at most: an eighth of the pool or 1 GiB, whichever is less */
 	uint64_t compact_bps; /* what a thread may move in the background, bytes a second; 0: nothing */
 	unsigned int zeroers; /* threads that zero: 1 */
@@ -113,7 +113,7 @@ uint32_t spm_pool_extent_bytes(const struct spm_pool *p);
 struct spm_pool_stats {
 	uint64_t bytes;         /* all extents that are not retired */
 	uint64_t used_bytes;    /* OWNED and BAD */
-	uint64_t free_bytes;    /* what files can still get, with bytes_max */
+	uint64_t free_bytes;    /* what files of slice 0 can still get */
 	uint64_t clean_bytes;   /* zeroed already */
 	uint64_t bad_bytes, retired_bytes;
 	uint64_t zeroed_bytes, moved_bytes;      /* since attach */
@@ -125,11 +125,29 @@ void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st, bool metadata
 /* The longest run of extents that are nobody's, bytes. Looks at all of them. */
 uint64_t spm_pool_free_run(struct spm_pool *p);
 /* O(1). */
-uint64_t spm_pool_slice_bytes(struct spm_pool *p, uint16_t slice);
 uint64_t spm_pool_file_bytes(struct spm_pool *p, const struct spm_pool_file *f);
-/* What a slice may have, or all of them; UINT64_MAX: no limit. May be below what it has, then it gets no
- * more. That of all is kept in the state file, those of slices are not. */
-void spm_pool_limit_slice(struct spm_pool *p, uint16_t slice, uint64_t bytes);
+
+/* -- slices -- (pool-slices.c)
+ * A slice has up to its max, and its min is there for it whatever others want: the sum of what each uses, or is
+ * sure of by its min if that is more, is never made larger than the pool. All in whole extents. */
+
+struct spm_pool_account {
+	uint64_t used;      /* what is being allocated included */
+	uint64_t min, max;  /* max: UINT64_MAX: no limit */
+	uint64_t room;      /* what it could get now */
+	/* of all slices */
+	uint64_t capacity;  /* as stats.bytes */
+	uint64_t sure;      /* sum of all min */
+	uint64_t committed; /* sum of used, or min */
+};
+/* O(1). */
+void spm_pool_account(struct spm_pool *p, uint16_t slice, struct spm_pool_account *a);
+uint64_t spm_pool_slice_bytes(struct spm_pool *p, uint16_t slice);
+/* Not kept in the state file: the caller's to say again after attach. @min counts as the extents that it takes, @max
+ * as those that are whole in it, but no less than that; UINT64_MAX: no limit. -EBUSY: it uses more than @max;
+ * -ENOSPC: a min that others have, or are sure of. @force: whatever others have; it gets no more than there is. */
+int spm_pool_set_slice(struct spm_pool *p, uint16_t slice, uint64_t min, uint64_t max, bool force) SPM_MUST_CHECK;
+/* The max of slice 0, which has no min; kept in the state file. May be below what it uses, then it gets no more. */
 void spm_pool_limit(struct spm_pool *p, uint64_t bytes);
 
 /* -- locks -- (pool-lock.c) */
@@ -155,7 +173,7 @@ void spm_pool_unlock(struct spm_pool_held *h);
 /* Shared. Holes read as zeros. What came before an error, or -EIO. */
 ssize_t spm_pool_read(struct spm_pool *p, const struct spm_pool_file *f, void *buf, size_t n,
 		      uint64_t off) SPM_MUST_CHECK;
-/* Shared. Allocates. What was written before an error; -ENOSPC; -EDQUOT: its slice is full; -EIO: poisoned;
+/* Shared. Allocates. What was written before an error; -ENOSPC; -EDQUOT: its slice has its max; -EIO: poisoned;
  * -EFBIG. */
 ssize_t spm_pool_write(struct spm_pool *p, const struct spm_pool_file *f, const void *buf, size_t n,
 		       uint64_t off) SPM_MUST_CHECK;

@@ -14,7 +14,7 @@ static bool all_are(const uint8_t *at, size_t n, uint8_t what)
 
 void rig_audit(struct spm_pool *p)
 {
-	uint64_t owned = 0, slices = 0, in_heads = 0;
+	uint64_t owned = 0, slices = 0, in_heads = 0, sure = 0, committed = 0;
 
 	for (uint32_t d = 0; d < p->extents; d++) {
 		enum spm_pool_state s = spm_pool_record_state(p, d);
@@ -28,8 +28,12 @@ void rig_audit(struct spm_pool *p)
 		must(!is_owned || spm_pool_index_find(p, spm_pool_record_whose(p, d), spm_pool_record_extent(p, d)) == d);
 		owned += is_owned;
 	}
-	for (unsigned int i = 0; i < SPM_POOL_SLICES; i++)
+	for (unsigned int i = 0; i < SPM_POOL_SLICES; i++) {
 		slices += p->slice_used[i];
+		sure += p->slice_min[i];
+		committed += p->slice_used[i] > p->slice_min[i] ? p->slice_used[i] : p->slice_min[i];
+	}
+	must(sure == p->sure && committed == p->committed);
 	for (uint32_t h = 0; h < p->heads_top; h++)
 		in_heads += p->head[h].count;
 	must(owned == p->used && owned == slices && owned == in_heads && !p->reserved && !p->transient);
@@ -320,40 +324,6 @@ START_TEST(commit_fits_or_makes_nothing)
 }
 END_TEST
 
-START_TEST(limits_hold)
-{
-	struct spm_pool_opts o = { .bytes_max = 8 * EXTENT + 5 };
-	uint8_t buf[4 * EXTENT];
-	struct pool_rig r;
-
-	memset(buf, 1, sizeof(buf));
-	rig_make(&r, 32 * EXTENT, EXTENT);
-	rig_again(&r, &o);
-	ck_assert_uint_eq(rig_stats(&r).free_bytes, 8 * EXTENT);
-	spm_pool_limit_slice(r.p, two.slice, 3 * EXTENT);
-	ck_assert_int_eq(spm_pool_write(r.p, &two, buf, sizeof(buf), 0), 3 * EXTENT);
-	ck_assert_int_eq(spm_pool_write(r.p, &two, buf, 1, 9 * EXTENT), -EDQUOT);
-	ck_assert_int_eq(spm_pool_commit(r.p, &two, 0, 4 * EXTENT, NULL, NULL), -EDQUOT);
-	ck_assert_uint_eq(spm_pool_slice_bytes(r.p, two.slice), 3 * EXTENT);
-	ck_assert_int_eq(spm_pool_commit(r.p, &one, 0, 6 * EXTENT, NULL, NULL), -ENOSPC);
-	ck_assert_int_eq(spm_pool_commit(r.p, &one, 0, 5 * EXTENT, NULL, NULL), 0);
-	spm_pool_limit(r.p, 4 * EXTENT);
-	ck_assert_uint_eq(rig_stats(&r).free_bytes, 0);
-	ck_assert_int_eq(spm_pool_write(r.p, &one, buf, 1, 9 * EXTENT), -ENOSPC);
-	/* the next process knows it, until somebody says otherwise */
-	rig_again(&r, NULL);
-	ck_assert_int_eq(spm_pool_write(r.p, &one, buf, 1, 9 * EXTENT), -ENOSPC);
-	spm_pool_remove_slice(r.p, two.slice);
-	ck_assert_uint_eq(spm_pool_slice_bytes(r.p, two.slice), 0);
-	ck_assert_uint_eq(spm_pool_file_bytes(r.p, &one), 5 * EXTENT);
-	spm_pool_limit(r.p, UINT64_MAX);
-	rig_again(&r, NULL);
-	ck_assert_int_eq(spm_pool_write(r.p, &one, buf, 1, 9 * EXTENT), 1);
-	rig_audit(r.p);
-	rig_end(&r);
-}
-END_TEST
-
 START_TEST(damaged_records_are_set_aside)
 {
 	uint8_t buf[8 * EXTENT], got[EXTENT];
@@ -567,7 +537,7 @@ int main(void)
 	tcase_add_loop_test(t, freed_memory_comes_back_as_zeros, 0, 2);
 	tcase_add_test(t, zeroes_some_in_advance);
 	tcase_add_test(t, commit_fits_or_makes_nothing);
-	tcase_add_test(t, limits_hold);
+	add_slices_tests(t);
 	tcase_add_test(t, damaged_records_are_set_aside);
 	tcase_add_test(t, compaction_leaves_one_run);
 	tcase_add_test(t, compaction_obeys);

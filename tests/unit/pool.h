@@ -82,6 +82,7 @@ void rig_audit(struct spm_pool *p);
 
 /* The other parts of the suite. */
 void add_poison_tests(TCase *t);
+void add_slices_tests(TCase *t);
 void add_model_tests(Suite *s);
 
 #endif
