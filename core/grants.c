@@ -5,6 +5,7 @@
  * What faults may need is promised before (spm_slices_promise).
  */
 #include "core/grants-local.h"
+#include "core/slices-local.h"
 
 #include <errno.h>
 #include <time.h>
@@ -15,6 +16,25 @@
 #define RETRIES  4                    /* files grow while a grant shrinks */
 #define POOR_NS  INT64_C(20000000)
 
+uint64_t spm_slices_unit(const struct spm_slices *t)
+{
+	return t->pool ? spm_pool_extent_bytes(t->pool) : PAGE;
+}
+
+uint64_t spm_slices_least(const struct spm_slices *t)
+{
+	return t->pool ? spm_pool_extent_bytes(t->pool) : SPM_SLICE_FLOOR;
+}
+
+uint64_t spm_grants_root_max(struct spm_slices *t, uint64_t grant)
+{
+	struct spm_slice_use u;
+
+	if (t->pool)
+		return spm_slices_pool_look(t, 0, &u) ? 0 : u.max;
+	return t->file ? spm_slices_root_max(t) : t->claim ? spm_claim_max(t->claim) : grant;
+}
+
 int spm_grants_look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 {
 	struct spm_slice *s = spm_slices_get(t, id);
@@ -22,6 +42,8 @@ int spm_grants_look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 	struct statvfs sv;
 	int rc = s && !atomic_load(&s->away) ? 0 : -ENOENT;
 
+	if (t->pool)
+		return spm_slices_pool_look(t, id, u);
 	/* before what is used: what a fault takes in between is counted twice, and not never */
 	u->promised = rc ? 0 : atomic_load(&s->promised);
 	if (!rc)
@@ -39,7 +61,7 @@ int spm_grants_look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u)
 		u->max = spm_slice_max_of(&l) & ~(uint64_t)(PAGE - 1);
 	} else {
 		u->min = 0;
-		u->max = t->file ? spm_slices_root_max(t) : t->claim ? spm_claim_max(t->claim) : u->grant;
+		u->max = spm_grants_root_max(t, u->grant);
 	}
 	if (u->max > t->device_bytes)
 		u->max = t->device_bytes;
@@ -65,7 +87,9 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 
 	if (!rc)
 		rc = spm_grants_look(t, id, &u);
-	if (rc || (!t->file && !t->claim))
+	if (!rc && t->pool)
+		spm_slices_pool_statfs(t, id, out);
+	if (rc || t->pool || (!t->file && !t->claim))
 		return rc;
 	size = u.max;
 	if (!id) {
@@ -95,6 +119,10 @@ void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free)
 	uint64_t min = 0, over = 0;
 	struct spm_slice_use u = { .max = t->device_bytes };
 
+	if (t->pool) {
+		spm_slices_pool_shared(t, size, free);
+		return;
+	}
 	for (uint32_t id = 0; id <= used; id++) {
 		if (!spm_slices_get(t, (uint16_t)id) || spm_grants_look(t, (uint16_t)id, &u))
 			continue;
@@ -189,11 +217,35 @@ int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t p
 	return rc ? rc : u.grant + got < bytes ? -ENOSPC : 0;
 }
 
+/* What it has is as much as it may have, before it is told to be so. Last of what may fail: what a grant has lost may be another's
+ * at once, also of a min that still counts. */
+int spm_grants_fit(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
+{
+	uint64_t max = spm_slice_max_of(l), want;
+	struct spm_slice_use u;
+	int rc;
+
+	if (t->pool)
+		return spm_slices_pool_fit(t, id, l);
+	rc = spm_grants_look(t, id, &u);
+	if (rc)
+		return rc;
+	if (max < l->min)
+		max = l->min;
+	if (max < SPM_SLICE_FLOOR)
+		max = SPM_SLICE_FLOOR;
+	want = u.grant < l->min ? l->min : u.grant;
+	/* (if it is refused, the old max counts) */
+	return spm_grants_set(t, id, want < max ? want : max, u.max);
+}
+
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min)
 {
 	uint16_t used = spm_slices_last(t);
 	uint64_t sum = spm_grant_pages(min) + t->lost;
 
+	if (t->pool)
+		return spm_slices_pool_min_fits(t, id, min);
 	for (uint16_t other = 1; other <= used; other++) {
 		const struct spm_slices_entry *e = &t->file->entry[other];
 
@@ -238,6 +290,8 @@ int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	uint64_t want, before;
 	int rc;
 
+	if (t->pool)
+		return spm_slices_pool_grow(t, id, bytes);
 	if (!t->file && !t->claim) /* the root slice has it all */
 		return -ENOSPC;
 	pthread_mutex_lock(&t->lock);
@@ -258,7 +312,7 @@ int spm_slices_promise(struct spm_slices *t, uint16_t id, uint64_t bytes, bool a
 	uint64_t want;
 	int rc;
 
-	if (!t->file)
+	if (!t->file || t->pool)
 		return 0;
 	pthread_mutex_lock(&t->lock);
 	rc = spm_grants_look(t, id, &u);
@@ -317,7 +371,7 @@ uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id)
 	if (victim == id)
 		return UINT64_MAX;
 	pthread_mutex_lock(&t->lock);
-	if (!spm_grants_look(t, id, &u) && u.used + PAGE <= u.max && !spm_grants_look(t, victim, &u))
+	if (!spm_grants_look(t, id, &u) && u.used + spm_slices_unit(t) <= u.max && !spm_grants_look(t, victim, &u))
 		bytes = u.used > u.min ? u.used - u.min : 0;
 	pthread_mutex_unlock(&t->lock);
 	return bytes;
@@ -328,6 +382,8 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes)
 	struct spm_slice_use u;
 	int rc;
 
+	if (t->pool)
+		return spm_slices_pool_set_root_max(t, bytes);
 	pthread_mutex_lock(&t->lock);
 	rc = spm_grants_look(t, 0, &u);
 	if (t->claim) {

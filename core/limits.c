@@ -256,6 +256,12 @@ static void bytes_text(uint64_t bytes, char buf[static SPM_LIMIT_TEXT])
 		snprintf(buf, SPM_LIMIT_TEXT, "%" PRIu64, bytes);
 }
 
+const char *spm_limits_not_in_pool(const struct spm_slice_limits *l)
+{
+	/* the first two are about pages of a filesystem, the last one about mappings of these */
+	return l->nodes[0] ? "nodes" : l->huge[0] ? "huge" : l->map == SPM_MAP_DIRECT ? "map=direct" : NULL;
+}
+
 char *spm_limit_text(const struct spm_slice_limits *l, enum spm_limit k, char buf[static SPM_LIMIT_TEXT])
 {
 	const uint64_t bytes[] = { [SPM_LIMIT_MIN] = l->min,

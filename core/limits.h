@@ -53,6 +53,8 @@ int spm_limit_set(struct spm_slice_limits *l, const char *key, const char *value
 		  struct spm_error *e) SPM_MUST_CHECK;
 /* -ERANGE: min is above max. */
 int spm_limits_check(const struct spm_slice_limits *l, struct spm_error *e) SPM_MUST_CHECK;
+/* What of it a slice in a pool cannot have, as "huge"; NULL: it can have all of it. */
+const char *spm_limits_not_in_pool(const struct spm_slice_limits *l);
 /* As spm_limit_set() takes it: bytes or "max", octal, "" for as the mount. Returns @buf. */
 #define SPM_LIMIT_TEXT 128
 char *spm_limit_text(const struct spm_slice_limits *l, enum spm_limit k, char buf[static SPM_LIMIT_TEXT]);

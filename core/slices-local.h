@@ -18,6 +18,21 @@ int spm_slices_make(struct spm_slices *t) SPM_MUST_CHECK;
 /* Says what is wrong with the head of the table, and makes it right. False: it does not look like one. */
 bool spm_slices_settle_head(struct spm_slices *t);
 
+/* -- slices-pool.c: with a pool -- */
+
+int spm_slices_pool_look(struct spm_slices *t, uint16_t id, struct spm_slice_use *u) SPM_MUST_CHECK;
+void spm_slices_pool_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out);
+void spm_slices_pool_shared(struct spm_slices *t, uint64_t *size, uint64_t *free);
+int spm_slices_pool_grow(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
+int spm_slices_pool_set_root_max(struct spm_slices *t, uint64_t bytes) SPM_MUST_CHECK;
+bool spm_slices_pool_min_fits(struct spm_slices *t, uint16_t id, uint64_t min);
+/* (as spm_grants_fit) */
+int spm_slices_pool_fit(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
+/* Limits count, whatever they come to; NULL: a slice has none any more. */
+void spm_slices_pool_say(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l);
+/* Whether the device still has what is guaranteed; if not, says so in the log. */
+void spm_slices_pool_settle(struct spm_slices *t);
+
 /* A point of tests. */
 static inline void spm_slices_fault(const struct spm_slices *t, const char *at)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/slices-local.h"
+#include "core/limits.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -107,6 +108,7 @@ static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 	s->rested = 0;
 	t->granted += s->grant;
 	t->count++;
+	spm_slices_pool_say(t, r->id, &r->limits);
 	show_by_place(t, s);
 	atomic_store_explicit(&t->by_id[r->id], s, memory_order_release);
 	return 0;
@@ -138,6 +140,7 @@ static void bury(struct spm_slices *t, struct spm_slice *s)
 		(void)dup3(nowhere, *fds[i], O_CLOEXEC);
 	spm_cleanup_close(&nowhere);
 	hide_from_place(t, s);
+	spm_slices_pool_say(t, s->id, NULL);
 	t->granted -= s->grant;
 	t->count--;
 	s->next_dead = NULL;
@@ -172,14 +175,13 @@ static int take_apart(struct spm_slices *t, const struct spm_slice_record *r)
 	return 0;
 }
 
-/* One that was LIVE may have something in swap. */
-static int free_entry(struct spm_slices *t, uint16_t id)
+/* One that was shown may have something in swap, or in a pool: GONE. */
+static int free_entry(struct spm_slices *t, uint16_t id, enum spm_slice_state then)
 {
-	const struct spm_slice_record *r = spm_slices_raw(t, id);
-	int rc = take_apart(t, r);
+	int rc = take_apart(t, spm_slices_raw(t, id));
 
 	if (!rc)
-		spm_slices_commit_state(t, id, r->state == SPM_SLICE_MAKING ? SPM_SLICE_FREE : SPM_SLICE_GONE);
+		spm_slices_commit_state(t, id, then);
 	return rc;
 }
 
@@ -233,7 +235,7 @@ static void open_entry(struct spm_slices *t, uint16_t id)
 	r = spm_slices_raw(t, id);
 	if (r->state == SPM_SLICE_FREE || r->state == SPM_SLICE_GONE)
 		return;
-	rc = r->state == SPM_SLICE_LIVE ? open_slice(t, r) : free_entry(t, id);
+	rc = r->state == SPM_SLICE_LIVE ? open_slice(t, r) : free_entry(t, id, SPM_SLICE_GONE);
 	if (rc == -EBUSY) { /* the removal was about to be refused */
 		spm_slices_commit_state(t, id, SPM_SLICE_LIVE);
 		r = spm_slices_raw(t, id);
@@ -288,8 +290,10 @@ static int open_entries(struct spm_slices *t, int fd)
 
 void spm_slices_settle(struct spm_slices *t)
 {
-	uint16_t used = spm_slices_last(t);
+	uint16_t used = t->pool ? 0 : spm_slices_last(t);
 
+	if (t->pool)
+		spm_slices_pool_settle(t);
 	(void)spm_slices_reclaim(t, SPM_SLICES_MAX);
 	for (uint16_t id = 1; id <= used; id++)
 		settle_grant(t, id);
@@ -395,10 +399,9 @@ bool spm_slices_record(struct spm_slices *t, uint16_t id, struct spm_slice_recor
 
 	if (!id) {
 		*out = (struct spm_slice_record){ .state = SPM_SLICE_LIVE, .limits = {
-			.max = t->file ? spm_slices_root_max(t) :
-			       t->claim ? spm_claim_max(t->claim) : spm_slices_get(t, 0)->grant,
-			.swap_max = SPM_SLICE_NONE, .pin_max = SPM_SLICE_NONE, .own_max = SPM_SLICE_NONE,
-			.own_swap_max = SPM_SLICE_NONE, .cold_s = UINT32_MAX, .map = UINT32_MAX } };
+			.max = spm_grants_root_max(t, spm_slices_get(t, 0)->grant), .swap_max = SPM_SLICE_NONE,
+			.pin_max = SPM_SLICE_NONE, .own_max = SPM_SLICE_NONE, .own_swap_max = SPM_SLICE_NONE,
+			.cold_s = UINT32_MAX, .map = UINT32_MAX } };
 		return true;
 	}
 	pthread_mutex_lock(&t->lock);
@@ -417,9 +420,9 @@ static int check_limits(struct spm_slices *t, uint16_t id, const struct spm_slic
 {
 	struct spm_nodes nodes;
 
-	if (l->min > l->max || l->min > t->device_bytes || (l->max != SPM_SLICE_NONE && l->max < SPM_SLICE_FLOOR))
+	if (l->min > l->max || l->min > t->device_bytes || (l->max != SPM_SLICE_NONE && l->max < spm_slices_least(t)))
 		return -ERANGE;
-	if (l->nodes[0] && spm_nodes_parse(l->nodes, &nodes))
+	if ((t->pool && spm_limits_not_in_pool(l)) || (l->nodes[0] && spm_nodes_parse(l->nodes, &nodes)))
 		return -EINVAL;
 	if (l->nodes[0] && t->claim) /* what is held is of all nodes, and given out as it comes */
 		return -EOPNOTSUPP;
@@ -467,7 +470,7 @@ static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
 	int rc;
 
 	slice_path(r->id, path, sizeof(path));
-	o.size_bytes = SPM_SLICE_FLOOR;
+	o.size_bytes = t->pool ? root->grant : SPM_SLICE_FLOOR;
 	o.nr_inodes = inodes_of(&r->limits);
 	o.nr_inodes_set = true;
 	o.mode = r->limits.mode;
@@ -515,7 +518,7 @@ static int create(struct spm_slices *t, const char *name, const struct spm_slice
 
 	if (rc)
 		return rc;
-	if (spm_grants_take(t, SPM_SLICES_MAX, SPM_SLICE_FLOOR) < SPM_SLICE_FLOOR)
+	if (!t->pool && spm_grants_take(t, SPM_SLICES_MAX, SPM_SLICE_FLOOR) < SPM_SLICE_FLOOR)
 		return -ENOSPC;
 	r.id = free_id(t);
 	if (!r.id)
@@ -537,7 +540,7 @@ static int create(struct spm_slices *t, const char *name, const struct spm_slice
 		atomic_store(&t->by_id[r.id], NULL);
 		if (s)
 			bury(t, s);
-		(void)free_entry(t, r.id);
+		(void)free_entry(t, r.id, SPM_SLICE_FREE);
 		return rc;
 	}
 	r.state = SPM_SLICE_LIVE;
@@ -565,25 +568,6 @@ int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_s
 	return rc;
 }
 
-/* What it has is as much as it may have, before it is told to be so. Last of what may fail: what a grant has lost may be another's
- * at once, also of a min that still counts. */
-static int set_grant(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
-{
-	uint64_t max = spm_slice_max_of(l), want;
-	struct spm_slice_use u;
-	int rc = spm_slices_use(t, id, &u);
-
-	if (rc)
-		return rc;
-	if (max < l->min)
-		max = l->min;
-	if (max < SPM_SLICE_FLOOR)
-		max = SPM_SLICE_FLOOR;
-	want = u.grant < l->min ? l->min : u.grant;
-	/* (if it is refused, the old max counts) */
-	return spm_grants_set(t, id, want < max ? want : max, u.max);
-}
-
 int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l)
 {
 	struct spm_slice_record r;
@@ -604,7 +588,7 @@ int spm_slices_set(struct spm_slices *t, uint16_t id, const struct spm_slice_lim
 	if (!rc && r.limits.inodes != l->inodes)
 		rc = spm_slice_set_inodes(spm_slices_get(t, id), inodes_of(l));
 	if (!rc) {
-		rc = set_grant(t, id, l);
+		rc = spm_grants_fit(t, id, l);
 		if (rc && r.limits.inodes != l->inodes)
 			(void)!spm_slice_set_inodes(spm_slices_get(t, id), inodes_of(&r.limits));
 	}
@@ -773,7 +757,7 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
 		come_back(t, s, path);
 	} else {
 		spm_slices_fault(t, "slice:unmounted");
-		(void)free_entry(t, id);
+		(void)free_entry(t, id, SPM_SLICE_GONE);
 		atomic_store(&t->by_id[id], NULL);
 		bury(t, s);
 	}

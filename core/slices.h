@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include "core/claim.h"
+#include "core/pool.h"
 #include "core/slice.h"
 
 /*
@@ -20,8 +21,8 @@
  * The table is the truth about limits; sizes of filesystems (grants) are the kernel's truth. An entry has two copies of its
  * record, and one store says which counts: so a change is made or not made, wherever a worker dies. States:
  *	FREE -> MAKING -> LIVE -> REMOVING -> GONE -> FREE
- * A worker that finds MAKING takes back what there is of it; one that finds REMOVING goes on; GONE: unmounted, but what its
- * files have in swap is not free yet (spm_slices_remove_done).
+ * A worker that finds MAKING takes back what there is of it, to GONE, since it may have been seen; one that finds REMOVING goes on;
+ * GONE: unmounted, but what its files have in swap, or in a pool, is not free yet (spm_slices_remove_done).
  *
  * Memory (law 6). The filesystem's size is the slice's grant: what it may use without asking. Always
  *	the sum of all grants <= the device, and  min <= grant <= max  for each,
@@ -31,6 +32,10 @@
  *
  * A fault in a hole of a file that is mapped directly is served by the kernel out of the grant, and cannot ask. So such holes are
  * promised: what a slice has promised is not free, to others, and it is given more before it uses that up itself.
+ *
+ * With a pool (core/pool.h) the filesystems hold names alone, and their sizes say nothing: memory is extents, which the pool charges
+ * to slices one by one (core/pool-slices.c). A grant is then what a slice uses, or its min if that is more; no fault takes memory
+ * behind the pool's back, and nothing is promised.
  */
 #define SPM_SLICES_MAX     4096u
 #define SPM_SLICE_NAME_MAX 63u
@@ -110,6 +115,7 @@ struct spm_slices {
 	const struct spm_nodes *nodes;  /* the device's; NULL: any */
 	struct spm_node_budget *budget; /* and what they still have */
 	struct spm_claim *claim;        /* the caller's; NULL: none. With one a grant is what is in use, see core/grants-claim.c */
+	struct spm_pool *pool;          /* the caller's, see spm_slices_in_pool(); NULL: memory is in the filesystems */
 	/* Whether a free number must not be given yet, since somebody still refers to inodes by it; NULL: never */
 	bool (*is_known)(void *ctx, uint16_t id);
 	void (*fault)(void *ctx, const char *at); /* a fault point of tests, "slice:mounted"; NULL: none */
@@ -129,6 +135,9 @@ int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t devic
  * promised. */
 void spm_slices_settle(struct spm_slices *t);
 void spm_slices_close(struct spm_slices *t);
+/* Memory is the pool's, to which the limits of all slices are told; before anything is asked about memory. NULL: no more, for it is
+ * about to be detached. */
+void spm_slices_in_pool(struct spm_slices *t, struct spm_pool *pool);
 
 static inline struct spm_slice *spm_slices_get(struct spm_slices *t, uint16_t id)
 {
@@ -195,7 +204,11 @@ void spm_slices_remove_done(struct spm_slices *t, uint16_t id);
 /* The next one from @id that waits for done, since a worker died before; 0: none. */
 uint16_t spm_slices_removed(struct spm_slices *t, uint16_t id);
 
-/* -- memory: core/grants.c -- */
+/* -- memory: core/grants.c; in a pool: core/slices-pool.c -- */
+
+/* In what units a slice gets memory, in bytes; and the least max that it may have. */
+uint64_t spm_slices_unit(const struct spm_slices *t);
+uint64_t spm_slices_least(const struct spm_slices *t);
 
 /* What a slice has, in bytes. */
 struct spm_slice_use {
@@ -213,6 +226,7 @@ void spm_slices_shared(struct spm_slices *t, uint64_t *size, uint64_t *free);
 /*
  * Gives slice @id @bytes more than it uses, out of what is free, or as much of that as there is. 0: it has so much, or at
  * least more than before. -ENOSPC: nothing is free (something else has to leave first: spm_slices_spare); -EDQUOT: it has its max.
+ * In a pool there is nothing to give: 0 says that it could have so much now.
  */
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes) SPM_MUST_CHECK;
 
@@ -234,10 +248,15 @@ uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id);
 uint64_t spm_slices_reclaim(struct spm_slices *t, uint16_t id);
 /* Bytes in reserve. */
 uint64_t spm_slices_held(struct spm_slices *t);
-/* The root slice's max. -EBUSY: more is in use. */
+/* The root slice's max, in bytes. */
+/* -EBUSY: more is in use; -ERANGE: less than a unit. */
 int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes) SPM_MUST_CHECK;
 
-/* For core/slices.c. With the lock: the sum of all min with @id's as @min. */
+/* For core/slices.c. What the root slice may have; @grant: what it has, which is its max if nothing else says so. */
+uint64_t spm_grants_root_max(struct spm_slices *t, uint64_t grant);
+/* With the lock: brings what it has in accord with limits that are about to count. -ENOSPC, -EBUSY. */
+int spm_grants_fit(struct spm_slices *t, uint16_t id, const struct spm_slice_limits *l) SPM_MUST_CHECK;
+/* With the lock: the sum of all min with @id's as @min. */
 bool spm_grants_min_fits(struct spm_slices *t, uint16_t id, uint64_t min);
 /* With the lock: brings a slice's grant to @bytes, or as near as it goes, but then to no more than @part. -ENOSPC, -EBUSY. */
 int spm_grants_set(struct spm_slices *t, uint16_t id, uint64_t bytes, uint64_t part) SPM_MUST_CHECK;

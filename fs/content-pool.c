@@ -133,6 +133,17 @@ static int show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int f
 
 /* -- writing -- */
 
+/* A slice that has its max is as full to who writes there as a device is: that is what tmpfs says. */
+static ssize_t full(ssize_t rc)
+{
+	return rc == -EDQUOT ? -ENOSPC : rc;
+}
+
+static int commit(struct spm_fs *fs, const struct spm_pool_file *f, uint64_t from, uint64_t to)
+{
+	return (int)full(spm_pool_commit(fs->pool, f, from, to, NULL, NULL));
+}
+
 /* Memory for [from, to), or for the beginning of it: where that ends. -ENOSPC: for none. Takes the pool's lock itself. */
 static int commit_some(struct spm_fs *fs, const struct spm_pool_file *f, uint64_t from, uint64_t to, uint64_t *reached)
 {
@@ -145,7 +156,7 @@ static int commit_some(struct spm_fs *fs, const struct spm_pool_file *f, uint64_
 
 		if (end > to)
 			end = to;
-		rc = spm_pool_commit(fs->pool, f, *reached, end, NULL, NULL);
+		rc = commit(fs, f, *reached, end);
 		if (!rc)
 			*reached = end;
 	}
@@ -195,7 +206,7 @@ static ssize_t write_once(struct spm_fs *fs, const struct spm_inode *rec, int fd
 	spm_pool_lock(fs->pool, &f, SPM_POOL_SHARED, &held);
 	rc = reach(fs, rec, fd, reached);
 	spm_fault("sized");
-	return rc ? rc : spm_pool_write(fs->pool, &f, buf, (size_t)(reached - from), from);
+	return rc ? rc : full(spm_pool_write(fs->pool, &f, buf, (size_t)(reached - from), from));
 }
 
 static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
@@ -230,7 +241,7 @@ static int fill(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t
 	(void)fd;
 	*reached = from;
 	if (!fs->swap) {
-		rc = spm_pool_commit(fs->pool, &f, from, to, NULL, NULL);
+		rc = commit(fs, &f, from, to);
 		*reached = rc ? from : to;
 		return rc;
 	}
@@ -382,7 +393,7 @@ static ssize_t copy_piece(struct spm_fs *fs, struct spm_inode *const rec[2], con
 	reached = to + len;
 	if (!rc && len)
 		rc = reach(fs, rec[1], fd[1], reached);
-	return rc || !len ? rc : spm_pool_copy(fs->pool, &f[0], from, &f[1], to, (size_t)(reached - to));
+	return rc || !len ? rc : full(spm_pool_copy(fs->pool, &f[0], from, &f[1], to, (size_t)(reached - to)));
 }
 
 /* The same with what it works on pinned. */

@@ -42,17 +42,11 @@ int spm_control_reclaim(struct spm_fs *fs, uint16_t slice, fuse_req_t req, const
 
 void spm_control_shrink_to(struct spm_fs *fs, uint64_t bytes)
 {
-	struct statvfs sv;
-	uint64_t used;
+	struct spm_slice_use u;
 
 	spm_session_blocking();
-	if (spm_slice_statfs(&fs->root, &sv))
-		return;
-	if (fs->pool)
-		spm_pooled_statfs(fs, &sv);
-	used = (uint64_t)(sv.f_blocks - sv.f_bfree) * sv.f_frsize;
-	if (used > bytes)
-		spm_swap_reclaim(fs->swap, fs->root.id, used - bytes);
+	if (!spm_slices_use(&fs->slices, fs->root.id, &u) && u.used > bytes)
+		spm_swap_reclaim(fs->swap, fs->root.id, u.used - bytes);
 }
 
 /* A part of a file, as evict and load get it. */

@@ -5,7 +5,6 @@
 #include "fs/control-swap.h"
 #include "fs/drain.h"
 #include "fs/fault.h"
-#include "fs/pool.h"
 #include "fs/slices.h"
 #include "fs/stats.h"
 
@@ -30,11 +29,6 @@ enum {
 
 #define RESIZE_TRIES 8 /* others write meanwhile */
 
-static int set_root_max(struct spm_fs *fs, uint64_t bytes)
-{
-	return fs->pool ? spm_pooled_set_max(fs, bytes) : spm_slices_set_root_max(&fs->slices, bytes);
-}
-
 /* The whole mount's: never below what is in use and cannot leave, never above the device. */
 static int store_root_max(struct spm_fs *fs, uint64_t bytes)
 {
@@ -44,10 +38,10 @@ static int store_root_max(struct spm_fs *fs, uint64_t bytes)
 		bytes = fs->opts->source.bytes;
 	if (bytes > fs->opts->source.bytes || bytes < 65536)
 		return -ERANGE;
-	rc = set_root_max(fs, bytes);
+	rc = spm_slices_set_root_max(&fs->slices, bytes);
 	for (int i = 0; rc == -EBUSY && fs->swap && i < RESIZE_TRIES; i++) {
 		spm_control_shrink_to(fs, bytes);
-		rc = set_root_max(fs, bytes);
+		rc = spm_slices_set_root_max(&fs->slices, bytes);
 	}
 	if (!rc && bytes < fs->opts->source.bytes)
 		fs->served_writes = true;
@@ -65,7 +59,7 @@ static int store_own(struct spm_fs *fs, uint16_t slice, uint64_t bytes, bool swa
 			return -ENODEV;
 		if (swap)
 			r.limits.own_swap_max = bytes;
-		else if (bytes < r.limits.min || bytes < SPM_SLICE_FLOOR)
+		else if (bytes < r.limits.min || bytes < spm_slices_least(&fs->slices))
 			return -ERANGE;
 		else
 			r.limits.own_max = bytes;

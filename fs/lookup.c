@@ -3,7 +3,6 @@
 #include "fs/control.h"
 #include "fs/entry.h"
 #include "fs/ops.h"
-#include "fs/pool.h"
 #include "fs/slices.h"
 
 #include <errno.h>
@@ -130,8 +129,6 @@ void spm_op_statfs(fuse_req_t req, fuse_ino_t ino)
 	if (sv.f_files >= HIDDEN_INODES)
 		sv.f_files -= HIDDEN_INODES;
 	sv.f_namemax = SPM_NAME_MAX;
-	if (fs->pool)
-		spm_pooled_statfs(fs, &sv);
 	if (fs->swap && !slice)
 		add_swap(fs, &sv);
 	else if (fs->swap)

@@ -28,24 +28,9 @@ static int op_release(void *ctx, uint32_t file, uint16_t slice, uint64_t ino, co
 	return 0;
 }
 
-static int op_statfs(void *ctx, uint16_t slice, struct statvfs *sv)
-{
-	struct spm_fs *fs = ctx;
-	int rc = spm_slices_statfs(&fs->slices, slice, sv);
-
-	if (!rc)
-		spm_pooled_statfs(fs, sv);
-	return rc;
-}
-
 void spm_pooled_swap_ops(struct spm_fs *fs, struct spm_swap_ops *ops)
 {
 	ops->pool = fs->pool;
 	ops->open = op_open;
 	ops->release = op_release;
-	ops->statfs = op_statfs;
-	/* all that is free is the root slice's */
-	ops->shared = NULL;
-	ops->spare = NULL;
-	ops->grow = NULL;
 }

@@ -94,6 +94,7 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 	const struct spm_pool_device d = { .fd = a->pool_fd, .bytes = m->device_bytes, .align = m->device_align };
 	/* set-up has looked, and the device is locked since */
 	struct spm_pool_opts o = { .kept = true, .poisoned = op_poisoned, .slow = op_slow, .fault = op_fault, .ctx = fs };
+	int rc;
 
 	fs->pool_state_fd = open(SPM_REGION_POOL, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fs->pool_state_fd < 0)
@@ -103,7 +104,10 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 	/* of the first worker of this mount; later ones find what a remount has said since */
 	if (fs->desks.generation <= 1)
 		o.bytes_max = fs->opts->size_bytes;
-	return spm_pool_attach(&fs->pool, fs->pool_state_fd, &d, &o);
+	rc = spm_pool_attach(&fs->pool, fs->pool_state_fd, &d, &o);
+	if (!rc)
+		spm_slices_in_pool(&fs->slices, fs->pool);
+	return rc;
 }
 
 static int cannot_use(struct spm_fs *fs, int rc)
@@ -149,43 +153,10 @@ void spm_pooled_stop(struct spm_fs *fs)
 
 void spm_pooled_close(struct spm_fs *fs)
 {
+	spm_slices_in_pool(&fs->slices, NULL);
 	spm_pool_detach(fs->pool);
 	spm_cleanup_close(&fs->pool_state_fd);
 	spm_cleanup_close(&fs->pool_fd);
-}
-
-/* -- what users are shown -- */
-
-struct spm_slice_use spm_pooled_use(struct spm_fs *fs)
-{
-	struct spm_pool_stats st;
-	struct spm_slice_use u = { .min = 0 };
-
-	spm_pool_stats(fs->pool, &st, false);
-	u.used = st.used_bytes;
-	u.max = u.grant = st.used_bytes + st.free_bytes;
-	return u;
-}
-
-void spm_pooled_statfs(struct spm_fs *fs, struct statvfs *sv)
-{
-	struct spm_slice_use u = spm_pooled_use(fs);
-
-	sv->f_blocks = u.max / sv->f_frsize;
-	sv->f_bfree = sv->f_bavail = (u.max - u.used) / sv->f_frsize;
-}
-
-int spm_pooled_set_max(struct spm_fs *fs, uint64_t bytes)
-{
-	struct spm_pool_stats st;
-
-	spm_pool_stats(fs->pool, &st, false);
-	if (bytes < spm_pool_extent_bytes(fs->pool))
-		return -ERANGE;
-	if (bytes < st.used_bytes)
-		return -EBUSY;
-	spm_pool_limit(fs->pool, bytes);
-	return 0;
 }
 
 /* -- compaction -- */

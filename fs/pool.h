@@ -3,7 +3,6 @@
 #define SPM_FS_POOL_H
 
 #include <string.h>
-#include <sys/statvfs.h>
 #include "core/pool.h"
 #include "fs/fs.h"
 
@@ -50,12 +49,6 @@ static inline struct spm_pool_file spm_pooled_file(uint16_t slice, uint64_t ino)
 /* What swap asks for, where it is not as with content in files. (pool-swap.c) */
 void spm_pooled_swap_ops(struct spm_fs *fs, struct spm_swap_ops *ops);
 
-/* What users are shown of the device: of @sv the sizes in blocks. */
-void spm_pooled_statfs(struct spm_fs *fs, struct statvfs *sv);
-/* Used, and the limit, of the whole mount. */
-struct spm_slice_use spm_pooled_use(struct spm_fs *fs);
-/* The limit (remount,size=). -ERANGE: more than the device has; -EBUSY: more is in use. */
-int spm_pooled_set_max(struct spm_fs *fs, uint64_t bytes) SPM_MUST_CHECK;
 /* Moves extents until what is free is one run. -ECANCELED: the request was interrupted; -EBUSY: it is being done. */
 int spm_pooled_compact(struct spm_fs *fs, fuse_req_t req) SPM_MUST_CHECK;
 

@@ -132,6 +132,26 @@ int spm_setup_pool_reopen(struct spm_setup_pool *p, int host_ns, int region_ns)
 	return rc ? rc : take_extent(p);
 }
 
+int spm_setup_pool_for_slices(struct spm_setup_pool *p, struct spm_slices *slices)
+{
+	int rc = p->dev.fd < 0 ? 0 : try_pool(p, &p->pool, &p->state_fd);
+
+	if (p->pool)
+		spm_slices_in_pool(slices, p->pool);
+	return rc;
+}
+
+void spm_setup_pool_done(struct spm_setup_pool *p, struct spm_slices *slices)
+{
+	if (p->pool) {
+		spm_slices_in_pool(slices, NULL);
+		spm_pool_detach(p->pool);
+	}
+	p->pool = NULL;
+	spm_cleanup_close(&p->state_fd);
+	p->state_fd = -1;
+}
+
 static void forget_orphan(void *arg, uint16_t slice, uint64_t ino)
 {
 	struct spm_pool *pool = arg;
@@ -144,19 +164,19 @@ static void forget_orphan(void *arg, uint16_t slice, uint64_t ino)
 
 int spm_setup_pool_orphans(struct spm_setup_pool *p, struct spm_setup_swap *swap, struct spm_slices *slices)
 {
-	struct spm_pool_stats st = { .bytes = 0 };
 	spm_auto_close int state = -1;
 	struct spm_pool *pool = NULL;
+	uint64_t used;
 	int rc = try_pool(p, &pool, &state);
 
 	if (rc)
 		return rc;
 	rc = spm_setup_swap_orphans(swap, slices, forget_orphan, pool);
-	spm_pool_stats(pool, &st, false);
+	used = spm_pool_slice_bytes(pool, 0);
 	spm_pool_detach(pool);
 	if (rc)
 		return rc;
-	if (p->o->size_bytes && st.used_bytes > p->o->size_bytes)
+	if (p->o->size_bytes && used > p->o->size_bytes)
 		return spm_fail(p->err, -EBUSY, "option size=: the kept region '%s' holds more than that", p->o->name);
 	return 0;
 }

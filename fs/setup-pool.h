@@ -17,6 +17,8 @@ struct spm_setup_pool {
 	struct spm_options *o;
 	struct spm_error *err;
 	struct spm_devdax dev;
+	struct spm_pool *pool; /* attached, for as long as slices are made in set-up */
+	int state_fd;
 };
 
 static inline bool spm_setup_has_pool(const struct spm_options *o)
@@ -32,6 +34,9 @@ int spm_setup_pool_device(struct spm_setup_pool *p) SPM_MUST_CHECK;
 int spm_setup_pool_make(struct spm_setup_pool *p) SPM_MUST_CHECK;
 /* In the namespace of a region that is there already, and back in it in the end. Extents are as large as they were. */
 int spm_setup_pool_reopen(struct spm_setup_pool *p, int host_ns, int region_ns) SPM_MUST_CHECK;
+/* So that slices can be made: their limits are about the pool's memory. Does nothing if there is no pool. */
+int spm_setup_pool_for_slices(struct spm_setup_pool *p, struct spm_slices *slices) SPM_MUST_CHECK;
+void spm_setup_pool_done(struct spm_setup_pool *p, struct spm_slices *slices);
 /* Removes the orphans of all slices, and what the pool and swap have of them; looks whether size= is enough for the rest. */
 int spm_setup_pool_orphans(struct spm_setup_pool *p, struct spm_setup_swap *swap, struct spm_slices *slices) SPM_MUST_CHECK;
 /* The descriptor, which is the caller's from then on, and what workers must know of the device. */

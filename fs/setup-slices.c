@@ -46,17 +46,19 @@ int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_co
 	char buf[128], sum_text[16], have[16];
 	const char *path = spm_setup_slices_path(o, buf, sizeof(buf), NULL);
 	uint64_t sum = 0, device = o->source.bytes;
+	bool pool = o->source.kind == SPM_SOURCE_DAX && o->source.dax_mode == SPM_DAX_DEVDAX;
 
 	spm_size_human(device, have, sizeof(have));
-	if (conf->n && o->source.kind == SPM_SOURCE_DAX && o->source.dax_mode == SPM_DAX_DEVDAX)
-		return spm_fail(e, -ENOTSUP, "%s: declares slices, and a dax device in mode devdax can have none; give conf=none, or "
-				"use the device with daxmode=system-ram", path);
 	if (conf->n >= SPM_SLICES_MAX)
 		return spm_fail(e, -ENFILE, "%s: %zu slices, and there can be %u; take some out", path, conf->n,
 				SPM_SLICES_MAX - 1);
 	for (size_t i = 0; i < conf->n; i++) {
 		const struct spm_slice_conf *c = &conf->list[i];
 
+		if (pool && spm_limits_not_in_pool(&c->limits))
+			return spm_fail(e, -EINVAL, "%s:%u: slice '%s': %s is not for files in a pool on a dax device; leave it out, or use %s "
+					"with daxmode=system-ram", path, c->line, c->name, spm_limits_not_in_pool(&c->limits),
+					o->source_text);
 		/* after each: so the sum cannot wrap */
 		sum += c->limits.min;
 		if (o->claim && c->limits.nodes[0])
@@ -103,6 +105,8 @@ static int explain(struct making *m, const struct spm_slice_conf *c, int rc)
 		      "remove files";
 	else if (rc == -EBUSY)
 		why = "more than its max is in use; raise max, or remove files";
+	else if (rc == -ERANGE)
+		why = "its max is less than a slice can have, 16K, or an extent of a pool; raise it";
 	else if (rc == -ENFILE)
 		why = "there are as many slices as there can be; remove one";
 	else if (rc == -EINVAL)

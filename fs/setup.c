@@ -184,7 +184,8 @@ static int open_slices(struct setup *s)
 				 spm_source_on_nodes(&o->source) ? &o->source.nodes : NULL);
 
 	s->slices.claim = s->claimed ? &s->claim : NULL;
-	if (!rc)
+	/* (what is in a pool its worker settles) */
+	if (!rc && s->pool.dev.fd < 0)
 		spm_slices_settle(&s->slices);
 	return rc ? spm_fail(s->err, rc, "cannot open the slices of the region '%s': %s", o->name, strerror(-rc)) : 0;
 }
@@ -525,7 +526,12 @@ static int make_slices(struct setup *s)
 
 	if (!rc && s->conf.n && !(s->mount.flags & SPM_MOUNT_REOPENED))
 		rc = open_slices(s);
-	return rc ? rc : spm_setup_slices_make(s->o, &s->conf, &s->slices, s->err);
+	if (!rc && s->conf.n)
+		rc = spm_setup_pool_for_slices(&s->pool, &s->slices);
+	if (!rc)
+		rc = spm_setup_slices_make(s->o, &s->conf, &s->slices, s->err);
+	spm_setup_pool_done(&s->pool, &s->slices);
+	return rc;
 }
 
 static void tune(const struct setup *s, const char *what, const char *value)
@@ -747,7 +753,7 @@ int spm_setup_run(struct spm_options *o, const struct spm_report_fds *report, st
 			   .tree_fd = -1,
 			   .standby_end = -1,
 			   .swap = { .o = o, .err = e },
-			   .pool = { .o = o, .err = e, .dev.fd = -1 },
+			   .pool = { .o = o, .err = e, .dev.fd = -1, .state_fd = -1 },
 			   .nohalt = { .fd = -1 },
 			   .cgroup = { .base_fd = -1 },
 			   .root = { .mount_fd = -1, .data_fd = -1, .orphans_fd = -1 } };

@@ -64,6 +64,9 @@ static void forget_slice(struct spm_fs *fs, uint16_t id)
 {
 	int rc = fs->swap ? spm_swap_slice_gone(fs->swap, id) : 0;
 
+	if (fs->pool)
+		spm_pool_remove_slice(fs->pool, id);
+	fault(fs, "slice:emptied");
 	if (rc)
 		spm_log(SPM_LOG_ERR, "slice %u: not all of its slots are free: %s", id, strerror(-rc));
 	else
@@ -345,9 +348,6 @@ static int command(struct spm_fs *fs, char *copy)
 	if (!name || !spm_slice_name_ok(name))
 		return -EINVAL;
 	/* what there was before says whether a dead worker came to the effect */
-	/* accounts of a slice are sizes of its filesystem, and a pool's are the device's */
-	if (fs->pool)
-		return -EOPNOTSUPP;
 	again = spm_again(&was, NULL);
 	if (!again)
 		was = number_of(fs, name);

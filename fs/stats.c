@@ -50,41 +50,39 @@ int spm_stats_pinned(struct spm_fs *fs, uint64_t *bytes, size_t *files)
 uint64_t spm_stats_resident(struct spm_fs *fs)
 {
 	uint32_t ids = fs->slices.file ? atomic_load(&fs->slices.file->used) : 0;
+	struct spm_pool_stats st;
 	struct spm_slice_use u;
 	uint64_t used = 0;
 
-	if (fs->pool)
-		return spm_pooled_use(fs).used;
+	if (fs->pool) {
+		spm_pool_stats(fs->pool, &st, false);
+		return st.used_bytes; /* also of slices that are leaving */
+	}
 	for (uint32_t id = 0; id <= ids; id++)
 		if (spm_slices_get(&fs->slices, (uint16_t)id) && !spm_slices_use(&fs->slices, (uint16_t)id, &u))
 			used += u.used;
 	return used;
 }
 
-static int gather_pool(struct spm_fs *fs, struct numbers *n)
-{
-	struct spm_slice_use u = spm_pooled_use(fs);
-
-	n->limit = u.max;
-	n->free = u.max - u.used;
-	return 0;
-}
-
 static int gather(struct spm_fs *fs, struct numbers *n)
 {
 	struct spm_slice_record root;
+	struct spm_pool_stats st;
 	size_t files;
 
 	n->device = fs->opts->source.bytes;
 	n->used = spm_stats_resident(fs);
 	n->inodes = fs->itable.live;
-	if (fs->pool)
-		return gather_pool(fs, n);
 	(void)spm_slices_record(&fs->slices, 0, &root);
-	n->limit = root.limits.max < n->device ? root.limits.max : n->device;
+	n->limit = n->device;
+	/* its own tables take a little, and memory errors do */
+	if (fs->pool) {
+		spm_pool_stats(fs->pool, &st, false);
+		n->limit = st.bytes;
+	}
 	/* without slices the files' limit is the mount's; slices have limits of their own */
-	if (atomic_load(&fs->slices.count))
-		n->limit = n->device;
+	if (!atomic_load(&fs->slices.count) && root.limits.max < n->limit)
+		n->limit = root.limits.max;
 	n->free = n->limit > n->used ? n->limit - n->used : 0;
 	return spm_stats_pinned(fs, &n->pinned, &files);
 }
@@ -324,18 +322,10 @@ int spm_stats_features(struct spm_fs *fs, uint16_t slice, FILE *out)
 	return 0;
 }
 
-static int use_of(struct spm_fs *fs, uint16_t slice, struct spm_slice_use *u)
-{
-	if (!fs->pool)
-		return spm_slices_use(&fs->slices, slice, u);
-	*u = spm_pooled_use(fs);
-	return 0;
-}
-
 int spm_stats_current(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct spm_slice_use u;
-	int rc = use_of(fs, slice, &u);
+	int rc = spm_slices_use(&fs->slices, slice, &u);
 
 	if (!rc)
 		fprintf(out, "%llu\n", (unsigned long long)u.used);
@@ -355,9 +345,9 @@ int spm_stats_min(struct spm_fs *fs, uint16_t slice, FILE *out)
 int spm_stats_max(struct spm_fs *fs, uint16_t slice, FILE *out)
 {
 	struct spm_slice_use u;
-	int rc = use_of(fs, slice, &u);
+	int rc = spm_slices_use(&fs->slices, slice, &u);
 
-	if (!rc && u.max >= fs->opts->source.bytes)
+	if (!rc && u.max >= fs->slices.device_bytes)
 		fputs("max\n", out);
 	else if (!rc)
 		fprintf(out, "%llu\n", (unsigned long long)u.max);

@@ -358,8 +358,6 @@ bool spm_content_is_hopeless(struct spm_fs *fs, uint16_t slice, uint64_t len)
 
 	if (!fs->swap || spm_slices_statfs(&fs->slices, slice, &sv))
 		return false;
-	if (fs->pool)
-		spm_pooled_statfs(fs, &sv);
 	spm_swap_stats(fs->swap, &st);
 	return len + st.reserve_bytes > (uint64_t)sv.f_blocks * sv.f_frsize + st.space_bytes;
 }

@@ -14,6 +14,7 @@ struct facts {
 	struct ctl_slices slices;
 	const struct ctl_slice *s; /* the one in question, if it is there */
 	uint64_t device;
+	uint64_t extent; /* in what pieces a pool gives memory; 0: there is none */
 };
 
 struct text {
@@ -57,8 +58,17 @@ static void why_range(const struct facts *f)
 	else if (min > max)
 		ctl_error("%s: min %s would be above max %s; change both", f->c->name, human(min, &a),
 			  human(max, &b));
+	else if (max < f->extent)
+		ctl_error("%s: max %s is less than an extent, in which files get memory here (%s); give that or more", f->c->name,
+			  human(max, &a), human(f->extent, &b));
 	else
 		ctl_error("%s: a limit is out of range; the device has %s", f->c->name, human(f->device, &a));
+}
+
+/* What of the device it takes to be sure of that much. */
+static uint64_t least(const struct facts *f, uint64_t min)
+{
+	return f->extent && min < UINT64_MAX - f->extent ? (min + f->extent - 1) / f->extent * f->extent : min;
 }
 
 /* What is guaranteed to all others. */
@@ -70,7 +80,7 @@ static uint64_t sum_of_min(const struct facts *f)
 		uint64_t min = ctl_slice_number(&f->slices.list[i], "min");
 
 		if (&f->slices.list[i] != f->s && min != SPM_SLICE_NONE)
-			sum += min;
+			sum += least(f, min);
 	}
 	return sum;
 }
@@ -80,7 +90,7 @@ static void why_no_space(const struct facts *f)
 	uint64_t others = sum_of_min(f);
 	struct text a, b, c, d;
 
-	if (f->l->min > f->device || others > f->device - f->l->min)
+	if (least(f, f->l->min) > f->device || others > f->device - least(f, f->l->min))
 		ctl_error("%s: min %s: of the device's %s other slices are guaranteed %s, so that %s is left; "
 			  "lower another "
 			  "one's min first",
@@ -150,16 +160,16 @@ static void why_not_possible(const struct facts *f)
 		ctl_error("%s: %s lies in a directory (%s), whose filesystem cannot be divided into slices; use quotas of that "
 			  "filesystem",
 			  f->c->name, f->c->mount->point, f->c->mount->source);
-	else if (ctl_has_pool(f->c->mount->point))
-		ctl_error("%s: %s cannot have slices, since its files are in a pool on a dax device; mount the device with "
-			  "-o daxmode=system-ram", f->c->name, f->c->mount->point);
 	else
 		ctl_swap_off(f->c->mount->point);
 }
 
 static void why_invalid(const struct facts *f)
 {
-	if (f->l && gave(f, SPM_LIMIT_NODES))
+	if (f->l && f->extent && spm_limits_not_in_pool(f->l))
+		ctl_error("%s: %s is not for files in a pool on a dax device, as those of %s are; leave it out, or mount the device with "
+			  "-o daxmode=system-ram", f->c->name, spm_limits_not_in_pool(f->l), f->c->mount->point);
+	else if (f->l && gave(f, SPM_LIMIT_NODES))
 		ctl_error("%s: nodes %s: they are not all nodes of the device (%s); 'spmctl devices' shows which "
 			  "there are",
 			  f->c->name, f->l->nodes, f->c->mount->source);
@@ -211,6 +221,11 @@ int ctl_slice_why(const struct ctl_slice_call *c, const struct spm_slice_limits 
 	if (!ctl_is_dead(err) && !ctl_slices_read(c->mount->point, &f.slices)) {
 		f.s = ctl_slices_find(&f.slices, c->name);
 		f.device = ctl_mount_number(c->mount, "stat", "device_bytes");
+		if (ctl_has_pool(c->mount->point))
+			f.extent = ctl_mount_number(c->mount, "features", "extent");
+		/* a pool's own tables take a little of it */
+		if (f.extent && f.slices.n)
+			f.device = ctl_mount_number(c->mount, "stat", "limit_bytes");
 	}
 	tell(&f, err);
 	ctl_slices_free(&f.slices);

@@ -51,8 +51,6 @@ refused "huge=.*leave it out" "no pages, so no huge ones" huge=always
 refused "mpol=.*leave mpol= out" "nor a policy for them" mpol=local
 refused "size=.*more than the device" "size= beyond the device" size=65M
 refused "extent=3M.*64K" "an extent of no legal size" extent=3M
-printf '%s\n' "[slice a]" "max = 16M" >"$SPM_TMP/slices.conf"
-refused "conf=none" "declared slices" "conf=$SPM_TMP/slices.conf"
 is "none of them leaves anything in /run" "$(find /run/spmfs -mindepth 1 2>/dev/null)" ""
 
 # ---- what it is ----
@@ -66,7 +64,6 @@ is "features: the extent" "$(spm_feature extent)" $((2 * MIB))
 is "nothing is used" "$(spm_stat resident_bytes)" 0
 is "the device is the file's size" "$(spm_stat device_bytes)" $((64 * MIB))
 refused "in use" "the device is in use" name=other
-complains "daxmode=system-ram" "no slices" "$SPMCTL" slice create tenant --max 8M "$MNT"
 ok "spmctl status" eval '"$SPMCTL" status --json "$MNT" | grep -q "\"isolation\": *\"hard\""'
 
 # ---- content ----

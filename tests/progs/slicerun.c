@@ -37,12 +37,17 @@ void wrong(struct run *r, const char *fmt, ...)
 	r->all->stop = true;
 }
 
-uint64_t used_by(const struct slice *s)
+uint64_t units(const struct run *r, uint64_t bytes)
+{
+	return (bytes + r->unit - 1) / r->unit * r->unit;
+}
+
+uint64_t used_by(const struct run *r, const struct slice *s)
 {
 	uint64_t bytes = 0;
 
 	for (int f = 0; f < FILES; f++)
-		bytes += s->file[f].bytes;
+		bytes += units(r, s->file[f].bytes);
 	return bytes;
 }
 
@@ -94,30 +99,32 @@ static struct shared *share(void)
 
 static int usage(void)
 {
-	fputs("usage: slicerun [-s SECONDS] [-j PROCESSES] [-r SEED] [--swap] MOUNTPOINT\n", stderr);
+	fputs("usage: slicerun [-s SECONDS] [-j PROCESSES] [-r SEED] [-e EXTENT] [--swap] MOUNTPOINT\n", stderr);
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = { { "swap", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 } };
-	struct run r = { .swap = false };
+	struct run r = { .unit = PAGE };
 	int c, seconds = 10, processes = 1, status;
 	uint64_t seed = 0;
 
-	while ((c = getopt_long(argc, argv, "s:j:r:", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "s:j:r:e:", longs, NULL)) != -1) {
 		if (c == 's')
 			seconds = atoi(optarg);
 		else if (c == 'j')
 			processes = atoi(optarg);
 		else if (c == 'r')
 			seed = strtoull(optarg, NULL, 0);
+		else if (c == 'e')
+			r.unit = strtoull(optarg, NULL, 0);
 		else if (c == 'w')
 			r.swap = true;
 		else
 			return usage();
 	}
-	if (optind != argc - 1 || processes < 1 || processes > PROCS)
+	if (optind != argc - 1 || processes < 1 || processes > PROCS || r.unit < PAGE || r.unit % PAGE)
 		return usage();
 	if (!seed && getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		return 2;

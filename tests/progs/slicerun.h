@@ -39,6 +39,7 @@ struct run {
 	const char *mnt;
 	struct shared *all;
 	bool swap;
+	uint64_t unit; /* what a file gets at least: a page, or an extent of a pool */
 	uint64_t device;
 	unsigned int who;
 	uint64_t random;
@@ -53,7 +54,8 @@ struct said {
 
 uint64_t pick(struct run *r, uint64_t n);
 void wrong(struct run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-uint64_t used_by(const struct slice *s);
+uint64_t units(const struct run *r, uint64_t bytes);
+uint64_t used_by(const struct run *r, const struct slice *s);
 void path_of(const struct run *r, const struct slice *s, int file, char *out, size_t size);
 
 /* -- slicerun_ops.c -- */

@@ -58,13 +58,23 @@ static void law(const struct run *r, const char *line, uint64_t *sum, char *why,
 		snprintf(why, size, "min <= grant <= max does not hold: %.300s", line);
 }
 
+/* In a slot the last extent of a file takes as many pages as it has. */
+static bool agrees(const struct run *r, const struct slice *s, uint64_t shown)
+{
+	uint64_t bytes = 0, used = used_by(r, s);
+
+	for (int f = 0; f < FILES; f++)
+		bytes += s->file[f].bytes;
+	return r->swap && r->unit > PAGE ? shown <= used && shown >= bytes : shown == used;
+}
+
 static void compare(const struct run *r, const struct slice *s, const struct said *is, char *why, size_t size)
 {
-	uint64_t used = used_by(s), limit, shown;
+	uint64_t used = used_by(r, s), limit, shown;
 	char path[512];
 	struct statvfs sv;
 
-	if (is->min != s->min || is->max != s->max || is->current + is->swapped != used) {
+	if (is->min != s->min || is->max != s->max || !agrees(r, s, is->current + is->swapped)) {
 		snprintf(why, size,
 			 "%s: list: min %llu, max %llu, current %llu, swapped %llu; model: min %llu, max "
 			 "%llu, used %llu",
@@ -80,13 +90,13 @@ static void compare(const struct run *r, const struct slice *s, const struct sai
 	}
 	shown = (uint64_t)(sv.f_blocks - sv.f_bfree) * sv.f_frsize;
 	limit = at_most(r, s->max);
-	if (shown != used || (!r->swap && (uint64_t)sv.f_blocks * sv.f_frsize != limit))
+	if (!agrees(r, s, shown) || (!r->swap && (uint64_t)sv.f_blocks * sv.f_frsize != limit))
 		snprintf(why, size, "%s: df: %llu of %llu used; model: %llu of %llu", s->name,
 			 (unsigned long long)shown, (unsigned long long)sv.f_blocks * sv.f_frsize,
 			 (unsigned long long)used, (unsigned long long)limit);
 	strcat(path, "/.spm/stat");
 	shown = keyed(path, "resident_bytes") + keyed(path, "swapped_bytes");
-	if (shown != used || keyed(path, "limit_bytes") != limit || keyed(path, "min_bytes") != s->min)
+	if (!agrees(r, s, shown) || keyed(path, "limit_bytes") != limit || keyed(path, "min_bytes") != s->min)
 		snprintf(why, size, "%s: stat: %llu used; model: %llu", s->name, (unsigned long long)shown,
 			 (unsigned long long)used);
 }
@@ -141,7 +151,8 @@ void look(struct run *r)
 
 	if (!r->device) {
 		snprintf(path, sizeof(path), "%s/.spm/stat", r->mnt);
-		r->device = keyed(path, "device_bytes");
+		/* a pool's tables take some of it */
+		r->device = keyed(path, r->unit > PAGE ? "limit_bytes" : "device_bytes");
 	}
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	end.tv_sec += PATIENCE_S * (factor ? atoi(factor) : 1);

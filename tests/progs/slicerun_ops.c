@@ -39,8 +39,8 @@ static int control(const struct run *r, const char *file, const char *text)
 
 static void limits_at_random(struct run *r, uint64_t *min, uint64_t *max)
 {
-	*min = pick(r, 2) ? 0 : pick(r, r->device / 16 / PAGE) * PAGE;
-	*max = MIB + pick(r, r->device / 3 / PAGE) * PAGE;
+	*min = pick(r, 2) ? 0 : pick(r, r->device / 16 / r->unit) * r->unit;
+	*max = MIB + pick(r, r->device / 3 / r->unit) * r->unit;
 	if (!pick(r, 5))
 		*max = UINT64_MAX;
 }
@@ -79,7 +79,7 @@ static void create(struct run *r, struct slice *s)
 
 static void set(struct run *r, struct slice *s)
 {
-	uint64_t min, max, used = used_by(s);
+	uint64_t min, max, used = used_by(r, s);
 	int rc;
 
 	limits_at_random(r, &min, &max);
@@ -105,13 +105,13 @@ static void set(struct run *r, struct slice *s)
 
 static void drop(struct run *r, struct slice *s, bool force)
 {
-	bool empty = !used_by(s);
+	bool empty = !used_by(r, s);
 	int rc;
 
 	snprintf(r->did, sizeof(r->did), "remove %s%s", s->name, force ? " force" : "");
 	rc = control(r, ".spm/slice", r->did);
 	if (!s->there ? rc != -ENOENT : !empty && !force ? rc != -ENOTEMPTY : rc)
-		wrong(r, "%s, with %llu in use", strerror(-rc), (unsigned long long)used_by(s));
+		wrong(r, "%s, with %llu in use", strerror(-rc), (unsigned long long)used_by(r, s));
 	if (!rc) {
 		s->there = false;
 		memset(s->file, 0, sizeof(s->file));
@@ -155,7 +155,7 @@ static uint64_t map_all(int fd, uint64_t bytes, uint64_t seed)
 static void fill(struct run *r, struct slice *s, int f)
 {
 	uint64_t bytes = (1 + pick(r, FILE_MAX / PAGE)) * PAGE, seed = pick(r, UINT64_MAX), got = 0,
-		 before = used_by(s);
+		 before = used_by(r, s);
 	bool mapped = pick(r, 3) == 0;
 	char path[512];
 	int fd, rc;
@@ -172,7 +172,7 @@ static void fill(struct run *r, struct slice *s, int f)
 	rc = errno;
 	if (got < bytes && rc != ENOSPC && rc != EDQUOT)
 		wrong(r, "%s", strerror(rc));
-	if (got < bytes && before + bytes <= s->min)
+	if (got < bytes && before + units(r, bytes) <= s->min)
 		wrong(r, "refused within min");
 	if (!r->swap && before + got > s->max)
 		wrong(r, "taken beyond max");

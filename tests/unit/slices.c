@@ -379,6 +379,10 @@ START_TEST(deaths)
 		ck_assert_uint_eq(entries_of(SPM_REGION_SLICE_DIR), 1);
 		ck_assert_uint_eq(entries_of(SPM_REGION_DIR "/" SPM_SLICE_DATA), 1);
 		ck_assert_uint_eq(entries_of(SPM_REGION_DIR "/" SPM_SLICE_ORPHANS), 0);
+		/* it was shown perhaps, and written to: what it has elsewhere is to go */
+		ck_assert_uint_eq(spm_slices_removed(t, 1), i + 2);
+		spm_slices_remove_done(t, (uint16_t)(i + 2));
+		ck_assert_uint_eq(spm_slices_removed(t, 1), 0);
 		laws();
 	}
 	for (unsigned int i = 0; i < SPM_ARRAY_SIZE(made); i++) {
