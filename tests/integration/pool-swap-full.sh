@@ -58,7 +58,10 @@ full()
 	ok "$what: after an unlink there is room" put "$MNT/f1" 4M 1
 	ok "$what: and more" put "$MNT/f2" 4M 2
 	rm -f "$MNT/f3"
-	ok "$what: everything else is right" eval 'for i in 1 2 $(seq 4 $((FILES - 1))); do check "$MNT/f$i" 4M $i || exit 1; done'
+	fails "$what: a size that there is a part of" fallocate -l 24M "$MNT/large"
+	is "$what: leaves nothing of that part" "$(stat --cached=never -c '%s %b' "$MNT/large")" "0 0"
+	rm "$MNT/large"
+	ok "$what: everything else is right" eval '(for i in 1 2 $(seq 4 $((FILES - 1))); do check "$MNT/f$i" 4M $i || exit 1; done)'
 	ok "$what: truncate to nothing works" truncate -s 0 "$MNT/f4"
 	swap_leaves_nothing "$what"
 	n=$FILES
@@ -83,6 +86,26 @@ ok "eager: what had to leave for it is right" check "$MNT/cold" 16M 1
 fails "eager: more than device and swap" truncate -s 200M "$MNT/more"
 is "eager: and that has left nothing" "$(stat -c '%s %b' "$MNT/more")" "0 0"
 swap_leaves_nothing "eager"
+
+# What is small has an extent all the same: no more of them leave than are needed.
+small_ones()
+{
+	local i
+	for i in $(seq 1 14); do
+		[ "$(resident "$MNT/s$i")" -eq 0 ] || echo "$i"
+	done
+}
+
+pool_swap_mount 32M 64M low=0,high=0
+for i in $(seq 1 14); do
+	head -c 3000 "$MNT/.spm/features" >"$MNT/s$i"
+done
+ok "two more extents than there are" put "$MNT/f" 6M 1
+n=$(small_ones | wc -l)
+ok "of 14 small files some have left ($n are here)" [ "$n" -lt 14 ]
+ok "and not all of them" [ "$n" -ge 8 ]
+ok "which are right" eval '(for i in $(seq 2 14); do cmp "$MNT/s1" "$MNT/s$i" || exit 1; done)'
+swap_leaves_nothing "small ones"
 
 # ---- nothing can come back ----
 
@@ -199,7 +222,7 @@ fault "swapio:write eio 1 1000000"
 out=$(for i in $(seq 1 40); do put "$MNT/g$i" 4M "$i" || break; done | tail -n 1)
 like "a disk that does not write: ENOSPC when the device is full" "$out" "ENOSPC$"
 fault clear
-ok "all that was said to be written is right" eval 'for i in $(seq 1 14); do check "$MNT/g$i" 4M $i || exit 1; done'
+ok "all that was said to be written is right" eval '(for i in $(seq 1 14); do check "$MNT/g$i" 4M $i || exit 1; done)'
 is "no worker died of it" "$(spm_feature worker_restarts)" 0
 swap_leaves_nothing "errors"
 spm_done

@@ -48,8 +48,8 @@ ok "and swap" [ "$(spm_stat swap_used_bytes)" -ge "$(spm_stat swapped_bytes)" ]
 is "no extent was unreadable" "$(spm_stat swap_errors)" 0
 is "df: what files have" "$(df -k --output=used "$MNT" | tail -n 1 | tr -d ' ')" $((32 * 4096))
 is "df: its size has not changed" "$(df -k --output=size "$MNT" | tail -n 1)" "$before"
-ok "written anew, each" eval 'for i in $(seq 1 32); do put "$MNT/f$i" 4M $((i + 40)) || exit 1; done'
-ok "and right" eval 'for i in $(seq 1 32); do check "$MNT/f$i" 4M $((i + 40)) || exit 1; done'
+ok "written anew, each" eval '(for i in $(seq 1 32); do put "$MNT/f$i" 4M $((i + 40)) || exit 1; done)'
+ok "and right" eval '(for i in $(seq 1 32); do check "$MNT/f$i" 4M $((i + 40)) || exit 1; done)'
 wait_until 10 eval '[ "$(spm_stat free_bytes)" -ge $((3 * MIB)) ]'
 ok "low=: the background keeps some free ($(spm_stat free_bytes))" [ "$(spm_stat free_bytes)" -ge $((3 * MIB)) ]
 swap_leaves_nothing "twice the device"
