@@ -544,8 +544,8 @@ int main(void)
 	tcase_add_loop_test(t, compaction_in_the_background, 0, 2);
 	tcase_add_loop_test(t, metadata_of_a_large_pool, 0, 2);
 	tcase_add_test(t, sets_find_their_ends);
-	add_poison_tests(t);
 	suite_add_tcase(s, t);
+	add_poison_tests(s);
 	add_model_tests(s);
 	return spm_unit_run(s);
 }

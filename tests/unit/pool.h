@@ -81,7 +81,7 @@ static inline struct spm_pool_stats rig_stats(struct pool_rig *r)
 void rig_audit(struct spm_pool *p);
 
 /* The other parts of the suite. */
-void add_poison_tests(TCase *t);
+void add_poison_tests(Suite *s);
 void add_slices_tests(TCase *t);
 void add_model_tests(Suite *s);
 

@@ -2,7 +2,7 @@
 /*
  * Memory that the device has lost: the file that stands in for it is cut short, which is a SIGBUS as well.
  * With SPM_TEST_POISON set the kernel also poisons a page of it (MADV_HWPOISON: SIGBUS with BUS_MCEERR_AR),
- * which this machine then misses until it boots.
+ * which this machine then misses until it boots (tests/vm/pool-poison.sh).
  */
 #include "tests/unit/pool.h"
 
@@ -245,12 +245,16 @@ START_TEST(other_faults_are_not_ours)
 }
 END_TEST
 
-void add_poison_tests(TCase *t)
+void add_poison_tests(Suite *s)
 {
+	TCase *t = tcase_create("poison");
+
+	tcase_set_timeout(t, 120);
 	tcase_add_test(t, one_extent_is_lost);
 	tcase_add_test(t, lost_in_the_making);
 	if (getenv("SPM_TEST_POISON"))
 		tcase_add_test(t, real_poison);
 	tcase_add_loop_test(t, told_in_advance, 0, 2);
 	tcase_add_loop_test(t, other_faults_are_not_ours, 0, 2);
+	suite_add_tcase(s, t);
 }
