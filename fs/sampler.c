@@ -110,8 +110,9 @@ static bool walk_all(struct walk *w)
 	for (uint32_t id = 0; id < SPM_SLICES_MAX; id++) {
 		int top;
 
+		/* (of a mem: source a slice may have nodes of its own) */
 		w->slice = spm_slices_get(&w->fs->slices, (uint16_t)id);
-		top = w->slice ? openat(w->slice->mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+		top = w->slice && w->slice->bind ? openat(w->slice->mount_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 		if (top >= 0 && !walk_dir(w, top, 0))
 			return false;
 	}
@@ -140,7 +141,7 @@ int spm_sampler_start(struct spm_fs *fs)
 {
 	pthread_mutex_init(&fs->sampler.lock, NULL);
 	pthread_cond_init(&fs->sampler.wake, NULL);
-	if (!fs->root.bind)
+	if (fs->root.fixed || fs->pool)
 		return 0;
 	fs->sampler.running = true;
 	return -pthread_create(&fs->sampler.thread, NULL, sample, fs);

@@ -94,6 +94,7 @@ static const struct {
 	  "run COMMAND...               the same commands as arguments, stops at the first error" },
 	{ "handle", spmt_handle, "handle DIR NODEID            opens a FUSE node by its handle" },
 	{ "idmap", spmt_idmap, "idmap SOURCE TARGET MAP       bind mount; MAP is 'INSIDE OUTSIDE COUNT' as in uid_map" },
+	{ "nodepages", spmt_nodepages, "nodepages NODE               bytes of it that are anonymous, page tables, or cache of files" },
 	{ "noring", spmt_noring, "noring EPERM|ENOSYS COMMAND... without io_uring" },
 	{ "getxattr", spmt_getxattr, "getxattr PATH NAME           prints the value" },
 	{ "setproject", spmt_setproject, "setproject PATH NUMBER        of the quota that it counts for" },

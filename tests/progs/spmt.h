@@ -48,6 +48,7 @@ int spmt_actor(int argc, char **argv);
 int spmt_run(int argc, char **argv);
 int spmt_handle(int argc, char **argv);
 int spmt_idmap(int argc, char **argv);
+int spmt_nodepages(int argc, char **argv);
 int spmt_noring(int argc, char **argv);
 int spmt_getxattr(int argc, char **argv);
 int spmt_setproject(int argc, char **argv);

@@ -36,16 +36,18 @@ static const char zoneinfo[] =
 	"Node 0, zone    DMA32\n  pages free     100000\n        high     2000\n        protection: (0, 0, 1506, 1506, 1506)\n"
 	"Node 0, zone   Normal\n  pages free     1000\n        high     4000\n        protection: (0, 0, 0, 0, 0)\n"
 	"Node 2, zone  Movable\n  per-node stats\n      nr_inactive_file 10\n      nr_active_file 0\n"
-	"  pages free     5000\n        min      300\n        high     400\n        protection: (0, 0, 0, 0, 0)\n";
+	"  pages free     5000\n        min      300\n        high     400\n        protection: (0, 0, 0, 0, 0)\n"
+	"  pagesets\n    cpu: 0\n              count:    15\n              high:     63\n"
+	"    cpu: 1\n              count:    5\n              high:     63\n              high_min: 63\n";
 
-static int room_of(int node, uint64_t *bytes)
+static int room_of(int node, bool last, uint64_t *bytes)
 {
 	spm_auto_fclose FILE *f = fmemopen((void *)zoneinfo, sizeof(zoneinfo) - 1, "r");
 	struct spm_nodes n = { { 0 } };
 
 	ck_assert_ptr_nonnull(f);
 	spm_nodes_set(&n, node);
-	return spm_node_room_parse(f, &n, bytes);
+	return last ? spm_node_room_parse_last(f, &n, bytes) : spm_node_room_parse(f, &n, bytes);
 }
 
 START_TEST(node_room)
@@ -53,12 +55,18 @@ START_TEST(node_room)
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), bytes;
 
 	/* free above the watermark, and files' pages but for half of them */
-	ck_assert_int_eq(room_of(2, &bytes), 0);
+	ck_assert_int_eq(room_of(2, false, &bytes), 0);
 	ck_assert_uint_eq(bytes, (4600 + 5) * page);
 	/* less what a zone keeps for those that can have no other; nothing of one that is below its watermark */
-	ck_assert_int_eq(room_of(0, &bytes), 0);
+	ck_assert_int_eq(room_of(0, false, &bytes), 0);
 	ck_assert_uint_eq(bytes, (3840 - 84 - 3431 + 100000 - 2000 - 1506 + 750) * page);
-	ck_assert_int_eq(room_of(1, &bytes), -EIO);
+	ck_assert_int_eq(room_of(1, false, &bytes), -EIO);
+	/* down to the minimal watermark, with what processors have at hand */
+	ck_assert_int_eq(room_of(2, true, &bytes), 0);
+	ck_assert_uint_eq(bytes, (5000 + 20 - 300 + 5) * page);
+	ck_assert_int_eq(room_of(0, true, &bytes), 0);
+	ck_assert_uint_eq(bytes, (3840 + 7 - 56 - 3431 + 100000 - 1506 + 1000 + 1500 - 56) * page);
+	ck_assert_int_eq(room_of(1, true, &bytes), -EIO);
 }
 END_TEST
 

@@ -3,7 +3,7 @@
 # Several nodes: one after the other, interleaved, weighted; slices of nodes of their own. Layout node: nodes 1 (1 GiB) and 2
 # (512 MiB) have no processors.
 set -u
-SPM_LIMIT=45
+SPM_LIMIT=90
 # shellcheck source=../lib.sh
 . "$(dirname "$0")/../lib.sh"
 # shellcheck source=nodes.sh
@@ -71,4 +71,19 @@ diag "node 0: $(took 0), 1: $(took 1), 2: $(took 2) MiB"
 ok "is on that node" between "$(took 2)" 147 153
 fails "a slice of a node that is not the mount's is refused" "$SPMCTL" slice create other --nodes 0 "$MNT"
 like "with the nodes that are" "$(cat "$SPM_TMP/out")" "nodes 0: they are not all nodes of the device"
+
+# Of any memory, a slice may have nodes of its own, and what is not there is told.
+spm_fresh mem:300M name=two
+ok "a slice of a node, where the mount has all" "$SPMCTL" slice create one --nodes 2 --max 100M "$MNT"
+actor a
+tell a open f rw,creat "$MNT/one/file"
+tell a trunc f 8M
+tell a map m f rw shared 0 8M
+tell a touch m 0 8M
+says "its file is there" a "ok 2:2048" nodes m
+like "a page is moved away" "$(ask a movepages m 0 1)" "^(ok )?0"
+ok "status tells" wait_until 50 foreign_is -gt 0
+tell a unmap m
+tell a close f
+ok "until it has been brought home" wait_until 50 foreign_is -eq 0
 spm_done
