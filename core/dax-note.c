@@ -139,30 +139,3 @@ bool spm_dax_note_has_region(const struct spm_dax_note *n)
 	snprintf(path, sizeof(path), SPM_RUN_DIR "/%s.ns", n->mount);
 	return !statfs(path, &sf) && sf.f_type == NSFS_MAGIC;
 }
-
-int spm_dax_restore(const char *dax, const struct spm_dax_note *n, struct spm_error *e)
-{
-	char mounts[200];
-	struct spm_dax d;
-	int rc;
-
-	/* nothing was changed, and it need not be a device that libdaxctl knows */
-	if (n->mode == SPM_DAX_DEVDAX && n->before == SPM_DAX_DEVDAX)
-		return 0;
-	rc = spm_dax_find(dax, &d);
-	if (rc)
-		return spm_fail(e, rc, "%s: %s", dax, rc == -ENODEV ? "the device has gone" : strerror(-rc));
-	if (d.mode == SPM_DAX_SYSTEM_RAM && d.online && (n->before != SPM_DAX_SYSTEM_RAM || n->offline)) {
-		/* their files would be moved to other memory, without a word */
-		if (spm_node_mounts(d.node, mounts, sizeof(mounts)))
-			return spm_fail(e, -EBUSY, "%s: its memory is that of node %d, which the mount at %s uses as well",
-					dax, d.node, mounts);
-		rc = spm_dax_offline(&d, e);
-	}
-	if (!rc && d.mode != n->before) {
-		rc = spm_dax_switch(&d, n->before, e);
-		if (!rc && n->offline)
-			rc = spm_dax_offline(&d, e);
-	}
-	return rc;
-}

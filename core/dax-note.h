@@ -37,7 +37,10 @@ void spm_dax_note_remove(const char *dax, int fd);
 /* Whether the region of the mount that it names is there: kept, or left. */
 bool spm_dax_note_has_region(const struct spm_dax_note *n);
 
-/* Gives a device back as it was before; the note is the caller's. Fails as spm_dax_offline() does. */
+/*
+ * Gives a device back as it was before; the note is the caller's. Fails as spm_dax_offline() does, after half a minute at the
+ * latest: the kernel itself would try to move pages for as long as it is let, so it is asked in a child that can be killed.
+ */
 int spm_dax_restore(const char *dax, const struct spm_dax_note *n, struct spm_error *e) SPM_MUST_CHECK;
 
 #endif

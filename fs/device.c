@@ -10,15 +10,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #define ALLOWED_TRIES  250 /* of 20 ms: until the cpusets know of a node that has just come */
-#define GIVE_BACK_MS   30000
 #define ENDING_TRIES   150 /* of 20 ms: until a mount that was just unmounted says that it ends */
 #define BACKING_BEYOND 64 /* ids that may have been made and not recorded, one for each thread that opens */
 
@@ -281,38 +277,6 @@ void spm_device_leave(const struct spm_options *o, int fd)
 		spm_dax_note_remove(o->source.dax, fd);
 }
 
-/* In a child, since the kernel tries to move pages for as long as it is let. */
-static int restore(const char *dax, const struct spm_dax_note *n, struct spm_error *e)
-{
-	struct spm_error why = { "" };
-	int p[2], rc = -ETIMEDOUT;
-	struct pollfd pfd = { .events = POLLIN };
-	pid_t pid;
-
-	if (pipe2(p, O_CLOEXEC))
-		return spm_fail(e, -errno, "%s: %m", dax);
-	pid = fork();
-	if (!pid) {
-		rc = spm_dax_restore(dax, n, &why);
-		_exit(write(p[1], &rc, sizeof(rc)) < 0 || write(p[1], why.text, sizeof(why.text)) < 0);
-	}
-	close(p[1]);
-	pfd.fd = p[0];
-	if (pid > 0 && poll(&pfd, 1, GIVE_BACK_MS) == 1 && read(p[0], &rc, sizeof(rc)) != sizeof(rc))
-		rc = -EIO;
-	if (pid > 0 && rc != -ETIMEDOUT && rc && read(p[0], why.text, sizeof(why.text)) < 0)
-		rc = -EIO;
-	close(p[0]);
-	if (pid > 0 && rc == -ETIMEDOUT)
-		kill(pid, SIGKILL);
-	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	why.text[sizeof(why.text) - 1] = '\0';
-	if (rc == -ETIMEDOUT)
-		return spm_dax_stays(dax, n->node, e);
-	return rc ? spm_fail(e, rc, "%s", why.text[0] ? why.text : strerror(-rc)) : 0;
-}
-
 int spm_device_give_back(const struct spm_options *o, int fd, struct spm_error *e)
 {
 	const char *dax = o->source.dax;
@@ -324,7 +288,7 @@ int spm_device_give_back(const struct spm_options *o, int fd, struct spm_error *
 		return spm_fail(e, rc, "%s: the note on the device is lost, so it stays as it is", dax);
 	n.ends = true;
 	if (!spm_dax_note_write(fd, &n))
-		rc = restore(dax, &n, &why);
+		rc = spm_dax_restore(dax, &n, &why);
 	if (!rc) {
 		spm_dax_note_remove(dax, fd);
 		return 0;

@@ -205,6 +205,27 @@ static int cmd_pin(int argc, char **argv)
 	return spmt_fd_add(argv[2], ring);
 }
 
+/* As I/O that never ends: a pipe holds the first page until it is closed, and the kernel cannot move it. */
+static int cmd_splice(int argc, char **argv)
+{
+	struct spmt_map *m = spmt_map_get(argv[1]);
+	struct iovec iov;
+	int p[2], rc;
+
+	if (!m)
+		return -ENXIO;
+	if (pipe2(p, O_CLOEXEC))
+		return -errno;
+	iov = (struct iovec){ .iov_base = m->p, .iov_len = 4096 };
+	rc = vmsplice(p[1], &iov, 1, 0) == 4096 ? 0 : -errno;
+	close(p[1]);
+	if (rc) {
+		close(p[0]);
+		return rc;
+	}
+	return spmt_fd_add(argv[2], p[0]);
+}
+
 const struct spmt_cmd spmt_page_cmds[] = {
 	{ "pfn", 2, cmd_pfn },		   /* M OFF */
 	{ "kind", 2, cmd_kind },	   /* M OFF: shmem, file or anon */
@@ -214,5 +235,6 @@ const struct spmt_cmd spmt_page_cmds[] = {
 	{ "movepages", 3, cmd_movepages }, /* M NODE COUNT */
 	{ "nodes", 1, cmd_nodes },	   /* M */
 	{ "pin", 2, cmd_pin },		   /* M H: close H unpins */
+	{ "splice", 2, cmd_splice },	   /* M H: close H lets it go */
 	{ NULL },
 };
