@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Content in the region's own files, and in slots of swap files. With swap, the rules are those of fs/swap.h. */
 #include "core/commit.h"
+#include "fs/bounded.h"
 #include "fs/content.h"
 #include "fs/fault.h"
 #include "fs/session.h"
@@ -120,8 +121,8 @@ static int punch(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	int rc = spm_content_pin(fs, rec, from, to, SPM_PIN_DROP, &pin);
 
-	if (!rc && fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)))
-		rc = -errno;
+	if (!rc)
+		rc = spm_bounded_fallocate(fs, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
 	spm_content_fault(fs, "trim:punched");
 	if (!rc && fs->swap)
 		spm_swap_dropped(&pin);
@@ -168,7 +169,7 @@ static int change_otherwise(struct spm_fs *fs, const struct spm_inode *rec, int 
 	(void)rec;
 	if (fs->swap)
 		return -EOPNOTSUPP;
-	return fallocate(fd, mode, off, len) ? -errno : 0;
+	return spm_bounded_fallocate(fs, fd, mode, off, len);
 }
 
 /* The position of a shared descriptor means nothing: data goes by pread and pwrite. */
@@ -254,11 +255,11 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 	return done ? (ssize_t)done : n;
 }
 
-static int set_end(int fd, uint64_t size)
+static int set_end(struct spm_fs *fs, int fd, uint64_t size)
 {
-	if (!ftruncate(fd, (off_t)size))
-		return 0;
-	return errno == EINVAL || errno == EBADF ? -EPERM : -errno; /* immutable: open for reading only */
+	int rc = spm_bounded_truncate(fs, fd, (off_t)size);
+
+	return rc == -EINVAL || rc == -EBADF ? -EPERM : rc; /* immutable: open for reading only */
 }
 
 static int resize(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t size, uint64_t *was)
@@ -278,7 +279,7 @@ static int resize(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64
 	spm_begin(*was, 0, 0);
 	if (size < (uint64_t)st.st_size && (uint64_t)st.st_size - size > SPM_LARGE)
 		spm_session_blocking();
-	rc = truncated ? 0 : set_end(fd, size);
+	rc = truncated ? 0 : set_end(fs, fd, size);
 	if (rc)
 		return rc;
 	spm_fault("truncated");
@@ -295,8 +296,8 @@ static int shrink(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 	int rc = spm_content_pin(fs, rec, size, UINT64_MAX, SPM_PIN_TRIM, &pin);
 
-	if (!rc && ftruncate(fd, (off_t)size))
-		rc = -errno;
+	if (!rc)
+		rc = spm_bounded_truncate(fs, fd, (off_t)size);
 	if (!rc && fs->swap)
 		spm_swap_dropped(&pin);
 	return rc;

@@ -183,6 +183,26 @@ static int cmd_nodes(int argc, char **argv)
 	return m ? 0 : -ENXIO;
 }
 
+/* The page itself, which stays in there when the mapping is gone. */
+static int cmd_pipe(int argc, char **argv)
+{
+	struct spmt_map *m = spmt_map_get(argv[1]);
+	struct iovec iov = { .iov_len = 4096 };
+	uint64_t off = spmt_num(argv[2]);
+	int fd[2], rc;
+
+	if (!m || off + iov.iov_len > m->len)
+		return -ENXIO;
+	iov.iov_base = m->p + off;
+	if (pipe2(fd, O_CLOEXEC))
+		return -errno;
+	rc = vmsplice(fd[1], &iov, 1, 0) < 0 ? -errno : spmt_fd_add(argv[3], fd[0]);
+	if (rc)
+		close(fd[0]);
+	close(fd[1]);
+	return rc;
+}
+
 /* As a device does that is given memory to work on: the pages are pinned until unpin. */
 static int cmd_pin(int argc, char **argv)
 {
@@ -234,6 +254,7 @@ const struct spmt_cmd spmt_page_cmds[] = {
 	{ "mbind", 3, cmd_mbind },	   /* M bind|preferred|interleave NODE */
 	{ "movepages", 3, cmd_movepages }, /* M NODE COUNT */
 	{ "nodes", 1, cmd_nodes },	   /* M */
+	{ "pipe", 3, cmd_pipe },	   /* M OFF H: puts a page into a pipe; close H takes it out */
 	{ "pin", 2, cmd_pin },		   /* M H: close H unpins */
 	{ "splice", 2, cmd_splice },	   /* M H: close H lets it go */
 	{ NULL },
