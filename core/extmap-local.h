@@ -52,6 +52,14 @@ static inline struct spm_extmap_change *spm_extmap_change_of(const struct spm_ex
 	return (struct spm_extmap_change *)(void *)((char *)m->header + EXTMAP_CHANGE_AT);
 }
 
+/* It is made. Without its sum, too: one wrong byte must not make a note that counts of one that did. */
+static inline void spm_extmap_change_end(struct spm_extmap_change *c)
+{
+	__atomic_store_n(&c->how, 0, __ATOMIC_RELAXED);
+	spm_extmap_barrier();
+	c->sum = 0;
+}
+
 struct spm_extmap_leaf {
 	uint32_t file;
 	uint32_t check; /* of file, group, and the file's inode: never passes to another that gets the number; 0: the leaf is free */

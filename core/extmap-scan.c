@@ -211,6 +211,6 @@ int spm_extmap_scan(struct spm_extmap *m)
 		scan_records(m, file);
 	}
 	spm_extmap_barrier();
-	spm_extmap_change_of(m)->how = 0;
+	spm_extmap_change_end(spm_extmap_change_of(m));
 	return 0;
 }

@@ -297,7 +297,7 @@ void spm_extmap_change(struct spm_extmap *m, uint32_t file, uint64_t extent, str
 	__atomic_store_n(&x->slot, slot, __ATOMIC_RELAXED);
 	x->check = check;
 	spm_extent_set_how(x, how);
-	__atomic_store_n(&c->how, 0, __ATOMIC_RELAXED);
+	spm_extmap_change_end(c);
 	pthread_mutex_unlock(&m->lock);
 }
 

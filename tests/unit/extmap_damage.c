@@ -286,6 +286,37 @@ START_TEST(damaged_empty_record)
 }
 END_TEST
 
+/* A change that was made is not made again, whatever byte of its note is wrong. */
+START_TEST(damaged_note)
+{
+	struct spm_extmap m, b;
+	struct spm_extent *x;
+	uint32_t file;
+	char *byte;
+	uint8_t was;
+
+	new_map(&m);
+	file = intern(&m, 0, 7);
+	swap_out(&m, file, 5);
+	x = spm_extmap_get(&m, file, 5, false);
+	spm_extmap_change(&m, file, 5, x, 99, 1234, SPM_HOW_MAKE(SPM_EXTENT_SWAPPED, 512, 0));
+	ck_assert_uint_eq(x->slot, 99);
+	spm_extent_set_how(x, 0);
+	set_record(x, 7, 5);
+	for (size_t at = 0; at < sizeof(struct spm_extmap_change); at++) {
+		byte = (char *)spm_extmap_change_of(&m) + at;
+		was = (uint8_t)*byte;
+		*byte = (char)_i;
+		ck_assert_int_eq(spm_extmap_attach(&b, m.fd), 0);
+		ck_assert_int_eq(spm_extmap_scan(&b), 0);
+		ck_assert(is_out(&b, file, 5));
+		spm_extmap_detach(&b);
+		*byte = (char)was;
+	}
+	end_map(&m);
+}
+END_TEST
+
 /* Flipped bits wherever something is: each extent is where it was, or given up. */
 START_TEST(flipped_bits)
 {
@@ -344,5 +375,6 @@ void add_damage_tests(TCase *t)
 	tcase_add_test(t, two_for_one);
 	tcase_add_loop_test(t, damaged_record, 0, 17);
 	tcase_add_loop_test(t, damaged_empty_record, 0, 256);
+	tcase_add_loop_test(t, damaged_note, 0, 256);
 	tcase_add_loop_test(t, flipped_bits, 0, 3);
 }
