@@ -37,10 +37,12 @@ int spm_claim_set_max(struct spm_claim *c, uint64_t bytes)
 static uint64_t available(const struct spm_claim *c, uint64_t bytes)
 {
 	struct spm_numa_mem m = { 0, 0 };
-	uint64_t room = 0;
+	uint64_t room = 0, last = 0;
 
+	if (c->nodes && (spm_node_room(c->nodes, &room) || spm_node_room_last(c->nodes, &last)))
+		return bytes;
 	if (c->nodes)
-		return spm_node_room_last(c->nodes, &room) ? bytes : room;
+		return room > last ? room : last;
 	if (bytes < LOOK_BYTES)
 		return bytes;
 	(void)!spm_mem_available(&m);

@@ -80,7 +80,8 @@ static int parse(FILE *f, const struct spm_nodes *nodes, bool last, uint64_t *by
 	if (!s.any)
 		return -EIO;
 	/* as MemAvailable has it: the kernel does not take the last of what files are cached in */
-	s.pages += s.file - (s.file / 2 < s.watermarks ? s.file / 2 : s.watermarks);
+	if (!last)
+		s.pages += s.file - (s.file / 2 < s.watermarks ? s.file / 2 : s.watermarks);
 	*bytes = s.pages * (uint64_t)sysconf(_SC_PAGESIZE);
 	return 0;
 }

@@ -20,8 +20,9 @@ int spm_node_room_parse(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes)
 int spm_node_room(const struct spm_nodes *nodes, uint64_t *bytes) SPM_MUST_CHECK;
 
 /*
- * The same down to what the kernel keeps for itself alone (its minimal watermarks), with pages that processors have at hand: for whoever
- * has just given these nodes as much as he asks for. Where others have taken a node down to its low watermark, which is their limit,
+ * What is free, down to what the kernel keeps for itself alone (its minimal watermarks), with pages that processors have at hand: for
+ * whoever has just given these nodes as much as he asks for. No page cache: what of it is dirty does not go in time, and then the
+ * OOM killer comes after all. Where others have taken a node down to its low watermark, which is their limit,
  * the room above the high one is none, however much was given.
  */
 int spm_node_room_parse_last(FILE *f, const struct spm_nodes *nodes, uint64_t *bytes) SPM_MUST_CHECK;
