@@ -16,6 +16,7 @@ struct zone {
 
 struct sum {
 	uint64_t pages, file, watermarks;
+	uint64_t busy; /* of @file: dirty, or being written */
 	bool any, last;
 };
 
@@ -44,6 +45,16 @@ static unsigned long long last_of(const char *list)
 	return last;
 }
 
+static void read_cache(const char *line, struct sum *s)
+{
+	unsigned long long n;
+
+	if (sscanf(line, " nr_inactive_file %llu", &n) == 1 || sscanf(line, " nr_active_file %llu", &n) == 1)
+		s->file += n;
+	else if (sscanf(line, " nr_dirty %llu", &n) == 1 || sscanf(line, " nr_writeback %llu", &n) == 1)
+		s->busy += n;
+}
+
 static void read_line(const char *line, struct zone *z, struct sum *s, const struct spm_nodes *nodes)
 {
 	unsigned long long n;
@@ -62,9 +73,8 @@ static void read_line(const char *line, struct zone *z, struct sum *s, const str
 		z->at_hand += n;
 	} else if (strstr(line, " protection:")) {
 		z->protection = last_of(strchr(line, ':'));
-	} else if (sscanf(line, " nr_inactive_file %llu", &n) == 1 || sscanf(line, " nr_active_file %llu", &n) == 1) {
-		if (z->node >= 0 && z->node < SPM_NUMA_MAX && spm_nodes_test(nodes, z->node))
-			s->file += n;
+	} else if (z->node >= 0 && z->node < SPM_NUMA_MAX && spm_nodes_test(nodes, z->node)) {
+		read_cache(line, s);
 	}
 }
 
@@ -79,6 +89,8 @@ static int parse(FILE *f, const struct spm_nodes *nodes, bool last, uint64_t *by
 	add_zone(&s, &z, nodes);
 	if (!s.any)
 		return -EIO;
+	/* (dirty cache does not go in time, and then the OOM killer comes) */
+	s.file = s.file > s.busy ? s.file - s.busy : 0;
 	/* as MemAvailable has it: the kernel does not take the last of what files are cached in */
 	if (!last)
 		s.pages += s.file - (s.file / 2 < s.watermarks ? s.file / 2 : s.watermarks);
@@ -136,6 +148,8 @@ int spm_node_budget_take(struct spm_node_budget *b, const struct spm_nodes *node
 		return 0;
 	if (have < bytes)
 		return -ENOSPC;
+	if (b->last) /* others take what is there down to the same mark, at any time */
+		return 0;
 	atomic_store(&b->bytes, (int64_t)((have - bytes) / BUDGET_SHARE));
 	atomic_store(&b->until_ns, now_ns() + BUDGET_NS);
 	return 0;
