@@ -547,12 +547,12 @@ static int prepare(struct run *run)
 	run->rng = run->o.seed | 1;
 	run->meter = share(sizeof(*run->meter));
 	run->sh = share(sizeof(*run->sh));
-	/* none is stuck yet, however long this machine has been up */
-	for (size_t k = 0; k < sizeof(run->sh->tokens) / sizeof(run->sh->tokens[0]); k++)
-		atomic_store(&run->sh->tokens[k].changed_ns, stress_now());
 	run->runners = share((run->o.processes + 1) * sizeof(*run->runners));
 	if (!run->meter || !run->sh || !run->runners)
 		return -1;
+	/* none is stuck yet, however long this machine has been up */
+	for (size_t k = 0; k < sizeof(run->sh->tokens) / sizeof(run->sh->tokens[0]); k++)
+		atomic_store(&run->sh->tokens[k].changed_ns, stress_now());
 	if (run->o.kills && !run->o.upgrade && target_open(&run->target, run->o.sides[0]))
 		return -1;
 	umask(0);
