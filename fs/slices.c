@@ -13,8 +13,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <time.h>
 
-#define TURNS 16 /* others write, or take what was freed, meanwhile */
+#define PATIENCE_NS INT64_C(500000000)
+#define TURNS       16 /* others write, or take what was freed, meanwhile */
 
 /* -- the worker's side -- */
 
@@ -336,13 +338,43 @@ static int set_now(struct spm_fs *fs, const char *name, const char *text)
 	return !rc && given & owner ? chown_now(fs, id, &r.limits) : rc;
 }
 
-static int command(struct spm_fs *fs, char *copy)
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+static int do_verb(struct spm_fs *fs, const char *verb, const char *name, const char *text, bool again, uint64_t was)
 {
 	struct spm_slice_limits l;
+	unsigned int given;
+	int rc;
+
+	if (!strcmp(verb, "set"))
+		return set_now(fs, name, text);
+	if (!strcmp(verb, "remove")) {
+		if (*text && strcmp(text, "force"))
+			return -EINVAL;
+		return again && was && number_of(fs, name) != was ? 0 : remove_now(fs, name, *text);
+	}
+	if (strcmp(verb, "create"))
+		return -EINVAL;
+	if (spm_draining(fs) && !again)
+		return -EROFS;
+	spm_limits_init(&l);
+	rc = words(fs, &l, text, &given);
+	return rc ? rc : create_now(fs, name, &l, again && !was);
+}
+
+static int command(struct spm_fs *fs, char *copy)
+{
+	static const struct timespec pause = { .tv_nsec = PATIENCE_NS / 20 };
 	char *save = NULL, *verb = strtok_r(copy, " ", &save), *name = verb ? strtok_r(NULL, " ", &save) : NULL;
+	int64_t until = now_ns() + PATIENCE_NS;
 	bool again;
 	uint64_t was;
-	unsigned int given;
 	int rc;
 
 	if (!name || !spm_slice_name_ok(name))
@@ -353,20 +385,13 @@ static int command(struct spm_fs *fs, char *copy)
 		was = number_of(fs, name);
 	spm_begin(was, 0, 0);
 	spm_session_blocking();
-	if (!strcmp(verb, "set"))
-		return set_now(fs, name, save);
-	if (!strcmp(verb, "remove")) {
-		if (*save && strcmp(save, "force"))
-			return -EINVAL;
-		return again && was && number_of(fs, name) != was ? 0 : remove_now(fs, name, *save);
+	/* the kernel tells a moment later that a file is closed, or removed: who has done that and goes on is not refused for it */
+	while ((rc = do_verb(fs, verb, name, save, again, was)) == -EBUSY || rc == -ENOSPC) {
+		if (now_ns() > until)
+			break;
+		nanosleep(&pause, NULL);
 	}
-	if (strcmp(verb, "create"))
-		return -EINVAL;
-	if (spm_draining(fs) && !again)
-		return -EROFS;
-	spm_limits_init(&l);
-	rc = words(fs, &l, save, &given);
-	return rc ? rc : create_now(fs, name, &l, again && !was);
+	return rc;
 }
 
 int spm_slices_command(struct spm_fs *fs, const char *text)

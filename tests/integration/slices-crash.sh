@@ -30,6 +30,16 @@ death()
 	echo clear >"$MNT/.spm/fault"
 }
 
+# The server hears of a close a moment after the client has gone on.
+late()
+{
+	slice create late max=1M || fail "create"
+	echo "release:request slow:200" >"$MNT/.spm/fault"
+	echo x >"$MNT/late/f"
+	ok "a slice is removed, whose last file was closed just now" slice remove late force
+	echo clear >"$MNT/.spm/fault"
+}
+
 names()
 {
 	cut -d ' ' -f 1 "$MNT/.spm/slices" | xargs
@@ -261,6 +271,7 @@ damaged()
 
 spm_need_mount mem:64M keep,name=crash
 deaths "without swap" 8
+late
 kept "keep" keep,name=crash
 recovered recover,keep,name=crash
 swap_mount mem:64M 128M keep,name=crashswap
