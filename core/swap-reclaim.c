@@ -17,6 +17,7 @@
 #include <time.h>
 
 #define AGE_STEP    64u
+#define AGAIN_NS    500000000 /* until a second look, where nothing went since it was in use */
 #define CHECK_NS    50000000 /* between two looks at free memory while requests write */
 #define COLD_NS     250000000 /* a look for what is cold is made every so often, times its seconds */
 #define GIVE_BYTES  (UINT64_C(1) << 20) /* what left others is handed over in pieces of so much */
@@ -391,6 +392,9 @@ static bool refill(struct spm_swap *s, struct spm_reclaimer *r, uint16_t slice, 
 		return false;
 	begin(s, r, NULL, slice, own);
 	*refilling = make_room(s, r, want < SPM_ROUND_BYTES ? want : SPM_ROUND_BYTES) && want > r->ev.freed;
+	/* what a request had in its hands just now, nobody may write to again */
+	if (!*refilling && want > r->ev.freed && (r->ev.skipped || spm_is_draining(s)))
+		r->again_at = spm_room_clock() + AGAIN_NS;
 	return *refilling;
 }
 
@@ -407,13 +411,15 @@ static void look_around(struct spm_swap *s, struct spm_reclaimer *r)
 	uint64_t written[SPM_ARRAY_SIZE(r->written)], more[SPM_ARRAY_SIZE(r->written)] = { 0 };
 	int64_t now;
 
-	if (refill(s, r, 0, false))
-		more[0] |= 1;
+	r->again_at = INT64_MAX;
+	/* first, since what is written from now on may be passed over below */
 	pthread_mutex_lock(&r->lock);
 	for (size_t i = 0; i < SPM_ARRAY_SIZE(written); i++)
 		written[i] = __atomic_exchange_n(&r->written[i], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&r->active, false, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&r->lock);
+	if (refill(s, r, 0, false))
+		more[0] |= 1;
 	for (unsigned int i = 0; i < SPM_SWAP_SLICES; i++) {
 		uint32_t cold;
 
@@ -507,7 +513,7 @@ static void step(struct spm_swap *s, struct spm_reclaimer *r)
 {
 	int64_t now = spm_room_clock(), until;
 	bool settle = spm_swap_ticks(s) - r->settled >= SPM_AGE_WALK;
-	bool look = r->active && now >= r->look_at, cold = now >= r->cold_at;
+	bool look = (r->active && now >= r->look_at) || now >= r->again_at, cold = now >= r->cold_at;
 	struct spm_room *room;
 
 	/* by turns with those who wait */
@@ -529,6 +535,7 @@ static void step(struct spm_swap *s, struct spm_reclaimer *r)
 		round_for(s, r, room);
 	} else if (!look && !cold && !settle) {
 		until = r->active && r->look_at < until ? r->look_at : until;
+		until = r->again_at < until ? r->again_at : until;
 		until = r->cold_at < until ? r->cold_at : until;
 		sleep_until(r, until < now + WALK_NS ? until : now + WALK_NS);
 	}
@@ -598,6 +605,7 @@ int spm_reclaimer_start(struct spm_swap *s)
 
 	r->running = true;
 	r->active = true;
+	r->again_at = INT64_MAX;
 	r->written[0] = 1;
 	rc = pthread_create(&r->thread, NULL, serve, s);
 	if (rc)

@@ -37,7 +37,7 @@ struct spm_reclaimer {
 	int64_t last_ns, before_ns;  /* when */
 	uint64_t portion;            /* of each turn, while several slices wait */
 	int64_t portion_ns;          /* since when */
-	int64_t look_at, cold_at;    /* ns */
+	int64_t look_at, cold_at, again_at; /* ns */
 	bool looked;                 /* the last thing done was no round */
 	uint64_t settled;            /* when ages were looked at, in ticks */
 	struct spm_pass cold;

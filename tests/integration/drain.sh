@@ -239,6 +239,23 @@ ok "it is there" test -d "$MNT/made"
 refused "what comes after is refused" mkdir "$MNT/after"
 drain "the rest has left" 0 ": drained, " --timeout 60
 
+# ---- what was in use when it was its turn, and is not used afterwards ----
+
+drain "in service" 0 "service is as it was" --cancel
+ok "a mirror" put "$MNT/late" $((4 * MIB)) 4
+setfattr -n user.spm.map -v mirror "$MNT/late"
+actor late
+tell late open m rw "$MNT/late"
+echo 1 >"$MNT/.spm/drain" 2>/dev/null
+ok "it has left" wait_until 20 eval '[ "$(resident "$MNT/late")" -eq 0 ]'
+fault "swapin:read slow:1500"
+says "a write brings a piece back, and has it in its hands for a while" late "ok 4" write m 8K late
+says "longer than until the first look at it" late ok fsync m
+ok "it leaves by itself" wait_until 20 eval '[ "$(resident "$MNT/late")" -eq 0 ]'
+actor_end late
+fault clear
+drain "all has left" 0 ": drained, " --timeout 60
+
 # ---- a worker that dies in the middle ----
 
 drain "in service" 0 "service is as it was" --cancel
