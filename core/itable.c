@@ -149,6 +149,7 @@ static int map_table(struct spm_itable *t)
 		return -errno;
 	t->chunks = p;
 	pthread_mutex_init(&t->lock, NULL);
+	pthread_cond_init(&t->buried, NULL);
 	mark_used(t, 0);
 	mark_used(t, ROOT_INDEX);
 	return index_resize(t, INDEX_MIN);
@@ -425,14 +426,23 @@ static bool same_inode(const struct spm_inode *r, const struct spm_handle *h)
 }
 
 /*
- * The record's inode is gone, and its number is another's already: disk filesystems give numbers again at once, while the last
- * FORGET of the old one is still being worked on. Nobody else refers to the record by then, nor has it open.
+ * The record's inode is gone, and its number is another's already: disk filesystems give numbers again at once, and a FORGET that
+ * was damaged, or is not read yet, leaves the record behind. Nobody else refers to it by then, nor has it open.
  */
 static void renew(struct spm_inode *r, const struct spm_handle *h, unsigned int flags)
 {
 	r->handle = *h;
 	r->check = check_of(r);
 	__atomic_store_n(&r->flags, (uint16_t)flags, __ATOMIC_RELAXED);
+}
+
+/* With the lock. As many as threads forget at once: seldom more than one. */
+static bool is_dying(const struct spm_itable *t, uint32_t idx)
+{
+	for (const struct spm_dying *d = t->dying; d; d = d->next)
+		if (d->index == idx)
+			return true;
+	return false;
 }
 
 struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
@@ -444,7 +454,8 @@ struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64
 	if (b && b->ledger->entry[SPM_ENTRY_LOOKUPS] >= b->ids_max)
 		return NULL;
 	pthread_mutex_lock(&t->lock);
-	idx = t->index[index_slot(t, slice, ino)];
+	while ((idx = t->index[index_slot(t, slice, ino)]) && is_dying(t, idx))
+		pthread_cond_wait(&t->buried, &t->lock);
 	r = idx ? &t->records[idx] : make_record(t, slice, ino, h, flags);
 	if (idx && !same_inode(r, h))
 		renew(r, h, flags);
@@ -498,8 +509,21 @@ static void drop_record(struct spm_itable *t, uint32_t idx, const struct spm_boo
 		(void)index_resize(t, (t->index_mask + 1) / 4 > INDEX_MIN ? (t->index_mask + 1) / 4 : INDEX_MIN);
 }
 
-enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, bool sure, const struct spm_book *b,
-				  enum spm_entry entry, uint32_t mark)
+static void bury(struct spm_itable *t, struct spm_dying *d)
+{
+	struct spm_dying **p = &t->dying;
+
+	if (!d->index)
+		return;
+	while (*p != d)
+		p = &(*p)->next;
+	*p = d->next;
+	d->index = 0;
+	pthread_cond_broadcast(&t->buried);
+}
+
+enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, struct spm_dying *d,
+				  const struct spm_book *b, enum spm_entry entry, uint32_t mark)
 {
 	enum spm_forgot rc = SPM_FORGOT_SOME;
 	uint32_t idx = (uint32_t)nodeid;
@@ -512,12 +536,16 @@ enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_
 			b->ledger->entry[entry] = mark;
 	} else if (r->nlookup > n) {
 		change(t, r, SPM_COUNT_LOOKUP, r->nlookup - n, b, entry, mark);
-	} else if (!sure) {
+	} else if (!d->index) {
+		*d = (struct spm_dying){ .next = t->dying, .index = idx };
+		t->dying = d;
 		rc = SPM_FORGOT_LAST;
 	} else {
 		drop_record(t, idx, b, entry, mark);
 		rc = SPM_FORGOT_ALL;
 	}
+	if (rc != SPM_FORGOT_LAST)
+		bury(t, d);
 	pthread_mutex_unlock(&t->lock);
 	return rc;
 }

@@ -21,6 +21,8 @@
  * Invariants:
  *  - a record with nlookup > 0 is live, and its backing inode exists (an unlinked one in the orphan directory);
  *  - (slice, ino) of live records are unique;
+ *  - whoever forgets the last lookup has the record to himself from then on: the inode is let go of, and perhaps removed, with the
+ *    record still there for whoever goes on after a crash, and a disk filesystem gives its number to another one at once;
  *  - a chunk of records that holds no live one gives its memory back.
  *
  * Locks: t->lock guards nlookup, allocation and the index, and is a leaf: nothing else is taken under it.
@@ -90,8 +92,16 @@ void spm_inode_set_backing(struct spm_inode *rec, int id);
 
 struct spm_itable_header;
 
+/* A record that is about to be free: whose thread lets go of what hangs on it. All zero at first, and his own. */
+struct spm_dying {
+	struct spm_dying *next;
+	uint32_t index; /* 0: none yet */
+};
+
 struct spm_itable {
 	pthread_mutex_t lock;
+	pthread_cond_t buried;   /* a record of @dying is free, or lives on */
+	struct spm_dying *dying; /* nobody finds these by inode and counts them meanwhile: spm_itable_intern() waits */
 	int fd;
 	uint32_t max;
 	struct spm_itable_header *header;
@@ -121,8 +131,8 @@ int spm_itable_scan(struct spm_itable *t) SPM_MUST_CHECK;
 void spm_itable_destroy(struct spm_itable *t);
 
 /* Finds or makes the record of an inode and counts one lookup, in @b as well (NULL: nobody else's request). A record
- * that is made has @flags from the start, so that nobody finds it without. Returns it and its @nodeid; NULL: table
- * or book full. */
+ * that is made has @flags from the start, so that nobody finds it without. Waits for the end of one that is being let go of, so no
+ * lock is held. Returns the record and its @nodeid; NULL: table or book full. */
 struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64_t ino, const struct spm_handle *h,
 				    unsigned int flags, const struct spm_book *b, uint64_t *nodeid) SPM_MUST_CHECK;
 /* Sets up the root's record (node id 1), which is never forgotten. */
@@ -134,12 +144,12 @@ struct spm_inode *spm_itable_find(struct spm_itable *t, uint16_t slice, uint64_t
 /* What spm_itable_forget() came to. */
 enum spm_forgot {
 	SPM_FORGOT_SOME, /* the record lives on, or there was none */
-	SPM_FORGOT_LAST, /* it would be gone: nothing was changed yet. Let go of what hangs on it, then call with @sure */
+	SPM_FORGOT_LAST, /* it would be gone: no count was changed yet. Let go of what hangs on it, then call again with the same @d */
 	SPM_FORGOT_ALL,  /* the record is free */
 };
 /* Takes back @n lookups, and sets @entry of the ledger to @mark in the same step. */
-enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, bool sure, const struct spm_book *b,
-				  enum spm_entry entry, uint32_t mark);
+enum spm_forgot spm_itable_forget(struct spm_itable *t, uint64_t nodeid, uint64_t n, struct spm_dying *d,
+				  const struct spm_book *b, enum spm_entry entry, uint32_t mark);
 /* Changes a count of opens by @by (never below 0), and @entry of the ledger to @mark in the same step. With the
  * inode's lock. */
 void spm_itable_count(struct spm_itable *t, struct spm_inode *rec, enum spm_count which, int by, const struct spm_book *b,

@@ -56,14 +56,14 @@ static int link_orphan(struct spm_slice *s, int fd, const struct stat *st)
 	return link_fd(fd, s->orphans_fd, name);
 }
 
-/* A file made by O_TMPFILE gets a name among the orphans; what an earlier worker made for this request goes. */
-static int link_tmpfile(struct spm_fs *fs, struct spm_slice *s, int fd, struct stat *st)
+/*
+ * A file made by O_TMPFILE gets a name among the orphans. What an earlier worker made for this request is gone: it was marked, or
+ * removed, before anything was served again (spm_orphan_finish()). Its number may be another's by now.
+ */
+static int link_tmpfile(struct spm_slice *s, int fd, struct stat *st)
 {
-	uint64_t before;
 	int rc;
 
-	if (spm_again(&before, NULL) && before != st->st_ino)
-		(void)spm_content_remove(fs, s, before);
 	spm_self->desk->begun = 0;
 	spm_begin(st->st_ino, 0, 0);
 	rc = link_orphan(s, fd, st);
@@ -120,7 +120,7 @@ static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char 
 	if (fstat(fd, st))
 		rc = -errno;
 	else if (tmpfile)
-		rc = link_tmpfile(spm_fs_of(req), s, fd, st);
+		rc = link_tmpfile(s, fd, st);
 	if (rc) {
 		close(fd);
 		return rc;

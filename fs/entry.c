@@ -122,20 +122,19 @@ static void let_go(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
 void spm_forget_noted(struct spm_fs *fs, uint64_t nodeid, uint64_t n, const struct spm_book *b, enum spm_entry entry,
 		      uint32_t mark)
 {
+	struct spm_dying dying = { .index = 0 };
 	enum spm_forgot rc;
-	bool sure = false;
 
 	if (spm_control_is(nodeid)) {
 		if (b)
 			b->ledger->entry[entry] = mark;
 		return;
 	}
-	while ((rc = spm_itable_forget(&fs->itable, nodeid, n, sure, b, entry, mark)) == SPM_FORGOT_LAST) {
+	while ((rc = spm_itable_forget(&fs->itable, nodeid, n, &dying, b, entry, mark)) == SPM_FORGOT_LAST) {
 		struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
 
 		if (rec)
 			let_go(fs, rec, nodeid);
-		sure = true;
 	}
 	if (rc != SPM_FORGOT_ALL)
 		return;

@@ -67,8 +67,8 @@ static size_t add_plus(struct listing *l, const struct dirent64 *d)
 	return fuse_add_direntry_plus(l->req, l->buf + l->used, room, d->d_name, &e, d->d_off);
 }
 
-/* Adds what fits of one getdents; false: the reply is full. */
-static bool add_all(struct listing *l, const char *dents, ssize_t n)
+/* Adds what fits of one getdents, and moves @off behind it; false: the reply is full. */
+static bool add_all(struct listing *l, const char *dents, ssize_t n, off_t *off)
 {
 	for (ssize_t at = 0; at < n;) {
 		const struct dirent64 *d = (const void *)(dents + at);
@@ -78,6 +78,7 @@ static bool add_all(struct listing *l, const char *dents, ssize_t n)
 			return false;
 		l->used += need;
 		at += d->d_reclen;
+		*off = d->d_off;
 	}
 	return true;
 }
@@ -94,6 +95,20 @@ static void unsettle(int fd)
 		spm_log(SPM_LOG_DEBUG, "getdents: %m");
 }
 
+/* Seek and read belong together: the descriptor is shared. What is looked up afterwards may have to wait for others, without a lock. */
+static ssize_t read_some(struct listing *l, off_t off, char *dents, size_t size)
+{
+	spm_locked pthread_mutex_t *lock = spm_lock_inode(spm_fs_of(l->req), l->nodeid);
+	ssize_t n = lseek(l->fd, off, SEEK_SET) < 0 ? -1 : getdents64(l->fd, dents, size);
+
+	(void)lock;
+	if (n < 0)
+		return -errno;
+	if (!n && off && spm_fs_of(l->req)->root.fixed)
+		unsettle(l->fd);
+	return n;
+}
+
 static int fill(struct listing *l, off_t off)
 {
 	char dents[GETDENTS_SIZE] __attribute__((aligned(8)));
@@ -105,16 +120,10 @@ static int fill(struct listing *l, off_t off)
 		want = sizeof(dents);
 	if (want < 1024)
 		want = 1024;
-	if (lseek(l->fd, off, SEEK_SET) < 0)
-		return -errno;
 	do {
-		n = getdents64(l->fd, dents, want);
-	} while (n > 0 && add_all(l, dents, n));
-	if (n < 0)
-		return -errno;
-	if (!n && off && spm_fs_of(l->req)->root.fixed)
-		unsettle(l->fd);
-	return 0;
+		n = read_some(l, off, dents, want);
+	} while (n > 0 && add_all(l, dents, n, &off));
+	return n < 0 ? (int)n : 0;
 }
 
 static void list(fuse_req_t req, uint64_t nodeid, size_t size, off_t off, bool plus)
@@ -130,13 +139,9 @@ static void list(fuse_req_t req, uint64_t nodeid, size_t size, off_t off, bool p
 	else
 		rc = l.dir ? spm_fd_get(fs, l.dir, nodeid, SPM_FD_IO, &fd) : SPM_STALE;
 	if (!rc) {
-		/* seek and read belong together: the descriptor is shared */
-		pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
-
 		l.buf = buf;
 		l.fd = fd.fd;
 		rc = fill(&l, off);
-		pthread_mutex_unlock(lock);
 	}
 	if (rc)
 		spm_reply_rc(req, rc);
