@@ -33,6 +33,8 @@ for name in "${failed[@]}"; do
 	cp "$name.log" "$name.log.first"
 	make -k check TESTS="$name.sh" TEST_LOGS="$name.log" >again.log 2>&1 </dev/null
 	is_failed "$name.trs" && continue
-	printf 'unstable: %s failed, and passed when it was run again alone. The first time:\n%s\n' "$name.sh" "$first"
+	# quoted, or who counts results in the output takes these for the last ones
+	printf 'unstable: %s failed, and passed when it was run again alone. The first time:\n%s\n' "$name.sh" \
+		"$(sed 's/^/  | /' <<<"$first")"
 done
 exit 0
