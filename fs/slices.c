@@ -385,9 +385,10 @@ static int command(struct spm_fs *fs, char *copy)
 		was = number_of(fs, name);
 	spm_begin(was, 0, 0);
 	spm_session_blocking();
-	/* the kernel tells a moment later that a file is closed, or removed: who has done that and goes on is not refused for it */
+	/* The kernel tells a moment later that a file is closed, or removed: who has done that and goes on is not refused for it.
+	 * When it comes again it has waited: a request that is in hand at two deaths is taken for their cause. */
 	while ((rc = do_verb(fs, verb, name, save, again, was)) == -EBUSY || rc == -ENOSPC) {
-		if (now_ns() > until)
+		if (again || now_ns() > until)
 			break;
 		nanosleep(&pause, NULL);
 	}
