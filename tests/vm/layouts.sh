@@ -58,12 +58,14 @@ layout_nvdimm()
 		-device nvdimm,memdev=nv0,label-size=128K,node=2)
 }
 
-# Needs a qemu that is newer than that of Debian 12, and is slow: each access to that memory leaves the emulated code.
+# Needs a qemu that is newer than that of Debian 12, and is slow: each access to that memory leaves the emulated code. The
+# kernel gives the window a node of its own only where the firmware has told it of nodes.
 layout_cxl()
 {
 	need_qemu 9
-	machine=(-cpu max,-hypervisor -machine q35,cxl=on -m 3G
-		-object memory-backend-ram,id=cxl0,size=512M
+	machine=(-cpu max,-hypervisor -machine q35,cxl=on -m 3G)
+	nodes 3G
+	machine+=(-object memory-backend-ram,id=cxl0,size=512M
 		-device pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1 -device cxl-rp,port=0,bus=cxl.1,id=rp0,chassis=0,slot=2
 		-device cxl-type3,bus=rp0,volatile-memdev=cxl0,id=cxl-mem0,sn=1
 		-M cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=4G)
