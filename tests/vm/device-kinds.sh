@@ -76,7 +76,7 @@ cxl)
 *) skip_all "for the layouts nvdimm and cxl" ;;
 esac
 dax=
-ok "a dax device is there" wait_until 20 eval '[ -n "$(field chardev)" ] && [ -n "$(field mode)" ]'
+ok "a dax device is there" wait_until 20 eval '[ -n "$(field chardev)" ] && [ -n "$(field mode)" ]' || spm_done
 udevadm settle
 dax=$(field chardev) mode=$(field mode) node=$(field target_node)
 diag "$(daxctl list)" "$("$SPMCTL" devices)"

@@ -33,7 +33,7 @@ stty -F /dev/ttyS1 raw -echo
 # A pristine system has neither these nor devices for them.
 if [ -x /usr/lib/systemd/systemd-udevd ]; then
 	/usr/lib/systemd/systemd-udevd --daemon
-	modprobe -a -q fuse xfs nd_e820 nfit nd_pmem dax_pmem device_dax kmem dax_hmem
+	modprobe -a -q fuse xfs nd_e820 nfit nd_pmem dax_pmem device_dax kmem dax_hmem cxl_acpi cxl_pci cxl_mem dax_cxl
 	udevadm trigger
 	udevadm settle -t 60
 fi
