@@ -205,6 +205,7 @@ static int map_all(struct spm_pool *p, int state, const struct spm_pool_device *
 	if (at == MAP_FAILED)
 		return -errno;
 	p->header = at;
+	p->state_fd = state;
 	p->record = (struct spm_pool_record *)(void *)((uint8_t *)at + POOL_RECORDS_AT);
 	rc = map_device(d, &p->base);
 	if (rc)
@@ -261,6 +262,8 @@ int spm_pool_attach(struct spm_pool **out, int state, const struct spm_pool_devi
 	}
 	rc = map_all(p, state, d, &h);
 	if (!rc)
+		rc = spm_pool_doubts_map(p);
+	if (!rc)
 		rc = make_sets(p);
 	if (!rc) {
 		set_limits(p);
@@ -284,6 +287,7 @@ void spm_pool_detach(struct spm_pool *p)
 		spm_pool_unwatch(p->base);
 		munmap(p->base, p->map_bytes);
 	}
+	spm_pool_doubts_unmap(p);
 	if (p->header)
 		munmap(p->header, p->state_bytes);
 	for (unsigned int i = 0; i < POOL_STRIPES; i++)

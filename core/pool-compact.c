@@ -13,10 +13,16 @@ struct move {
 };
 
 /* With the lock. Whether there is anything to move, and what would be. */
-static bool next_move(const struct spm_pool *p, struct move *m)
+static bool next_move(struct spm_pool *p, struct move *m)
 {
-	uint64_t from = spm_pool_set_last(&p->movable), to = spm_pool_lowest(p);
+	uint64_t from, to = spm_pool_lowest(p);
 
+	/* one with a damaged record is not movable any more */
+	while ((from = spm_pool_set_last(&p->movable)) != UINT64_MAX) {
+		spm_pool_mend(p, (uint32_t)from);
+		if (spm_pool_set_has(&p->movable, from))
+			break;
+	}
 	if (from == UINT64_MAX || to == UINT64_MAX || to > from)
 		return false;
 	m->from = (uint32_t)from;
@@ -46,7 +52,8 @@ static bool begin(struct spm_pool *p, struct move *m)
 /* With both locks, after the copy. */
 static void end(struct spm_pool *p, const struct move *m)
 {
-	/* poison may have been told of meanwhile */
+	/* poison may have been told of meanwhile, or its record be damaged */
+	spm_pool_mend(p, m->from);
 	if (spm_pool_record_state(p, m->from) != POOL_OWNED) {
 		spm_pool_put(p, m->to, POOL_FREE);
 		return;
@@ -187,7 +194,7 @@ static bool is_wanted_away(void *arg)
 }
 
 /* With the lock. */
-static bool is_due(const struct spm_pool *p)
+static bool is_due(struct spm_pool *p)
 {
 	struct move m;
 

@@ -67,6 +67,7 @@ static void look_at_notes(struct spm_pool *p)
 
 	while ((at = spm_pool_noted(p->base, bytes)))
 		spm_pool_lost(p, (uint32_t)((uint64_t)(at - p->base) / p->extent_bytes));
+	spm_pool_tell_news(p);
 }
 
 static bool next_to_zero(struct spm_pool *p, uint32_t *d)

@@ -37,7 +37,8 @@ int spm_pool_index_init(struct spm_pool *p)
 	p->head_bucket = reserve(((uint64_t)p->head_mask + 1) * sizeof(uint32_t));
 	p->link = reserve(p->extents * sizeof(struct spm_pool_link));
 	p->head = reserve(p->extents * sizeof(struct spm_pool_head));
-	return p->bucket && p->head_bucket && p->link && p->head ? 0 : -ENOMEM;
+	p->high = reserve(p->extents * sizeof(*p->high));
+	return p->bucket && p->head_bucket && p->link && p->head && p->high ? 0 : -ENOMEM;
 }
 
 static void unmap(void *at, uint64_t bytes)
@@ -52,6 +53,7 @@ void spm_pool_index_destroy(struct spm_pool *p)
 	unmap(p->head_bucket, ((uint64_t)p->head_mask + 1) * sizeof(uint32_t));
 	unmap(p->link, p->extents * sizeof(struct spm_pool_link));
 	unmap(p->head, p->extents * sizeof(struct spm_pool_head));
+	unmap(p->high, p->extents * sizeof(*p->high));
 }
 
 /* What of a mapping is in memory. */
@@ -77,7 +79,8 @@ uint64_t spm_pool_index_bytes(const struct spm_pool *p)
 	return resident(p->bucket, ((uint64_t)p->bucket_mask + 1) * sizeof(uint32_t)) +
 	       resident(p->head_bucket, ((uint64_t)p->head_mask + 1) * sizeof(uint32_t)) +
 	       resident(p->link, p->extents * sizeof(struct spm_pool_link)) +
-	       resident(p->head, p->extents * sizeof(struct spm_pool_head));
+	       resident(p->head, p->extents * sizeof(struct spm_pool_head)) +
+	       resident(p->high, p->extents * sizeof(*p->high));
 }
 
 static uint32_t *bucket_of(const struct spm_pool *p, uint64_t whose, uint64_t extent)
@@ -91,10 +94,13 @@ static uint32_t *head_bucket_of(const struct spm_pool *p, uint64_t whose)
 	return &p->head_bucket[(uint32_t)spm_mix(whose) & p->head_mask];
 }
 
-uint32_t spm_pool_index_find(const struct spm_pool *p, uint64_t whose, uint64_t extent)
+/* Of each that is passed the record may have been damaged since it came here. (What is about to be another's is not in there.) */
+uint32_t spm_pool_index_find(struct spm_pool *p, uint64_t whose, uint64_t extent)
 {
 	uint32_t at = *bucket_of(p, whose, extent);
 
+	for (uint32_t i = at; i; i = p->link[i - 1].chain)
+		spm_pool_mend(p, i - 1);
 	while (at && (spm_pool_record_whose(p, at - 1) != whose || spm_pool_record_extent(p, at - 1) != extent))
 		at = p->link[at - 1].chain;
 	return at ? at - 1 : SPM_POOL_NONE;
@@ -137,9 +143,14 @@ static void drop_head(struct spm_pool *p, struct spm_pool_head *h)
 void spm_pool_index_add(struct spm_pool *p, uint32_t d)
 {
 	uint64_t whose = spm_pool_record_whose(p, d);
-	uint32_t *bucket = bucket_of(p, whose, spm_pool_record_extent(p, d));
+	uint64_t extent = spm_pool_record_extent(p, d), high = extent / ((uint64_t)p->bucket_mask + 1);
+	uint32_t *bucket = bucket_of(p, whose, extent);
 	struct spm_pool_head *h = spm_pool_index_head(p, whose);
 
+	/* needs no memory as long as no file is sparse and larger than the pool */
+	p->any_high = p->any_high || high;
+	if (p->any_high)
+		p->high[d] = high;
 	if (!h)
 		h = make_head(p, whose);
 	p->link[d] = (struct spm_pool_link){ .chain = *bucket, .next = h->first };
@@ -169,4 +180,40 @@ void spm_pool_index_remove(struct spm_pool *p, uint32_t d)
 	if (!--h->count)
 		drop_head(p, h);
 	*l = (struct spm_pool_link){ .chain = 0 };
+}
+
+/* -- by what is here alone -- */
+
+static const struct spm_pool_head *head_with(const struct spm_pool *p, uint32_t d)
+{
+	while (p->link[d].prev)
+		d = p->link[d].prev - 1;
+	for (uint32_t i = 0; i < p->heads_top; i++)
+		if (p->head[i].count && p->head[i].first == d + 1)
+			return &p->head[i];
+	return NULL;
+}
+
+static bool is_in_chain(const struct spm_pool *p, uint32_t bucket, uint32_t d)
+{
+	uint32_t at = p->bucket[bucket];
+
+	while (at && at != d + 1)
+		at = p->link[at - 1].chain;
+	return at;
+}
+
+bool spm_pool_index_recall(const struct spm_pool *p, uint32_t d, uint64_t *whose, uint64_t *extent)
+{
+	const struct spm_pool_head *h = head_with(p, d);
+	uint32_t bucket = 0, low;
+
+	while (h && bucket <= p->bucket_mask && !is_in_chain(p, bucket, d))
+		bucket++;
+	if (!h || bucket > p->bucket_mask)
+		return false;
+	low = (bucket - (uint32_t)spm_mix(h->whose)) & p->bucket_mask;
+	*whose = h->whose;
+	*extent = p->any_high ? p->high[d] * ((uint64_t)p->bucket_mask + 1) + low : low;
+	return true;
 }

@@ -102,7 +102,7 @@ static uint64_t count_in(struct spm_pool *p, uint64_t whose, uint64_t first, uin
 		return count;
 	}
 	for (uint32_t at = h->first; at; at = p->link[at - 1].next) {
-		uint64_t e = spm_pool_record_extent(p, at - 1);
+		uint64_t e = spm_pool_extent_of(p, at - 1);
 
 		count += e >= first && e < end;
 	}
@@ -184,12 +184,13 @@ int spm_pool_zero(struct spm_pool *p, const struct spm_pool_file *f, uint64_t fr
  * file. */
 static void drop(struct spm_pool *p, const struct spm_pool_file *f, uint64_t first, uint64_t end)
 {
-	uint64_t whose = spm_pool_whose(f), e = first;
+	uint64_t whose = spm_pool_whose(f), e = first, at_file;
 	struct spm_pool_head *h;
 	uint32_t at, d, n;
 	bool by_list;
 
 	pthread_mutex_lock(&p->lock);
+	spm_pool_doubt_drop(p, whose, first, end);
 	h = spm_pool_index_head(p, whose);
 	by_list = h && h->count < end - first;
 	at = h ? h->first : 0;
@@ -199,7 +200,8 @@ static void drop(struct spm_pool *p, const struct spm_pool_file *f, uint64_t fir
 			d = by_list ? at - 1 : spm_pool_index_find(p, whose, e++);
 			if (by_list)
 				at = p->link[d].next;
-			if (d == SPM_POOL_NONE || spm_pool_record_extent(p, d) < first || spm_pool_record_extent(p, d) >= end)
+			at_file = d == SPM_POOL_NONE ? UINT64_MAX : spm_pool_extent_of(p, d);
+			if (d == SPM_POOL_NONE || at_file < first || at_file >= end)
 				continue;
 			spm_pool_release(p, d);
 			spm_pool_uncharge(p, f->slice, 1);
@@ -245,17 +247,21 @@ void spm_pool_remove_slice(struct spm_pool *p, uint16_t slice)
 		spm_pool_remove(p, &f);
 		spm_pool_unlock(&held);
 	}
+	pthread_mutex_lock(&p->lock);
+	spm_pool_doubt_drop_slice(p, slice);
+	pthread_mutex_unlock(&p->lock);
 }
 
 /* -- seeking and copying -- */
 
 uint64_t spm_pool_next_extent(struct spm_pool *p, uint64_t whose, uint64_t from)
 {
-	uint64_t next = UINT64_MAX, e = from;
+	uint64_t next = UINT64_MAX, e = from, doubt;
 	struct spm_pool_head *h;
 	uint32_t at, n;
 
 	pthread_mutex_lock(&p->lock);
+	doubt = spm_pool_next_doubt(p, whose, from);
 	h = spm_pool_index_head(p, whose);
 	for (n = 0; h && n < h->count && next == UINT64_MAX && n < POOL_STEP; n++, e++)
 		if (spm_pool_index_find(p, whose, e) != SPM_POOL_NONE)
@@ -264,26 +270,26 @@ uint64_t spm_pool_next_extent(struct spm_pool *p, uint64_t whose, uint64_t from)
 	at = h && next == UINT64_MAX ? h->first : 0;
 	while (at) {
 		for (n = 0; at && n < POOL_STEP; n++, at = p->link[at - 1].next) {
-			e = spm_pool_record_extent(p, at - 1);
+			e = spm_pool_extent_of(p, at - 1);
 			next = e >= from && e < next ? e : next;
 		}
 		pthread_mutex_unlock(&p->lock);
 		pthread_mutex_lock(&p->lock);
 	}
 	pthread_mutex_unlock(&p->lock);
-	return next;
+	return next < doubt ? next : doubt;
 }
 
 static uint64_t next_hole(struct spm_pool *p, uint64_t whose, uint64_t e)
 {
-	uint32_t d, n;
+	bool is_hole = false;
 
 	for (;;) {
 		pthread_mutex_lock(&p->lock);
-		for (n = 0, d = 0; n < POOL_STEP && d != SPM_POOL_NONE; n++)
-			d = spm_pool_index_find(p, whose, e++);
+		for (uint32_t n = 0; n < POOL_STEP && !is_hole; n++, e++)
+			is_hole = spm_pool_index_find(p, whose, e) == SPM_POOL_NONE && !spm_pool_is_doubtful(p, whose, e);
 		pthread_mutex_unlock(&p->lock);
-		if (d == SPM_POOL_NONE)
+		if (is_hole)
 			return e - 1;
 	}
 }

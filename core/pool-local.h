@@ -19,7 +19,7 @@
 #define POOL_STRIPES    256u
 #define POOL_STEP       256u /* extents that are worked on without letting others to the lock */
 
-enum spm_pool_state { POOL_UNUSED, POOL_FREE, POOL_CLEAN, POOL_OWNED, POOL_BAD, POOL_RETIRED, POOL_STATES };
+enum spm_pool_state { POOL_UNUSED, POOL_FREE, POOL_CLEAN, POOL_OWNED, POOL_BAD, POOL_RETIRED, POOL_LOST, POOL_STATES };
 
 /* @what: file extent << 16 | check << 8 | state. A zero record is POOL_UNUSED. */
 struct spm_pool_record {
@@ -34,6 +34,22 @@ struct spm_pool_note {
 	struct spm_handle handle;
 	_Atomic uint64_t whose;
 };
+
+/*
+ * Extents [first, end) of a file, which has none of them: a damaged record may have been of one. Behind the records in the state file,
+ * from a page's start to the file's end. In use from the store of @check on until that is 0; never changed in between.
+ */
+struct spm_pool_doubt {
+	uint64_t whose, first, end;
+	_Atomic uint64_t check;
+};
+_Static_assert(4096 % sizeof(struct spm_pool_doubt) == 0, "whole ones in a page");
+
+/* A record that was found damaged while it was in use, and is to be told of. */
+struct spm_pool_news {
+	uint64_t whose, extent;
+};
+#define POOL_NEWS 8u
 
 /* Which device it was when it was last known to be the pool's. */
 struct spm_pool_ident {
@@ -82,6 +98,7 @@ struct spm_pool {
 	uint8_t *base;           /* of the device */
 	uint64_t state_bytes, map_bytes;
 	uint32_t extents, extent_bytes;
+	int state_fd;            /* the caller's */
 	struct spm_pool_opts o;
 	uint64_t clean_max;      /* extents zeroed in advance */
 
@@ -95,9 +112,16 @@ struct spm_pool {
 	uint32_t *head_bucket;
 	uint32_t bucket_mask, head_mask;
 	uint32_t heads_top, heads_free;
+	uint64_t *high;          /* of an extent's number in its file, what its bucket does not tell; 0 unless @any_high */
+	bool any_high;
 	uint32_t transient;      /* extents in the hands of zeroers and compaction: free a moment later */
 	uint64_t reserved;       /* extents charged, and not picked yet */
-	uint64_t bad, retired, damaged;
+	uint64_t bad, retired, damaged; /* bad: LOST as well */
+	struct spm_pool_doubt *doubt;
+	uint32_t doubts_room, doubts_top, doubts; /* mapped, behind the last one in use, in use */
+	uint32_t doubts_damaged;
+	struct spm_pool_news news[POOL_NEWS];
+	unsigned int news_count;
 	uint64_t used;           /* extents charged; of each slice: slice_used */
 	uint64_t sure;           /* sum of slice_min */
 	uint64_t committed;      /* sum of what each slice uses or is sure of, whichever is more */
@@ -133,11 +157,17 @@ static inline void *spm_pool_address(const struct spm_pool *p, uint32_t d)
 	return p->base + (uint64_t)d * p->extent_bytes;
 }
 
+/* Whether a record in that state says whose it is. */
+static inline bool spm_pool_is_files(enum spm_pool_state state)
+{
+	return state == POOL_OWNED || state == POOL_BAD || state == POOL_LOST;
+}
+
 /* What a record's second word is; what is nobody's does not depend on the first, which is written while it
  * is. */
 static inline uint64_t spm_pool_what(uint64_t whose, uint64_t extent, enum spm_pool_state state)
 {
-	bool owned = state == POOL_OWNED || state == POOL_BAD;
+	bool owned = spm_pool_is_files(state);
 	uint64_t mixed = spm_mix((owned ? whose ^ extent << 16 : 0) + state);
 
 	return state == POOL_UNUSED ? 0 : (owned ? extent << 16 : 0) | (mixed & 0xff) << 8 | state;
@@ -178,12 +208,31 @@ static inline void spm_pool_fault(struct spm_pool *p, const char *at)
 int spm_pool_index_init(struct spm_pool *p) SPM_MUST_CHECK;
 void spm_pool_index_destroy(struct spm_pool *p);
 uint64_t spm_pool_index_bytes(const struct spm_pool *p);
-uint32_t spm_pool_index_find(const struct spm_pool *p, uint64_t whose, uint64_t extent);
+uint32_t spm_pool_index_find(struct spm_pool *p, uint64_t whose, uint64_t extent);
 /* The record says whose it is, or (for remove) still does. */
 void spm_pool_index_add(struct spm_pool *p, uint32_t d);
 void spm_pool_index_remove(struct spm_pool *p, uint32_t d);
 /* NULL: it has no extent. */
 struct spm_pool_head *spm_pool_index_head(const struct spm_pool *p, uint64_t whose);
+/* Whose an extent is that is in there, whatever its record says. False: it is not there. */
+bool spm_pool_index_recall(const struct spm_pool *p, uint32_t d, uint64_t *whose, uint64_t *extent);
+
+/* pool-doubt.c: records that are damaged. All but the last two with the lock. */
+bool spm_pool_is_sound(const struct spm_pool *p, uint32_t d);
+/* The record of an extent in the index, if it is damaged, says from now on that it is LOST. */
+void spm_pool_mend(struct spm_pool *p, uint32_t d);
+/* Which extent of its file it is; mends it. */
+uint64_t spm_pool_extent_of(struct spm_pool *p, uint32_t d);
+bool spm_pool_is_doubtful(const struct spm_pool *p, uint64_t whose, uint64_t extent);
+/* The first doubtful extent of the file from @from on, UINT64_MAX: none. */
+uint64_t spm_pool_next_doubt(const struct spm_pool *p, uint64_t whose, uint64_t from);
+/* Holes from now on. */
+void spm_pool_doubt_drop(struct spm_pool *p, uint64_t whose, uint64_t first, uint64_t end);
+void spm_pool_doubt_drop_slice(struct spm_pool *p, uint16_t slice);
+int spm_pool_doubts_map(struct spm_pool *p) SPM_MUST_CHECK;
+void spm_pool_doubts_unmap(struct spm_pool *p);
+/* Says what was found, without the lock. */
+void spm_pool_tell_news(struct spm_pool *p);
 
 /* pool-scan.c */
 void spm_pool_scan(struct spm_pool *p);

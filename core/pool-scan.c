@@ -4,19 +4,6 @@
 #include "core/pool-local.h"
 
 #include <errno.h>
-#include "core/log.h"
-
-static bool is_sound(const struct spm_pool *p, uint32_t d)
-{
-	uint64_t whose = spm_pool_record_whose(p, d),
-		 what = atomic_load_explicit(&p->record[d].what, memory_order_relaxed);
-	enum spm_pool_state state = spm_pool_record_state(p, d);
-
-	if (state >= POOL_STATES || what != spm_pool_what(whose, what >> 16, state))
-		return false;
-	return (state != POOL_OWNED && state != POOL_BAD) ||
-	       ((whose & SPM_POOL_INO_MAX) && whose >> 48 < SPM_POOL_SLICES);
-}
 
 static void count(struct spm_pool *p, uint32_t d, int by)
 {
@@ -27,9 +14,9 @@ static void count(struct spm_pool *p, uint32_t d, int by)
 static void add(struct spm_pool *p, uint32_t d)
 {
 	uint32_t other = spm_pool_index_find(p, spm_pool_record_whose(p, d), spm_pool_record_extent(p, d));
-	bool bad = spm_pool_record_state(p, d) == POOL_BAD;
+	bool bad = spm_pool_record_state(p, d) != POOL_OWNED;
 
-	if (other != SPM_POOL_NONE && spm_pool_record_state(p, other) == POOL_BAD) {
+	if (other != SPM_POOL_NONE && spm_pool_record_state(p, other) != POOL_OWNED) {
 		count(p, other, -1);
 		spm_pool_release(p, other);
 		other = SPM_POOL_NONE;
@@ -40,7 +27,7 @@ static void add(struct spm_pool *p, uint32_t d)
 		p->bad += bad;
 		if (!bad)
 			spm_pool_set_add(&p->movable, d);
-	} else if (bad) {
+	} else if (spm_pool_record_state(p, d) == POOL_BAD) {
 		spm_pool_set_state(p, d, POOL_RETIRED);
 		p->retired++;
 	} else {
@@ -50,13 +37,14 @@ static void add(struct spm_pool *p, uint32_t d)
 
 static void scan_one(struct spm_pool *p, uint32_t d)
 {
-	if (!is_sound(p, d)) {
+	if (!spm_pool_is_sound(p, d)) {
 		p->damaged++;
 		return;
 	}
 	switch (spm_pool_record_state(p, d)) {
 	case POOL_OWNED:
 	case POOL_BAD:
+	case POOL_LOST:
 		add(p, d);
 		break;
 	case POOL_RETIRED:
@@ -71,11 +59,6 @@ void spm_pool_scan(struct spm_pool *p)
 {
 	for (uint32_t d = 0; d < p->extents; d++)
 		scan_one(p, d);
-	if (p->damaged)
-		spm_log(SPM_LOG_WARNING,
-			"pool: %llu of %u records are damaged and set aside; what files had there reads as "
-			"zeros",
-			(unsigned long long)p->damaged, p->extents);
 }
 
 /* -- notes -- */

@@ -22,13 +22,15 @@ void spm_pool_own(struct spm_pool *p, uint32_t d, uint64_t whose, uint64_t exten
 
 void spm_pool_release(struct spm_pool *p, uint32_t d)
 {
-	bool bad = spm_pool_record_state(p, d) == POOL_BAD;
+	enum spm_pool_state state;
 
+	spm_pool_mend(p, d);
+	state = spm_pool_record_state(p, d);
 	spm_pool_index_remove(p, d);
 	spm_pool_set_del(&p->movable, d);
-	if (bad) {
+	p->bad -= state != POOL_OWNED;
+	if (state == POOL_BAD) {
 		spm_pool_set_state(p, d, POOL_RETIRED);
-		p->bad--;
 		p->retired++;
 	} else {
 		spm_pool_put(p, d, POOL_FREE);
@@ -106,8 +108,8 @@ static int look_up(struct spm_pool *p, uint64_t whose, uint64_t extent, uint32_t
 {
 	*d = spm_pool_index_find(p, whose, extent);
 	if (*d == SPM_POOL_NONE)
-		return -ENOENT;
-	return spm_pool_record_state(p, *d) == POOL_BAD ? -EIO : 0;
+		return spm_pool_is_doubtful(p, whose, extent) ? -EIO : -ENOENT;
+	return spm_pool_record_state(p, *d) != POOL_OWNED ? -EIO : 0;
 }
 
 int spm_pool_find(struct spm_pool *p, uint64_t whose, uint64_t extent, uint32_t *d)
@@ -117,6 +119,8 @@ int spm_pool_find(struct spm_pool *p, uint64_t whose, uint64_t extent, uint32_t 
 	pthread_mutex_lock(&p->lock);
 	rc = look_up(p, whose, extent, d);
 	pthread_mutex_unlock(&p->lock);
+	if (rc == -EIO)
+		spm_pool_tell_news(p);
 	return rc;
 }
 
@@ -191,6 +195,8 @@ int spm_pool_make(struct spm_pool *p, uint64_t whose, uint64_t extent, bool rese
 		spm_pool_unreserve(p, slice, 1);
 	}
 	pthread_mutex_unlock(&p->lock);
+	if (rc == -EIO)
+		spm_pool_tell_news(p);
 	return rc;
 }
 
@@ -220,7 +226,7 @@ int spm_pool_unmap_extent(struct spm_pool *p, const struct spm_pool_file *f, uin
 
 	pthread_mutex_lock(&p->lock);
 	rc = look_up(p, spm_pool_whose(f), extent, &d);
-	if (drop && rc != -ENOENT) {
+	if (drop && d != SPM_POOL_NONE) {
 		spm_pool_release(p, d);
 		spm_pool_uncharge(p, f->slice, 1);
 		rc = 0;
@@ -310,7 +316,7 @@ void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st, bool metadata
 	st->zeroed_bytes = atomic_load(&p->zeroed) * size;
 	st->moved_bytes = atomic_load(&p->moved) * size;
 	if (metadata)
-		st->metadata_bytes = p->state_bytes + spm_pool_index_bytes(p) + p->unused.bytes + p->free.bytes +
+		st->metadata_bytes = p->state_bytes + p->doubts_room * sizeof(*p->doubt) + spm_pool_index_bytes(p) + p->unused.bytes + p->free.bytes +
 				     p->clean.bytes + p->movable.bytes + sizeof(*p);
 }
 

@@ -21,6 +21,7 @@
  *	OWNED	its content is that extent of that file
  *	BAD	the same, but the device has lost it (poison): EIO until the file gives it up; then RETIRED
  *	RETIRED	poisoned, nobody's, never to be used again
+ *	LOST	it was its file's when this record was found damaged: EIO until the file gives it up; then FREE
  *
  * Each step is one store of the record's second word, which has state, file extent and a check over both
  * words, after everything that it stands for (spm_pool_barrier()); the first word (whose) is written before
@@ -30,7 +31,9 @@
  * To move:	copy to an extent that is nobody's, own that too, then free the old one, all with the file's lock
  *		held. A process that dies between the two leaves two records of one file extent, with the same
  *		content: a successor takes either.
- * A record with a wrong check is set aside: counted, logged, never followed and never given out.
+ * A record with a wrong check is never followed. Who has the extent in its index knows whose it was (LOST). At a start it is set aside,
+ * and what files may have had there is doubtful: extents of files, in a table behind the records, that they have not and that
+ * read as EIO until they are given up. See spm_pool_doubt().
  *
  * The device carries a label (in its last 4 KiB, which are no extent's): the
  * pool's uuid. A pool whose device has been used by another since is refused (-ESTALE), so recover cannot
@@ -82,6 +85,8 @@ struct spm_pool_opts {
 	/* The device lost an extent at @offset; of @f, or of nobody (f->ino 0). For the log, with a path. Any
 	 * thread, no locks but the file's. */
 	void (*poisoned)(void *ctx, const struct spm_pool_file *f, uint64_t file_offset, uint64_t offset);
+	/* The record of an extent of @f that is in use was found damaged: it cannot be read any more. As above. */
+	void (*damaged)(void *ctx, const struct spm_pool_file *f, uint64_t file_offset);
 	/* A lock is about to be waited for, or much to be zeroed: the thread may be slow from here on. */
 	void (*slow)(void *ctx);
 	/* A fault point of tests, "pool:owned". */
@@ -115,9 +120,9 @@ struct spm_pool_stats {
 	uint64_t used_bytes;    /* OWNED and BAD */
 	uint64_t free_bytes;    /* what files of slice 0 can still get */
 	uint64_t clean_bytes;   /* zeroed already */
-	uint64_t bad_bytes, retired_bytes;
+	uint64_t bad_bytes, retired_bytes; /* bad: LOST as well */
 	uint64_t zeroed_bytes, moved_bytes;      /* since attach */
-	uint64_t damaged;       /* records set aside, at attach */
+	uint64_t damaged;       /* records set aside */
 	uint64_t metadata_bytes; /* of state file and index, what is in memory */
 };
 /* Looks at the page tables of the index for metadata_bytes, where @metadata. */
@@ -126,6 +131,26 @@ void spm_pool_stats(struct spm_pool *p, struct spm_pool_stats *st, bool metadata
 uint64_t spm_pool_free_run(struct spm_pool *p);
 /* O(1). */
 uint64_t spm_pool_file_bytes(struct spm_pool *p, const struct spm_pool_file *f);
+
+/* It has extents, or doubtful ones. */
+bool spm_pool_has(struct spm_pool *p, const struct spm_pool_file *f);
+
+/*
+ * -- damage -- (pool-doubt.c)
+ * If attach has found any, which spm_pool_damaged() says, the caller goes through all files, and calls spm_pool_doubt() for each: what it
+ * has neither here nor in a slot may have been lost. Then, and not before, spm_pool_settled(): the damage is forgotten, and what was set
+ * aside is free. Who dies before that leaves it to be done again. Nothing may be allocated meanwhile.
+ */
+struct spm_pool_doubts {
+	uint64_t extents; /* that are doubtful now, and were not */
+	uint64_t first;   /* of them */
+};
+uint64_t spm_pool_damaged(struct spm_pool *p);
+/* Of a file of @end extents. @next_slot: the first from @from on that is in a slot, UINT64_MAX: none; NULL: there are no slots.
+ * -errno of fallocate(2), mmap(2). */
+int spm_pool_doubt(struct spm_pool *p, const struct spm_pool_file *f, uint64_t end,
+		   uint64_t (*next_slot)(void *arg, uint64_t from), void *arg, struct spm_pool_doubts *found) SPM_MUST_CHECK;
+void spm_pool_settled(struct spm_pool *p);
 
 /* -- slices -- (pool-slices.c)
  * A slice has up to its max, and its min is there for it whatever others want: the sum of what each uses, or is

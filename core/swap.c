@@ -393,6 +393,13 @@ uint32_t spm_swap_file(struct spm_swap *s, uint16_t slice, uint64_t ino, const s
 	return file ? file : spm_extmap_intern(&s->map, slice, ino, h, fresh ? 0 : SPM_EXTFILE_DIRECT);
 }
 
+uint64_t spm_swap_next_slot(struct spm_swap *s, uint32_t file, uint64_t from)
+{
+	struct spm_extent *x;
+
+	return file ? spm_extmap_next(&s->map, file, from, &x) : UINT64_MAX;
+}
+
 uint64_t spm_swap_bytes_of(struct spm_swap *s, uint32_t file)
 {
 	return file ? (uint64_t)__atomic_load_n(&spm_extmap_file(&s->map, file)->swapped, __ATOMIC_RELAXED) * 4096 : 0;

@@ -141,6 +141,8 @@ uint32_t spm_swap_file(struct spm_swap *s, uint16_t slice, uint64_t ino, const s
 /* The last name and the last user of a file go: its slots are free. Before its inode goes, so that the number cannot be
  * another's. Waits for whoever visits it. */
 void spm_swap_gone(struct spm_swap *s, uint16_t slice, uint64_t ino);
+/* The first extent of a file from @from on that is in a slot, or whose record is damaged; UINT64_MAX: none. */
+uint64_t spm_swap_next_slot(struct spm_swap *s, uint32_t file, uint64_t from);
 /* Bytes of a file in slots. */
 uint64_t spm_swap_bytes_of(struct spm_swap *s, uint32_t file);
 /*

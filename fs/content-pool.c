@@ -445,7 +445,7 @@ static bool has(struct spm_fs *fs, uint16_t slice, uint64_t ino)
 {
 	const struct spm_pool_file f = spm_pooled_file(slice, ino);
 
-	return spm_pool_file_bytes(fs->pool, &f) || (fs->swap && spm_swap_find(fs->swap, slice, ino));
+	return spm_pool_has(fs->pool, &f) || (fs->swap && spm_swap_find(fs->swap, slice, ino));
 }
 
 static void drop(struct spm_fs *fs, uint16_t slice, uint64_t ino)

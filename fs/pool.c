@@ -6,6 +6,7 @@
 #include "fs/session.h"
 #include "fs/slices.h"
 #include "fs/thread.h"
+#include "fs/walk.h"
 #include "fs/worker.h"
 
 #include <errno.h>
@@ -29,9 +30,10 @@ static void op_fault(void *ctx, const char *at)
 		(void)spm_fault_at(fs->desks.state, at);
 }
 
+static const char give_up[] = "to give it up, punch a hole there (fallocate -p), or remove the file";
+
 static void op_poisoned(void *ctx, const struct spm_pool_file *f, uint64_t file_offset, uint64_t offset)
 {
-	static const char then[] = "to give it up, punch a hole there (fallocate -p), or remove the file";
 	struct spm_fs *fs = ctx;
 	struct spm_inode *rec;
 	char path[PATH_MAX];
@@ -46,11 +48,82 @@ static void op_poisoned(void *ctx, const struct spm_pool_file *f, uint64_t file_
 	if (rec && spm_slices_path_of(fs, f->slice, &rec->handle, path, sizeof(path)))
 		spm_log(SPM_LOG_ERR, "%s: memory error: %s%s cannot be read at offset %llu: the device has lost the extent at %llu; %s",
 			fs->opts->mountpoint, fs->opts->mountpoint, path, (unsigned long long)file_offset,
-			(unsigned long long)offset, then);
+			(unsigned long long)offset, give_up);
 	else
 		spm_log(SPM_LOG_ERR, "%s: memory error: inode %llu cannot be read at offset %llu: the device has lost the extent at "
 			"%llu", fs->opts->mountpoint, (unsigned long long)f->ino, (unsigned long long)file_offset,
 			(unsigned long long)offset);
+}
+
+static void op_damaged(void *ctx, const struct spm_pool_file *f, uint64_t file_offset)
+{
+	struct spm_fs *fs = ctx;
+	struct spm_inode *rec;
+	char path[PATH_MAX];
+	uint64_t nodeid;
+
+	rec = spm_itable_find(&fs->itable, f->slice, f->ino, &nodeid);
+	if (rec && spm_slices_path_of(fs, f->slice, &rec->handle, path, sizeof(path)))
+		spm_log(SPM_LOG_ERR, "%s: pool error: %s%s cannot be read at offset %llu: the pool's record of it was damaged; %s",
+			fs->opts->mountpoint, fs->opts->mountpoint, path, (unsigned long long)file_offset, give_up);
+	else
+		spm_log(SPM_LOG_ERR, "%s: pool error: inode %llu cannot be read at offset %llu: the pool's record of it was damaged",
+			fs->opts->mountpoint, (unsigned long long)f->ino, (unsigned long long)file_offset);
+}
+
+/* -- damaged records that a dead process has left -- */
+
+struct slots_of {
+	struct spm_fs *fs;
+	uint32_t file;
+};
+
+static uint64_t next_slot(void *arg, uint64_t from)
+{
+	const struct slots_of *s = arg;
+
+	return spm_swap_next_slot(s->fs->swap, s->file, from);
+}
+
+static int doubt(void *arg, const struct spm_slice *s, const struct stat *st, const struct spm_handle *h)
+{
+	struct spm_fs *fs = arg;
+	const struct spm_pool_file f = spm_pooled_file(s->id, st->st_ino);
+	const uint64_t extent = spm_pool_extent_bytes(fs->pool);
+	struct slots_of slots = { fs, fs->swap ? spm_swap_find(fs->swap, s->id, st->st_ino) : 0 };
+	struct spm_pool_doubts found;
+	char path[PATH_MAX];
+	int rc = spm_pool_doubt(fs->pool, &f, ((uint64_t)st->st_size + extent - 1) / extent, slots.file ? next_slot : NULL, &slots,
+				&found);
+
+	if (!found.extents)
+		return rc;
+	if (spm_slices_path_of(fs, s->id, h, path, sizeof(path)))
+		spm_log(SPM_LOG_ERR, "%s: pool error: %s%s may have lost %llu extents, the first at offset %llu, and cannot be read there: the "
+			"pool's records are damaged; %s", fs->opts->mountpoint, fs->opts->mountpoint, path,
+			(unsigned long long)found.extents, (unsigned long long)(found.first * extent), give_up);
+	else
+		spm_log(SPM_LOG_ERR, "%s: pool error: inode %llu (which has no name any more) may have lost %llu extents: the pool's records "
+			"are damaged", fs->opts->mountpoint, (unsigned long long)st->st_ino, (unsigned long long)found.extents);
+	return rc;
+}
+
+static int settle_damage(struct spm_fs *fs)
+{
+	uint64_t n = spm_pool_damaged(fs->pool);
+	int rc;
+
+	if (!n)
+		return 0;
+	spm_log(SPM_LOG_ERR, "%s: pool error: %llu of the pool's records are damaged; what files may have lost by that is said file by file",
+		fs->opts->mountpoint, (unsigned long long)n);
+	rc = spm_walk(fs, true, doubt, fs, NULL);
+	if (rc)
+		return rc;
+	spm_pool_settled(fs->pool);
+	/* what was set aside is there again */
+	spm_slices_in_pool(&fs->slices, fs->pool);
+	return 0;
 }
 
 /* Where a file ends that was being cut off; 0: it is gone. */
@@ -93,7 +166,7 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 	const struct spm_mount *m = &fs->desks.state->mount;
 	const struct spm_pool_device d = { .fd = a->pool_fd, .bytes = m->device_bytes, .align = m->device_align };
 	/* set-up has looked, and the device is locked since */
-	struct spm_pool_opts o = { .kept = true, .poisoned = op_poisoned, .slow = op_slow, .fault = op_fault, .ctx = fs };
+	struct spm_pool_opts o = { .kept = true, .poisoned = op_poisoned, .damaged = op_damaged, .slow = op_slow, .fault = op_fault, .ctx = fs };
 	int rc;
 
 	fs->pool_state_fd = open(SPM_REGION_POOL, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
@@ -138,6 +211,8 @@ int spm_pooled_settle(struct spm_fs *fs)
 {
 	int rc = spm_pool_trims(fs->pool, end_of, fs);
 
+	if (!rc)
+		rc = settle_damage(fs);
 	return rc ? cannot_use(fs, rc) : 0;
 }
 

@@ -18,7 +18,7 @@ void rig_audit(struct spm_pool *p)
 
 	for (uint32_t d = 0; d < p->extents; d++) {
 		enum spm_pool_state s = spm_pool_record_state(p, d);
-		bool is_owned = s == POOL_OWNED || s == POOL_BAD;
+		bool is_owned = spm_pool_is_files(s);
 
 		must(spm_pool_set_has(&p->clean, d) == (s == POOL_CLEAN));
 		must(spm_pool_set_has(&p->free, d) == (s == POOL_FREE));
@@ -352,6 +352,242 @@ START_TEST(damaged_records_are_set_aside)
 }
 END_TEST
 
+/* What is read of each extent of a file: letters, - for zeros, E for EIO. */
+static void extents_are(struct pool_rig *r, const struct spm_pool_file *f, const char *want)
+{
+	char got[64] = "";
+	uint8_t buf[EXTENT];
+
+	for (size_t e = 0; e < strlen(want); e++) {
+		ssize_t n = spm_pool_read(r->p, f, buf, EXTENT, e * EXTENT);
+
+		got[e] = n == -EIO ? 'E' : n != (ssize_t)EXTENT || !all_are(buf, EXTENT, buf[0]) ? '?' : buf[0] ? (char)buf[0] : '-';
+	}
+	ck_assert_str_eq(got, want);
+}
+
+static void letters(struct pool_rig *r, const struct spm_pool_file *f, const char *what)
+{
+	uint8_t buf[EXTENT];
+
+	for (size_t e = 0; what[e]; e++) {
+		memset(buf, what[e], sizeof(buf));
+		if (what[e] != '-')
+			ck_assert_int_eq(spm_pool_write(r->p, f, buf, EXTENT, e * EXTENT), EXTENT);
+	}
+}
+
+static uint32_t place_of(struct pool_rig *r, const struct spm_pool_file *f, uint64_t extent)
+{
+	uint32_t d = spm_pool_index_find(r->p, spm_pool_whose(f), extent);
+
+	must(d != SPM_POOL_NONE);
+	return d;
+}
+
+/* Some bit of each byte of a record. */
+static void flip(struct pool_rig *r, uint32_t d, unsigned int byte)
+{
+	((uint8_t *)&r->p->record[d])[byte] ^= (uint8_t)(1 << byte % 8);
+}
+
+struct told {
+	unsigned int times;
+	uint64_t ino, offset;
+};
+
+static void be_told(void *ctx, const struct spm_pool_file *f, uint64_t file_offset)
+{
+	struct told *t = ctx;
+
+	*t = (struct told){ .times = t->times + 1, .ino = f->ino, .offset = file_offset };
+}
+
+START_TEST(damage_in_use_is_noticed)
+{
+	struct told told = { .times = 0 };
+	const struct spm_pool_opts o = { .damaged = be_told, .ctx = &told };
+	const struct spm_pool_file three = { .ino = 13, .slice = 0 };
+	char far[3];
+	struct pool_rig r;
+
+	rig_device(&r, 32 * EXTENT, true);
+	ck_assert_int_eq(spm_pool_create(r.state, &r.dev, EXTENT, rig_uuid), 0);
+	rig_attach(&r, &o);
+	letters(&r, &one, "ab-cd");
+	letters(&r, &two, "xyz");
+	/* as far on as whatever tells them apart */
+	ck_assert_int_eq(spm_pool_write(r.p, &three, "far", 3, (UINT64_C(1) << 40) + 3 * EXTENT), 3);
+	flip(&r, place_of(&r, &three, (UINT64_C(1) << 40) / EXTENT + 3), (unsigned int)_i);
+	ck_assert_int_eq(spm_pool_read(r.p, &three, far, 3, 3 * EXTENT), 3);
+	ck_assert_mem_eq(far, "\0\0\0", 3);
+	ck_assert_int_eq(spm_pool_read(r.p, &three, far, 3, (UINT64_C(1) << 40) + 3 * EXTENT), -EIO);
+	spm_pool_remove(r.p, &three);
+	ck_assert_uint_eq(told.times, 1);
+	flip(&r, place_of(&r, &one, 3), (unsigned int)_i);
+	if (_i % 2)
+		ck_assert_int_eq(spm_pool_seek(r.p, &one, (off_t)(2 * EXTENT), SEEK_DATA, 5 * EXTENT), 3 * EXTENT);
+	extents_are(&r, &one, "ab-Ed");
+	rig_audit(r.p);
+	extents_are(&r, &two, "xyz");
+	ck_assert_uint_eq(told.times, 2);
+	ck_assert_uint_eq(told.ino, one.ino);
+	ck_assert_uint_eq(told.offset, 3 * EXTENT);
+	ck_assert_uint_eq(rig_stats(&r).bad_bytes, EXTENT);
+	ck_assert_int_eq(spm_pool_write(r.p, &one, "", 1, 3 * EXTENT + 5), -EIO);
+	rig_again(&r, &o);
+	ck_assert_uint_eq(spm_pool_damaged(r.p), 0);
+	extents_are(&r, &one, "ab-Ed");
+	ck_assert_int_eq(spm_pool_punch(r.p, &one, 3 * EXTENT, 4 * EXTENT), 0);
+	extents_are(&r, &one, "ab--d");
+	letters(&r, &one, "---q");
+	extents_are(&r, &one, "ab-qd");
+	ck_assert_uint_eq(rig_stats(&r).bad_bytes + rig_stats(&r).retired_bytes, 0);
+	rig_audit(r.p);
+	rig_end(&r);
+}
+END_TEST
+
+START_TEST(damage_is_noticed_by_who_moves)
+{
+	struct spm_pool_compact c = { .bps = 0 };
+	struct pool_rig r;
+
+	rig_make(&r, 32 * EXTENT, EXTENT);
+	letters(&r, &two, "xyz");
+	letters(&r, &one, "abc");
+	spm_pool_remove(r.p, &two);
+	flip(&r, place_of(&r, &one, 2), (unsigned int)_i);
+	ck_assert_int_eq(spm_pool_compact(r.p, &c), 0);
+	ck_assert_uint_eq(c.moved_bytes, 2 * EXTENT);
+	rig_audit(r.p);
+	extents_are(&r, &one, "abE");
+	rig_end(&r);
+}
+END_TEST
+
+START_TEST(a_file_goes_with_damaged_records)
+{
+	struct pool_rig r;
+
+	rig_make(&r, 32 * EXTENT, EXTENT);
+	letters(&r, &one, "abcdef");
+	letters(&r, &two, "x");
+	flip(&r, place_of(&r, &one, 1), 0);
+	flip(&r, place_of(&r, &one, 4), 10);
+	if (_i)
+		ck_assert_int_eq(spm_pool_punch(r.p, &one, 0, UINT64_MAX), 0);
+	else
+		spm_pool_remove(r.p, &one);
+	ck_assert_uint_eq(spm_pool_file_bytes(r.p, &one), 0);
+	extents_are(&r, &one, "------");
+	extents_are(&r, &two, "x");
+	ck_assert_uint_eq(rig_stats(&r).free_bytes, 30 * EXTENT);
+	rig_audit(r.p);
+	rig_end(&r);
+}
+END_TEST
+
+static uint64_t slot_five(void *arg, uint64_t from)
+{
+	(void)arg;
+	return from <= 5 ? 5 : UINT64_MAX;
+}
+
+START_TEST(damage_that_is_found_makes_doubt)
+{
+	struct spm_pool_doubts found;
+	struct pool_rig r;
+	uint64_t records = 31;
+
+	rig_make(&r, 32 * EXTENT, EXTENT);
+	letters(&r, &one, "ab-c");
+	letters(&r, &two, "xyz");
+	flip(&r, place_of(&r, &one, 0), (unsigned int)_i);
+	rig_again(&r, NULL);
+	ck_assert_uint_eq(spm_pool_damaged(r.p), 1);
+	ck_assert_int_eq(spm_pool_doubt(r.p, &one, 8, slot_five, NULL, &found), 0);
+	ck_assert_uint_eq(found.extents, 6 - 1);
+	ck_assert_uint_eq(found.first, 0);
+	/* who dies here begins again */
+	rig_again(&r, NULL);
+	ck_assert_uint_eq(spm_pool_damaged(r.p), 1);
+	ck_assert_int_eq(spm_pool_doubt(r.p, &one, 8, slot_five, NULL, &found), 0);
+	ck_assert_uint_eq(found.extents, 0);
+	ck_assert_int_eq(spm_pool_doubt(r.p, &two, 3, NULL, NULL, &found), 0);
+	ck_assert_uint_eq(found.extents, 0);
+	spm_pool_settled(r.p);
+	rig_audit(r.p);
+	extents_are(&r, &one, "EbEcE-EE-");
+	extents_are(&r, &two, "xyz");
+	rig_again(&r, NULL);
+	ck_assert_uint_eq(spm_pool_damaged(r.p), 0);
+	extents_are(&r, &one, "EbEcE-EE-");
+	ck_assert_uint_eq(rig_stats(&r).free_bytes, (records - 5) * EXTENT);
+	ck_assert_int_eq(spm_pool_seek(r.p, &one, (off_t)(4 * EXTENT), SEEK_HOLE, 9 * EXTENT), 5 * EXTENT);
+	ck_assert_int_eq(spm_pool_seek(r.p, &one, (off_t)(5 * EXTENT), SEEK_DATA, 9 * EXTENT), 6 * EXTENT);
+	ck_assert_int_eq(spm_pool_write(r.p, &one, "", 1, 0), -EIO);
+	ck_assert_int_eq(spm_pool_commit(r.p, &one, 6 * EXTENT, 7 * EXTENT, NULL, NULL), -EIO);
+	/* a part of it stays what it is */
+	ck_assert_int_eq(spm_pool_punch(r.p, &one, 6 * EXTENT + 1, 7 * EXTENT - 1), -EIO);
+	ck_assert_int_eq(spm_pool_punch(r.p, &one, 0, EXTENT), 0);
+	ck_assert_int_eq(spm_pool_punch(r.p, &one, 6 * EXTENT, 7 * EXTENT), 0);
+	letters(&r, &one, "A");
+	extents_are(&r, &one, "AbEcE--E-");
+	rig_again(&r, NULL);
+	extents_are(&r, &one, "AbEcE--E-");
+	ck_assert_int_eq(spm_pool_punch(r.p, &one, 3 * EXTENT, UINT64_MAX), 0);
+	extents_are(&r, &one, "AbE------");
+	ck_assert(spm_pool_has(r.p, &one));
+	spm_pool_remove(r.p, &one);
+	ck_assert(!spm_pool_has(r.p, &one));
+	extents_are(&r, &one, "---------");
+	rig_again(&r, NULL);
+	extents_are(&r, &one, "---------");
+	ck_assert_uint_eq(r.p->doubts, 0);
+	rig_audit(r.p);
+	rig_end(&r);
+}
+END_TEST
+
+START_TEST(doubts_may_be_many_and_damaged)
+{
+	const struct spm_pool_file third = { .ino = 77, .slice = 5 };
+	struct spm_pool_doubts found;
+	struct pool_rig r;
+
+	rig_make(&r, 600 * EXTENT, EXTENT);
+	for (uint64_t e = 0; e < 500; e++)
+		ck_assert_int_eq(spm_pool_write(r.p, &one, "x", 1, 2 * e * EXTENT), 1);
+	flip(&r, place_of(&r, &one, 600), 3);
+	rig_again(&r, NULL);
+	ck_assert_int_eq(spm_pool_doubt(r.p, &one, 1000, NULL, NULL, &found), 0);
+	ck_assert_uint_eq(found.extents, 501);
+	ck_assert_int_eq(spm_pool_doubt(r.p, &two, 1000, NULL, NULL, &found), 0);
+	ck_assert_int_eq(spm_pool_doubt(r.p, &third, 1000, NULL, NULL, &found), 0);
+	spm_pool_settled(r.p);
+	rig_again(&r, NULL);
+	ck_assert_uint_eq(spm_pool_damaged(r.p), 0);
+	extents_are(&r, &two, "EEE");
+	spm_pool_remove_slice(r.p, 5);
+	extents_are(&r, &two, "---");
+	extents_are(&r, &third, "---");
+	ck_assert_uint_eq(r.p->doubts, 499); /* three of them are one */
+	r.p->doubt[7].end ^= 1;
+	rig_again(&r, NULL);
+	ck_assert_uint_eq(spm_pool_damaged(r.p), 1);
+	ck_assert_int_eq(spm_pool_doubt(r.p, &one, 1000, NULL, NULL, &found), 0);
+	spm_pool_settled(r.p);
+	rig_again(&r, NULL);
+	ck_assert_uint_eq(spm_pool_damaged(r.p), 0);
+	for (uint64_t e = 0; e < 1000; e++)
+		must(spm_pool_is_doubtful(r.p, spm_pool_whose(&one), e) == (e % 2 || e == 600));
+	r.p->doubt[9].whose ^= 1;
+	ck_assert(spm_pool_is_doubtful(r.p, spm_pool_whose(&two), 3));
+	rig_end(&r);
+}
+END_TEST
+
 /* -- compaction -- */
 
 START_TEST(compaction_leaves_one_run)
@@ -539,6 +775,11 @@ int main(void)
 	tcase_add_test(t, commit_fits_or_makes_nothing);
 	add_slices_tests(t);
 	tcase_add_test(t, damaged_records_are_set_aside);
+	tcase_add_loop_test(t, damage_in_use_is_noticed, 0, 16);
+	tcase_add_loop_test(t, damage_is_noticed_by_who_moves, 0, 16);
+	tcase_add_loop_test(t, a_file_goes_with_damaged_records, 0, 2);
+	tcase_add_loop_test(t, damage_that_is_found_makes_doubt, 0, 16);
+	tcase_add_test(t, doubts_may_be_many_and_damaged);
 	tcase_add_test(t, compaction_leaves_one_run);
 	tcase_add_test(t, compaction_obeys);
 	tcase_add_loop_test(t, compaction_in_the_background, 0, 2);
