@@ -281,6 +281,14 @@ void spm_pool_untake(struct spm_pool *p, uint16_t slice, uint32_t extent_no)
 	pthread_mutex_unlock(&p->lock);
 }
 
+void spm_pool_untake_lost(struct spm_pool *p, uint16_t slice, uint32_t extent_no)
+{
+	pthread_mutex_lock(&p->lock);
+	spm_pool_uncharge(p, slice, 1);
+	pthread_mutex_unlock(&p->lock);
+	spm_pool_retire(p, extent_no);
+}
+
 int spm_pool_clear_taken(struct spm_pool *p, void *addr, size_t n)
 {
 	(void)p;

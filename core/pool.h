@@ -266,6 +266,8 @@ int spm_pool_take(struct spm_pool *p, uint16_t slice, uint32_t *extent_no, void 
 int spm_pool_give(struct spm_pool *p, const struct spm_pool_file *f, uint64_t extent,
 		  uint32_t extent_no) SPM_MUST_CHECK;
 void spm_pool_untake(struct spm_pool *p, uint16_t slice, uint32_t extent_no);
+/* The device has lost it: it is never used again. */
+void spm_pool_untake_lost(struct spm_pool *p, uint16_t slice, uint32_t extent_no);
 /* Zeros a part of what was taken. -EIO: poisoned. */
 int spm_pool_clear_taken(struct spm_pool *p, void *addr, size_t n) SPM_MUST_CHECK;
 /* @fn reads from an address that was given out, of @n bytes within an extent, and has nothing to let go: where

@@ -155,24 +155,50 @@ static void verify_it(void *arg)
 	v->rc = verify(v->j, v->who);
 }
 
-int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who)
+/* What was read, or why not. */
+static int look_at(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who)
 {
 	struct verifying v = { .j = j, .who = who };
 	int rc = s->ops.io_fault ? s->ops.io_fault(s->ops.ctx, false) : 0;
-	uint16_t now = spm_swap_clock(s);
 
 	spm_swap_fault(s, "swapin:read");
 	if (!rc)
 		rc = j->io.result;
 	if (!rc)
 		rc = spm_memory_look(s, j, verify_it, &v);
-	if (!rc)
-		rc = v.rc;
+	return rc ? rc : v.rc;
+}
+
+static void read_it(struct spm_swap *s, struct spm_job *j)
+{
+	struct spm_ioq q;
+
+	spm_ioq_init(&q);
+	spm_job_submit(s, &q, j, SPM_IO_READ);
+	(void)spm_ioq_next(&q, true);
+	spm_ioq_destroy(&q);
+}
+
+int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct spm_whose *who)
+{
+	int rc = look_at(s, j, who);
+	uint16_t now = spm_swap_clock(s);
+
+	/* of a pool: what is in the slot is whole, and goes to another extent */
+	while (rc && rc != -EBADMSG && spm_memory_is_lost(s, j, who->slice)) {
+		rc = spm_memory_make(s, j, who, fd);
+		if (rc)
+			break;
+		read_it(s, j);
+		rc = look_at(s, j, who);
+	}
 	if (!rc)
 		rc = spm_memory_keep(s, j);
 	if (rc) {
+		bool none = rc == -ENOSPC && !j->map;
+
 		take_back(s, j, who, fd);
-		return spm_in_damaged(s, who, j->extent, rc);
+		return none ? rc : spm_in_damaged(s, who, j->extent, rc);
 	}
 	if (left_lately(s, j))
 		spm_count(s, who->slice, evicted_hot, 1);
@@ -189,17 +215,13 @@ int spm_in_one(struct spm_swap *s, const struct spm_whose *who, uint64_t extent)
 {
 	int rc, fd = spm_file_open(s, who->slice, &who->handle, true);
 	struct spm_job *j;
-	struct spm_ioq q;
 
 	if (fd < 0)
 		return fd;
 	j = spm_job_get(s, who->slice, true);
 	rc = spm_in_prepare(s, j, fd, who, extent);
 	if (!rc) {
-		spm_ioq_init(&q);
-		spm_job_submit(s, &q, j, SPM_IO_READ);
-		(void)spm_ioq_next(&q, true);
-		spm_ioq_destroy(&q);
+		read_it(s, j);
 		rc = spm_in_finish(s, j, fd, who);
 	}
 	spm_job_put(s, j);

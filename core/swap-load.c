@@ -16,6 +16,7 @@ struct load {
 	unsigned int in_flight;
 	bool patient; /* holds a pin FILE, and waits for room */
 	unsigned int tries;
+	uint64_t missed; /* the first extent whose memory the device had lost, and there was no other */
 };
 
 static int finish_one(struct load *l)
@@ -23,11 +24,15 @@ static int finish_one(struct load *l)
 	struct spm_io *io = spm_ioq_next(&l->q, true);
 	struct spm_job *j = io->arg;
 	int rc = spm_in_finish(l->s, j, l->fd, &l->who);
+	uint64_t extent = j->extent;
 
-	spm_move_end(l->s, l->who.file, j->extent);
+	spm_move_end(l->s, l->who.file, extent);
 	spm_job_put(l->s, j);
 	l->in_flight--;
-	return rc;
+	if (rc != -ENOSPC)
+		return rc;
+	l->missed = extent < l->missed ? extent : l->missed;
+	return 0;
 }
 
 /* -EALREADY: it is here; -EAGAIN: not now. */
@@ -77,9 +82,8 @@ static int make_way(struct load *l, int rc)
 	return rc;
 }
 
-static int load_range(struct load *l, uint64_t from, uint64_t to)
+static int load_extents(struct load *l, uint64_t extent, uint64_t last)
 {
-	uint64_t extent = from >> l->s->shift, last = to ? (to - 1) >> l->s->shift : 0;
 	struct spm_extent *x;
 	int rc = 0;
 
@@ -104,6 +108,23 @@ static int load_range(struct load *l, uint64_t from, uint64_t to)
 		rc = rc ? rc : end;
 	}
 	return rc;
+}
+
+static int load_range(struct load *l, uint64_t from, uint64_t to)
+{
+	uint64_t extent = from >> l->s->shift, last = to ? (to - 1) >> l->s->shift : 0;
+	int rc;
+
+	for (;;) {
+		l->missed = UINT64_MAX;
+		rc = load_extents(l, extent, last);
+		if (rc || l->missed == UINT64_MAX)
+			return rc;
+		extent = l->missed;
+		rc = make_way(l, -ENOSPC);
+		if (rc)
+			return rc;
+	}
 }
 
 static int load(struct spm_swap *s, const struct spm_whose *who, uint64_t from, uint64_t to, bool patient)

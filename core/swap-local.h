@@ -367,6 +367,8 @@ int spm_memory_unmap(struct spm_swap *s, struct spm_job *j);
 int spm_memory_drop(struct spm_swap *s, struct spm_job *j, int fd) SPM_MUST_CHECK;
 /* Of an extent that comes back: memory that does not count as yet, at j->map. After a failure: unmake. -ENOSPC. */
 int spm_memory_make(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, int fd) SPM_MUST_CHECK;
+/* Of one that was to come back and did not, whether that is because the device has lost what it came to. The job has none then. */
+bool spm_memory_is_lost(struct spm_swap *s, struct spm_job *j, uint16_t slice);
 int spm_memory_unmake(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, int fd) SPM_MUST_CHECK;
 /* It counts as soon as the record is cleared. */
 int spm_memory_keep(struct spm_swap *s, struct spm_job *j) SPM_MUST_CHECK;

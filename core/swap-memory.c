@@ -130,18 +130,42 @@ static int allocate(struct spm_swap *s, const struct spm_job *j, const struct sp
 }
 
 /* What the slot does not have is zeros. */
-static int take_pooled(struct spm_swap *s, struct spm_job *j, uint16_t slice)
+static int clear_rest(struct spm_swap *s, const struct spm_job *j, char *map)
 {
 	uint32_t from, to;
-	void *p;
-	int rc = spm_pool_take(s->ops.pool, slice, &j->taken, &p);
+	int rc = 0;
 
-	if (rc)
-		return rc == -EDQUOT ? -ENOSPC : rc;
-	j->map = p;
 	for (from = 0; !rc && next_run(j, false, s->extent_bytes / 4096, &from, &to); from = to)
-		rc = spm_pool_clear_taken(s->ops.pool, j->map + (size_t)from * 4096, (size_t)(to - from) * 4096);
+		rc = spm_pool_clear_taken(s->ops.pool, map + (size_t)from * 4096, (size_t)(to - from) * 4096);
 	return rc;
+}
+
+/* Another one in place of each that the device has lost. */
+static int take_pooled(struct spm_swap *s, struct spm_job *j, uint16_t slice)
+{
+	void *p;
+	int rc;
+
+	for (;;) {
+		rc = spm_pool_take(s->ops.pool, slice, &j->taken, &p);
+		if (rc)
+			return rc == -EDQUOT ? -ENOSPC : rc;
+		if (!clear_rest(s, j, p))
+			break;
+		spm_pool_untake_lost(s->ops.pool, slice, j->taken);
+	}
+	j->map = p;
+	return 0;
+}
+
+bool spm_memory_is_lost(struct spm_swap *s, struct spm_job *j, uint16_t slice)
+{
+	/* what came there was not right, so it may as well be zeros */
+	if (!s->ops.pool || !j->map || !spm_pool_clear_taken(s->ops.pool, j->map, s->extent_bytes))
+		return false;
+	spm_pool_untake_lost(s->ops.pool, slice, j->taken);
+	j->map = NULL;
+	return true;
 }
 
 int spm_memory_make(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, int fd)
