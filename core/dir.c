@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/dir.h"
 #include "core/beneath.h"
+#include "core/quota.h"
 #include "core/region.h"
 
 #include <ctype.h>
@@ -26,6 +27,7 @@
 #define META        "meta"
 #define DATA_NEW    "data.new"
 
+#define PAGE 4096u
 #define PATH_LEN_MAX 400 /* a source has to fit into struct spm_region */
 
 /* -- what is there -- */
@@ -162,10 +164,34 @@ static int check_name(const char *text, const char *path, struct spm_error *e)
 	return 0;
 }
 
+const char *spm_dir_no_quota(int dir, char *buf, size_t len)
+{
+	spm_auto_close int data = openat(dir, SPM_SLICE_DATA, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	uint32_t project = 0;
+	struct statvfs sv;
+
+	if (!spm_quota_enforced(dir))
+		return "its filesystem has no quotas of projects; unmount that, and mount it with -o prjquota (ext4: after 'tune2fs "
+		       "-O quota,project -Q prjquota')";
+	if (data >= 0 && !spm_project_of(data, &project) && spm_project_is_ours(project))
+		return NULL;
+	if (data >= 0)
+		return "its files were made while there were no quotas of projects, and are in none; mount a new directory, and "
+		       "move them there";
+	if (!fstatvfs(dir, &sv) && sv.f_frsize > PAGE)
+		return "the blocks of its filesystem are larger than 4 KiB; give a directory of another one";
+	if (!spm_project_of(dir, &project) && !project)
+		return NULL;
+	snprintf(buf, len, "it is in project %u of somebody else; give a directory that is in none", project);
+	return buf;
+}
+
 int spm_dir_check(struct spm_source *s, const char *text, struct spm_error *e)
 {
 	spm_auto_close int dir = -1;
 	struct statvfs sv;
+	char buf[128];
+	const char *why;
 	int rc = check_name(text, s->path, e);
 
 	if (rc)
@@ -182,6 +208,9 @@ int spm_dir_check(struct spm_source *s, const char *text, struct spm_error *e)
 		rc = check_dax(dir, s, text, e);
 	if (rc)
 		return rc;
+	why = s->wants_quota ? spm_dir_no_quota(dir, buf, sizeof(buf)) : NULL;
+	if (why)
+		return spm_fail(e, -EOPNOTSUPP, "%s: size= and slices need a quota, and there can be none: %s", text, why);
 	if (fstatvfs(dir, &sv))
 		return spm_fail(e, -errno, "%s: %m", text);
 	s->bytes = (uint64_t)sv.f_blocks * sv.f_frsize;
@@ -226,18 +255,72 @@ static int write_format(int dir)
 	return 0;
 }
 
-/* The users' top directory has its owner and mode when it gets its name. */
+#define BLOCKS ((SPM_PROJECT_LAST - SPM_PROJECT_FIRST + 1) / SPM_PROJECT_BLOCK)
+
+/* A project that nobody else uses, if there can be one. Two mounts that begin at once see each other's inode in it. */
+static int choose_project(int dir, int orphans, uint32_t *project)
+{
+	char buf[128];
+	struct spm_quota q;
+	struct stat st;
+	int rc;
+
+	*project = 0;
+	if (spm_dir_no_quota(dir, buf, sizeof(buf)))
+		return 0;
+	if (fstat(dir, &st))
+		return -errno;
+	rc = spm_project_of(orphans, project);
+	if (rc || spm_project_is_ours(*project)) /* a set-up that was cut short has chosen */
+		return rc;
+	for (uint32_t i = 0; i < BLOCKS; i++) {
+		*project = SPM_PROJECT_FIRST + (uint32_t)(st.st_ino + i) % BLOCKS * SPM_PROJECT_BLOCK;
+		if (!spm_project_is_free(dir, *project))
+			continue;
+		rc = spm_project_enter(orphans, *project);
+		if (rc || (!spm_quota_get(dir, *project, &q) && q.inodes <= 1))
+			return rc;
+		rc = spm_project_enter(orphans, 0);
+		if (rc)
+			return rc;
+	}
+	*project = 0;
+	return 0;
+}
+
+/* What is to become data, and orphans: all that will be made there is in their project. */
+static int in_project(int dir)
+{
+	spm_auto_close int orphans = openat(dir, SPM_SLICE_ORPHANS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	spm_auto_close int data = -1;
+	uint32_t project;
+	int rc;
+
+	(void)unlinkat(dir, DATA_NEW, AT_REMOVEDIR);
+	if (orphans < 0 || mkdirat(dir, DATA_NEW, 0700))
+		return -errno;
+	data = openat(dir, DATA_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (data < 0)
+		return -errno;
+	rc = choose_project(dir, orphans, &project);
+	return !rc && project ? spm_project_enter(data, project) : rc;
+}
+
+/* The users' top directory has its owner and mode, and its project, when it gets its name. */
 static int make_dirs(int dir, const struct spm_slice_opts *o, bool *had)
 {
 	struct stat st;
+	int rc;
 
 	*had = !fstatat(dir, SPM_SLICE_DATA, &st, AT_SYMLINK_NOFOLLOW) && S_ISDIR(st.st_mode);
 	if (mkdirat(dir, SPM_SLICE_ORPHANS, 0700) && errno != EEXIST)
 		return -errno;
 	if (*had)
 		return 0;
-	(void)unlinkat(dir, DATA_NEW, AT_REMOVEDIR);
-	if (mkdirat(dir, DATA_NEW, 0700) || fchmodat(dir, DATA_NEW, o->mode, 0) ||
+	rc = in_project(dir);
+	if (rc)
+		return rc;
+	if (fchmodat(dir, DATA_NEW, o->mode, 0) ||
 	    fchownat(dir, DATA_NEW, o->uid, o->gid, 0) || renameat(dir, DATA_NEW, dir, SPM_SLICE_DATA) || fsync(dir))
 		return -errno;
 	/* chown(2) of a directory may have taken bits of its mode away */

@@ -15,6 +15,7 @@
 #define STEP_DIV 16u                  /* but at most this part of what nobody has */
 #define RETRIES  4                    /* files grow while a grant shrinks */
 #define POOR_NS  INT64_C(20000000)
+#define NAMES_ROOM (UINT64_C(1) << 20) /* xfs asks for hundreds of KiB before it makes a name, and uses few */
 
 uint64_t spm_slices_unit(const struct spm_slices *t)
 {
@@ -284,6 +285,23 @@ uint64_t spm_grants_wanted(const struct spm_slices *t, const struct spm_slice_us
 	return spm_grant_pages(want) + (promised < t->device_bytes ? promised : t->device_bytes);
 }
 
+/* Whether it can use @bytes and keep its promises. */
+static bool has_room(const struct spm_slice *s, uint64_t bytes)
+{
+	uint64_t promised = atomic_load(&s->promised);
+	struct statvfs sv;
+
+	return spm_slice_statfs(s, &sv) || (uint64_t)sv.f_bavail * sv.f_frsize >= promised + spm_grant_pages(bytes);
+}
+
+/* What others have on the filesystem of a directory is not in anybody's grant. */
+static bool is_full(struct spm_slices *t)
+{
+	struct statvfs sv;
+
+	return !fstatvfs(spm_slices_get(t, 0)->mount_fd, &sv) && !sv.f_bavail;
+}
+
 int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
 	struct spm_slice_use u;
@@ -302,8 +320,18 @@ int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 		rc = grow_to(t, id, bytes, spm_grants_wanted(t, &u, bytes, u.promised), &u);
 	if (!rc && u.grant < want && u.grant <= before)
 		rc = u.grant >= u.max ? -EDQUOT : -ENOSPC;
+	if (!rc && spm_slices_get(t, 0)->fixed && is_full(t))
+		rc = -ENOSPC;
 	pthread_mutex_unlock(&t->lock);
 	return rc;
+}
+
+void spm_slices_keep_room(struct spm_slices *t, uint16_t id)
+{
+	struct spm_slice *s = spm_slices_get(t, id);
+
+	if (s && s->fixed && t->file && !has_room(s, NAMES_ROOM))
+		(void)!spm_slices_grow(t, id, NAMES_ROOM);
 }
 
 int spm_slices_promise(struct spm_slices *t, uint16_t id, uint64_t bytes, bool anyway)
@@ -337,15 +365,6 @@ void spm_slices_unpromise(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	/* (of a slice that is gone, and another has its number: it has none) */
 	while (s && !atomic_compare_exchange_weak(&s->promised, &was, was > bytes ? was - bytes : 0))
 		;
-}
-
-/* Whether it can use @bytes and keep its promises. */
-static bool has_room(const struct spm_slice *s, uint64_t bytes)
-{
-	uint64_t promised = atomic_load(&s->promised);
-	struct statvfs sv;
-
-	return spm_slice_statfs(s, &sv) || (uint64_t)sv.f_bavail * sv.f_frsize >= promised + spm_grant_pages(bytes);
 }
 
 void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/slice.h"
 #include "core/dir.h"
+#include "core/quota.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +18,8 @@
 #define ATIME_STATVFS (MS_NOATIME | MS_NODIRATIME)
 
 #define SLICE_INODES 3 /* of its own: data, orphans, probe */
+#define DIR_INODES   4 /* the same, and its top, which is not a filesystem's */
+#define INODES_MANY  (UINT64_C(1) << 40) /* what is shown as no limit; counts of the whole filesystem are others' business */
 
 struct mount_try {
 	bool noswap;
@@ -44,6 +47,17 @@ static int mount_tmpfs(const char *path, const struct spm_slice_opts *o, const s
 	return mount("spmfs", path, "tmpfs", MS_NOSUID | MS_NODEV | (o->mount_flags & ATIME_FLAGS), data) ? -errno : 0;
 }
 
+/* Without quotas in force its project means nothing. */
+static uint32_t find_project(int mount_fd)
+{
+	spm_auto_close int fd = openat(mount_fd, SPM_SLICE_DATA, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	uint32_t project;
+
+	if (fd < 0 || spm_project_of(fd, &project) || !spm_project_is_ours(project) || !spm_quota_enforced(fd))
+		return 0;
+	return project;
+}
+
 static int open_dirs(const char *path, struct spm_slice *s)
 {
 	struct statfs sf;
@@ -56,6 +70,7 @@ static int open_dirs(const char *path, struct spm_slice *s)
 		return -errno;
 	s->dev = st.st_dev;
 	s->fixed = sf.f_type != TMPFS_MAGIC;
+	s->project = s->fixed ? find_project(s->mount_fd) : 0;
 	s->data_fd = openat(s->mount_fd, SPM_SLICE_DATA, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	s->orphans_fd = openat(s->mount_fd, SPM_SLICE_ORPHANS, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return s->data_fd < 0 || s->orphans_fd < 0 ? -errno : 0;
@@ -106,6 +121,15 @@ int spm_slice_open(const char *path, struct spm_slice *out, struct spm_error *e)
 	return 0;
 }
 
+int spm_slice_make_dirs(int mount_fd, const struct spm_slice_opts *o)
+{
+	if (mkdirat(mount_fd, SPM_SLICE_DATA, 0700) || mkdirat(mount_fd, SPM_SLICE_ORPHANS, 0700) ||
+	    /* in this order: in a group of others sgid could not be set */
+	    fchmodat(mount_fd, SPM_SLICE_DATA, o->mode, 0) || fchownat(mount_fd, SPM_SLICE_DATA, o->uid, o->gid, 0))
+		return -errno;
+	return 0;
+}
+
 int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct spm_slice *out, struct spm_error *e)
 {
 	/* noswap came with Linux 6.4 and needs root; huge needs CONFIG_TRANSPARENT_HUGEPAGE */
@@ -127,12 +151,8 @@ int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct sp
 	out->features = (struct spm_slice_features){ .noswap = tries[i].noswap, .huge = tries[i].huge && !o->small_pages };
 
 	out->mount_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (out->mount_fd < 0 || mkdirat(out->mount_fd, SPM_SLICE_DATA, 0700) ||
-	    mkdirat(out->mount_fd, SPM_SLICE_ORPHANS, 0700) ||
-	    /* in this order: in a group of others sgid could not be set */
-	    fchmodat(out->mount_fd, SPM_SLICE_DATA, o->mode, 0) ||
-	    fchownat(out->mount_fd, SPM_SLICE_DATA, o->uid, o->gid, 0)) {
-		rc = -errno;
+	rc = out->mount_fd < 0 ? -errno : spm_slice_make_dirs(out->mount_fd, o);
+	if (rc) {
 		spm_slice_close(out);
 		return spm_fail(e, rc, "cannot set up the region: %s", strerror(-rc));
 	}
@@ -172,6 +192,35 @@ int spm_slice_probe(int mount_fd)
 	return fd < 0 ? -errno : fd;
 }
 
+/* A limit below what is used is not refused: it only stops what comes after. */
+static int set_quota(const struct spm_slice *s, uint64_t bytes)
+{
+	struct spm_quota was, now;
+	int rc = spm_quota_get(s->mount_fd, s->project, &was);
+
+	if (rc || (bytes && was.used > bytes))
+		return rc ? rc : -EBUSY;
+	rc = spm_quota_set_bytes(s->mount_fd, s->project, bytes);
+	if (rc || !bytes)
+		return rc;
+	rc = spm_quota_get(s->mount_fd, s->project, &now);
+	if (rc || now.used <= bytes)
+		return rc;
+	rc = spm_quota_set_bytes(s->mount_fd, s->project, was.limit);
+	return rc ? rc : -EBUSY;
+}
+
+static int set_inode_quota(const struct spm_slice *s, uint64_t inodes)
+{
+	struct spm_quota q;
+	int rc = spm_quota_get(s->mount_fd, s->project, &q);
+
+	inodes = inodes && inodes < INODES_MANY ? inodes + DIR_INODES : 0;
+	if (rc || (inodes && q.inodes > inodes))
+		return rc ? rc : -EBUSY;
+	return spm_quota_set_inodes(s->mount_fd, s->project, inodes);
+}
+
 static int reconfigure(struct spm_slice *s, const char *data)
 {
 	char path[64];
@@ -192,6 +241,8 @@ int spm_slice_resize(struct spm_slice *s, uint64_t bytes)
 {
 	char data[64];
 
+	if (s->project)
+		return set_quota(s, bytes);
 	snprintf(data, sizeof(data), "size=%llu", (unsigned long long)bytes);
 	return reconfigure(s, data);
 }
@@ -200,13 +251,31 @@ int spm_slice_set_inodes(struct spm_slice *s, uint64_t inodes)
 {
 	char data[64];
 
+	if (s->project)
+		return set_inode_quota(s, inodes);
 	snprintf(data, sizeof(data), "nr_inodes=%llu", (unsigned long long)(inodes ? inodes + SLICE_INODES : 0));
 	return reconfigure(s, data);
 }
 
 int spm_slice_statfs(const struct spm_slice *s, struct statvfs *out)
 {
-	return fstatvfs(s->mount_fd, out) ? -errno : 0;
+	struct spm_quota q;
+	int rc = fstatvfs(s->mount_fd, out) ? -errno : 0;
+
+	if (rc || !s->project)
+		return rc;
+	rc = spm_quota_get(s->mount_fd, s->project, &q);
+	if (rc)
+		return rc;
+	if (q.limit) {
+		out->f_blocks = q.limit / out->f_frsize;
+		out->f_bfree = out->f_bavail = q.limit > q.used ? (q.limit - q.used) / out->f_frsize : 0;
+	}
+	if (q.inode_limit || s->id) {
+		out->f_files = q.inode_limit ? q.inode_limit : INODES_MANY;
+		out->f_ffree = out->f_favail = out->f_files > q.inodes ? out->f_files - q.inodes : 0;
+	}
+	return 0;
 }
 
 void spm_slice_orphan_name(uint64_t ino, char name[static SPM_ORPHAN_NAME_LEN])

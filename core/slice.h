@@ -45,7 +45,8 @@ struct spm_slice {
 	int orphans_fd; /* O_PATH */
 	dev_t dev;      /* st_dev of its files */
 	struct spm_slice_features features;
-	bool fixed;     /* not a tmpfs of its own (core/dir.h): its size is not ours to change */
+	bool fixed;     /* not a tmpfs of its own, but in a directory (core/dir.h) */
+	uint32_t project; /* of a fixed one: its size is the quota of this (core/quota.h); 0: is not ours to change */
 	const struct spm_nodes *bind; /* memory must come from these nodes; NULL: any */
 	struct spm_node_budget *budget; /* of these; NULL where bind is */
 	/* of one that an administrator made (core/slices.h) */
@@ -64,6 +65,8 @@ struct spm_slice {
 	struct spm_slice *next_dead;
 };
 
+/* Makes the directories of a slice below its top. -errno. */
+int spm_slice_make_dirs(int mount_fd, const struct spm_slice_opts *o) SPM_MUST_CHECK;
 /* Mounts a new slice on the directory @path and makes its two directories. */
 int spm_slice_create(const char *path, const struct spm_slice_opts *o, struct spm_slice *out, struct spm_error *e)
 	SPM_MUST_CHECK;
@@ -80,7 +83,8 @@ int spm_slice_reopen(const char *path, struct spm_slice *s) SPM_MUST_CHECK;
 /* The slice's probe file, open for both; whoever is first makes it. -errno. */
 int spm_slice_probe(int mount_fd) SPM_MUST_CHECK;
 
-/* Changes the size in place. -EBUSY: more than @bytes are in use; -EOPNOTSUPP: it is fixed. */
+/* Changes the size in place. -EBUSY: more than @bytes are in use; -EOPNOTSUPP: it is not ours to change. 0: no limit, for the root
+ * slice in a directory. */
 int spm_slice_resize(struct spm_slice *s, uint64_t bytes) SPM_MUST_CHECK;
 /* Changes how many files and directories it may have; 0: no limit. -EBUSY: it has more. */
 int spm_slice_set_inodes(struct spm_slice *s, uint64_t inodes) SPM_MUST_CHECK;

@@ -33,12 +33,38 @@ void spm_slices_pool_say(struct spm_slices *t, uint16_t id, const struct spm_sli
 /* Whether the device still has what is guaranteed; if not, says so in the log. */
 void spm_slices_pool_settle(struct spm_slices *t);
 
+/* By place, for spm_slices_at(). */
+void spm_slices_show(struct spm_slices *t, struct spm_slice *s);
+void spm_slices_hide(struct spm_slices *t, struct spm_slice *s);
+
+/* -- where the region is a directory: core/slices-dir.c -- */
+
+static inline bool spm_slices_in_dir(struct spm_slices *t)
+{
+	return spm_slices_get(t, 0)->fixed;
+}
+/* The table's file, new, and of its whole size; it counts from spm_slices_dir_keep() on. A descriptor, or -errno. */
+int spm_slices_dir_table(void) SPM_MUST_CHECK;
+int spm_slices_dir_keep(int fd) SPM_MUST_CHECK;
+/* Whether nobody has anything under that number. */
+bool spm_slices_dir_is_free(const struct spm_slice *root, uint16_t id);
+/* Makes slice @id as @o says, and mounts it on @path. */
+int spm_slices_dir_make(const struct spm_slice *root, uint16_t id, const char *path, const struct spm_slice_opts *o) SPM_MUST_CHECK;
+/* The same for whichever kind of region: a tmpfs, or that. */
+int spm_slices_filesystem(struct spm_slices *t, uint16_t id, const char *path, const struct spm_slice_opts *o,
+			  struct spm_slice *made) SPM_MUST_CHECK;
+/* Mounts one that is there, in a region that does not have it yet. */
+int spm_slices_dir_mount(uint16_t id, const char *path) SPM_MUST_CHECK;
+/* Removes one that is not mounted any more, with its files. May take long. */
+int spm_slices_dir_remove(const struct spm_slice *root, uint16_t id) SPM_MUST_CHECK;
+/* Takes into account what others have on the filesystem: with all slices open. */
+void spm_slices_dir_share(struct spm_slices *t);
+
 /* A point of tests. */
 static inline void spm_slices_fault(const struct spm_slices *t, const char *at)
 {
 	if (t->fault)
 		t->fault(t->ctx, at);
 }
-
 
 #endif

@@ -23,6 +23,15 @@ const struct spm_slice_record *spm_slices_raw(const struct spm_slices *t, uint16
 	return &e->copy[atomic_load_explicit(&e->which, memory_order_acquire) & 1];
 }
 
+/* On a disk both copies may be half there after a power failure, but only one at a time is changed. */
+static void write_back(void *at, size_t len)
+{
+	uintptr_t from = (uintptr_t)at & ~(uintptr_t)4095, to = ((uintptr_t)at + len + 4095) & ~(uintptr_t)4095;
+
+	if (msync((void *)from, to - from, MS_SYNC))
+		spm_log(SPM_LOG_ERR, "the table of slices cannot be written back: %m");
+}
+
 /* One store makes it count. */
 void spm_slices_commit(struct spm_slices *t, struct spm_slice_record *r)
 {
@@ -34,6 +43,8 @@ void spm_slices_commit(struct spm_slices *t, struct spm_slice_record *r)
 	r->check = spm_slice_check(r);
 	e->copy[next] = *r;
 	atomic_store(&e->which, next);
+	if (t->durable)
+		write_back(e, sizeof(*e));
 }
 
 void spm_slices_commit_state(struct spm_slices *t, uint16_t id, enum spm_slice_state state)
@@ -61,6 +72,8 @@ uint64_t spm_slices_root_max(const struct spm_slices *t)
 void spm_slices_put_root_max(struct spm_slices *t, uint64_t bytes)
 {
 	atomic_store(&t->file->root_max, root_word((bytes >> 12) & ROOT_PAGES));
+	if (t->durable)
+		write_back(t->file, offsetof(struct spm_slices_file, entry));
 }
 
 int spm_slices_map(struct spm_slices *t, int fd)
@@ -70,6 +83,7 @@ int spm_slices_map(struct spm_slices *t, int fd)
 	if (p == MAP_FAILED)
 		return -errno;
 	t->file = p;
+	t->durable = spm_slices_in_dir(t);
 	return 0;
 }
 
@@ -89,8 +103,10 @@ int spm_slices_make(struct spm_slices *t)
 	rc = spm_slice_statfs(spm_slices_get(t, 0), &sv);
 	if (rc)
 		return rc;
-	fd = open(next, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || ftruncate(fd, sizeof(*t->file)))
+	fd = spm_slices_in_dir(t) ? spm_slices_dir_table() : open(next, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return spm_slices_in_dir(t) ? fd : -errno;
+	if (ftruncate(fd, sizeof(*t->file)))
 		return -errno;
 	rc = spm_slices_map(t, fd);
 	if (rc)
@@ -98,9 +114,14 @@ int spm_slices_make(struct spm_slices *t)
 	spm_slices_put_root_max(t, t->claim ? spm_claim_max(t->claim) : (uint64_t)sv.f_blocks * sv.f_frsize);
 	atomic_store(&t->file->next, 1);
 	t->file->magic = MAGIC;
-	if (!rename(next, SPM_REGION_SLICES))
+	if (spm_slices_in_dir(t))
+		rc = spm_slices_dir_keep(fd);
+	else
+		rc = rename(next, SPM_REGION_SLICES) ? -errno : 0;
+	if (!rc && spm_slices_in_dir(t))
+		spm_slices_dir_share(t);
+	if (!rc)
 		return 0;
-	rc = -errno;
 	munmap(t->file, sizeof(*t->file));
 	t->file = NULL;
 	return rc;
@@ -117,4 +138,38 @@ bool spm_slices_settle_head(struct spm_slices *t)
 	f->magic = MAGIC;
 	spm_slices_put_root_max(t, spm_slices_root_max(t));
 	return mine;
+}
+
+/* -- by place -- */
+
+static struct spm_slice *_Atomic *bucket_of(struct spm_slices *t, uint64_t place)
+{
+	return &t->at_place[place % SPM_SLICES_BUCKETS];
+}
+
+void spm_slices_show(struct spm_slices *t, struct spm_slice *s)
+{
+	struct spm_slice *_Atomic *bucket = bucket_of(t, s->place);
+
+	atomic_store(&s->next_at, atomic_load(bucket));
+	atomic_store(bucket, s);
+}
+
+void spm_slices_hide(struct spm_slices *t, struct spm_slice *s)
+{
+	struct spm_slice *_Atomic *at = bucket_of(t, s->place);
+
+	while (atomic_load(at) && atomic_load(at) != s)
+		at = &atomic_load(at)->next_at;
+	if (atomic_load(at))
+		atomic_store(at, atomic_load(&s->next_at));
+}
+
+struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place)
+{
+	struct spm_slice *s = atomic_load_explicit(bucket_of(t, place), memory_order_acquire);
+
+	while (s && s->place != place)
+		s = atomic_load_explicit(&s->next_at, memory_order_acquire);
+	return s;
 }

@@ -30,29 +30,6 @@ static int make_writable(const char *path, bool writable)
 	return mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | (writable ? 0 : MS_RDONLY), NULL) ? -errno : 0;
 }
 
-static struct spm_slice *_Atomic *bucket_of(struct spm_slices *t, uint64_t place)
-{
-	return &t->at_place[place % SPM_SLICES_BUCKETS];
-}
-
-static void show_by_place(struct spm_slices *t, struct spm_slice *s)
-{
-	struct spm_slice *_Atomic *bucket = bucket_of(t, s->place);
-
-	atomic_store(&s->next_at, atomic_load(bucket));
-	atomic_store(bucket, s);
-}
-
-static void hide_from_place(struct spm_slices *t, struct spm_slice *s)
-{
-	struct spm_slice *_Atomic *at = bucket_of(t, s->place);
-
-	while (atomic_load(at) && atomic_load(at) != s)
-		at = &atomic_load(at)->next_at;
-	if (atomic_load(at))
-		atomic_store(at, atomic_load(&s->next_at));
-}
-
 /* For those who take no lock. */
 static void show_limits(struct spm_slice *s, const struct spm_slice_limits *l)
 {
@@ -62,13 +39,15 @@ static void show_limits(struct spm_slice *s, const struct spm_slice_limits *l)
 	atomic_store(&s->pin_max, l->pin_max);
 }
 
-static int open_at(const struct spm_slice_record *r, struct spm_slice *s, struct statvfs *sv)
+static int open_at(struct spm_slices *t, const struct spm_slice_record *r, struct spm_slice *s, struct statvfs *sv)
 {
 	char path[64];
 	int rc;
 
 	slice_path(r->id, path, sizeof(path));
-	rc = spm_slice_open_bare(path, s);
+	rc = spm_slices_in_dir(t) ? spm_slices_dir_mount(r->id, path) : 0;
+	if (!rc)
+		rc = spm_slice_open_bare(path, s);
 	if (rc)
 		return rc;
 	rc = spm_slice_statfs(s, sv);
@@ -91,7 +70,7 @@ static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 	if (!s)
 		return -ENOMEM;
 	t->spare = next;
-	rc = open_at(r, s, &sv);
+	rc = open_at(t, r, s, &sv);
 	if (rc) {
 		s->next_dead = t->spare;
 		t->spare = s;
@@ -109,7 +88,7 @@ static int open_slice(struct spm_slices *t, const struct spm_slice_record *r)
 	t->granted += s->grant;
 	t->count++;
 	spm_slices_pool_say(t, r->id, &r->limits);
-	show_by_place(t, s);
+	spm_slices_show(t, s);
 	atomic_store_explicit(&t->by_id[r->id], s, memory_order_release);
 	return 0;
 }
@@ -139,7 +118,7 @@ static void bury(struct spm_slices *t, struct spm_slice *s)
 	for (size_t i = 0; nowhere >= 0 && i < SPM_ARRAY_SIZE(fds); i++)
 		(void)dup3(nowhere, *fds[i], O_CLOEXEC);
 	spm_cleanup_close(&nowhere);
-	hide_from_place(t, s);
+	spm_slices_hide(t, s);
 	spm_slices_pool_say(t, s->id, NULL);
 	t->granted -= s->grant;
 	t->count--;
@@ -163,11 +142,16 @@ static int take_apart(struct spm_slices *t, const struct spm_slice_record *r)
 	struct spm_slice *root = spm_slices_get(t, 0);
 	struct stat st;
 	char path[64];
+	int rc;
 
 	slice_path(r->id, path, sizeof(path));
 	if (umount2(path, UMOUNT_NOFOLLOW) && errno != EINVAL && errno != ENOENT)
 		return -errno;
 	(void)rmdir(path);
+	/* (one that was LIVE goes later, see spm_slices_remove_done()) */
+	rc = r->state == SPM_SLICE_MAKING && spm_slices_in_dir(t) ? spm_slices_dir_remove(root, r->id) : 0;
+	if (rc)
+		return rc;
 	place_name(r->id, path);
 	(void)unlinkat(root->orphans_fd, path, AT_REMOVEDIR);
 	if (r->place && !fstatat(root->data_fd, r->name, &st, AT_SYMLINK_NOFOLLOW) && st.st_ino == r->place)
@@ -285,6 +269,8 @@ static int open_entries(struct spm_slices *t, int fd)
 	atomic_store(&f->used, used);
 	for (uint16_t id = 1; id <= used; id++)
 		open_entry(t, id);
+	if (spm_slices_in_dir(t))
+		spm_slices_dir_share(t);
 	return 0;
 }
 
@@ -302,7 +288,7 @@ void spm_slices_settle(struct spm_slices *t)
 int spm_slices_open(struct spm_slices *t, struct spm_slice *root, uint64_t device_bytes, const struct spm_slice_opts *defaults,
 		    const struct spm_nodes *nodes)
 {
-	spm_auto_close int fd = open(SPM_REGION_SLICES, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	spm_auto_close int fd = open(SPM_REGION_SLICES, O_RDWR | O_CLOEXEC);
 	struct statvfs sv;
 	struct stat st;
 	int rc = spm_slice_statfs(root, &sv);
@@ -364,15 +350,6 @@ static bool is_live(struct spm_slices *t, uint16_t id)
 	return spm_slices_get(t, id) && spm_slices_raw(t, id)->state == SPM_SLICE_LIVE;
 }
 
-struct spm_slice *spm_slices_at(struct spm_slices *t, uint64_t place)
-{
-	struct spm_slice *s = atomic_load_explicit(bucket_of(t, place), memory_order_acquire);
-
-	while (s && s->place != place)
-		s = atomic_load_explicit(&s->next_at, memory_order_acquire);
-	return s;
-}
-
 static uint16_t id_of(struct spm_slices *t, const char *name)
 {
 	uint16_t used = spm_slices_last(t);
@@ -422,6 +399,8 @@ static int check_limits(struct spm_slices *t, uint16_t id, const struct spm_slic
 
 	if (l->min > l->max || l->min > t->device_bytes || (l->max != SPM_SLICE_NONE && l->max < spm_slices_least(t)))
 		return -ERANGE;
+	if (spm_slices_in_dir(t) && (l->nodes[0] || l->huge[0]))
+		return -EOPNOTSUPP;
 	if ((t->pool && spm_limits_not_in_pool(l)) || (l->nodes[0] && spm_nodes_parse(l->nodes, &nodes)))
 		return -EINVAL;
 	if (l->nodes[0] && t->claim) /* what is held is of all nodes, and given out as it comes */
@@ -445,6 +424,8 @@ static uint16_t free_id(struct spm_slices *t)
 			continue;
 		if (!is_blank(r) && t->is_known && t->is_known(t->ctx, id))
 			continue;
+		if (spm_slices_in_dir(t) && !spm_slices_dir_is_free(spm_slices_get(t, 0), id))
+			continue;
 		atomic_store(&t->file->next, (id + 1u) % SPM_SLICES_MAX);
 		if (id > atomic_load(&t->file->used))
 			atomic_store(&t->file->used, id);
@@ -463,7 +444,6 @@ static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
 {
 	struct spm_slice *root = spm_slices_get(t, 0);
 	struct spm_slice_opts o = t->defaults;
-	struct spm_error e = { "" };
 	struct spm_slice made;
 	char path[64], mpol[160];
 	struct stat st;
@@ -484,9 +464,9 @@ static int mount_slice(struct spm_slices *t, struct spm_slice_record *r)
 	}
 	if (mkdir(path, 0700) && errno != EEXIST)
 		return -errno;
-	rc = spm_slice_create(path, &o, &made, &e);
+	rc = spm_slices_filesystem(t, r->id, path, &o, &made);
 	if (rc)
-		return rc == -ENOMEM ? rc : -EINVAL;
+		return rc;
 	rc = fstat(made.data_fd, &st) ? -errno : 0;
 	r->top = st.st_ino;
 	spm_slice_close(&made);
@@ -556,7 +536,7 @@ int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_s
 
 	if (!spm_slice_name_ok(name))
 		return -EINVAL;
-	if (spm_slices_get(t, 0)->fixed) /* they could not share its memory */
+	if (spm_slices_in_dir(t) && !spm_slices_get(t, 0)->project) /* they could not share its memory */
 		return -EOPNOTSUPP;
 	pthread_mutex_lock(&t->lock);
 	rc = spm_slices_make(t);
@@ -767,6 +747,16 @@ int spm_slices_remove_end(struct spm_slices *t, uint16_t id, bool force)
 
 void spm_slices_remove_done(struct spm_slices *t, uint16_t id)
 {
+	/* without the lock: nothing else is under its number until it is free, and a tree takes its time */
+	int rc = spm_slices_in_dir(t) && spm_slices_raw(t, id)->state == SPM_SLICE_GONE ?
+			 spm_slices_dir_remove(spm_slices_get(t, 0), id) : 0;
+
+	if (rc) {
+		spm_log(SPM_LOG_ERR, "slice '%s', removed: its files cannot be: %s; they are tried again when spmfs is mounted again",
+			spm_slices_raw(t, id)->name, strerror(-rc));
+		return;
+	}
+	spm_slices_fault(t, "slice:emptied");
 	pthread_mutex_lock(&t->lock);
 	if (spm_slices_raw(t, id)->state == SPM_SLICE_GONE)
 		spm_slices_commit_state(t, id, SPM_SLICE_FREE);

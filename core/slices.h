@@ -36,6 +36,12 @@
  * With a pool (core/pool.h) the filesystems hold names alone, and their sizes say nothing: memory is extents, which the pool charges
  * to slices one by one (core/pool-slices.c). A grant is then what a slice uses, or its min if that is more; no fault takes memory
  * behind the pool's back, and nothing is promised.
+ *
+ * Where the region is a directory (core/dir.h), a slice's filesystem is a directory below it, mounted by itself, and its size is the
+ * quota of its project (core/quota.h). Table and slices last as long as the directory does:
+ *	/region/slices/table	what /region.slices leads to
+ *	/region/slices/NUMBER	what is mounted at /region.slice/NUMBER
+ * What others have on that filesystem is taken from the device's size when slices are opened; what they take later is not known here.
  */
 #define SPM_SLICES_MAX     4096u
 #define SPM_SLICE_NAME_MAX 63u
@@ -100,9 +106,10 @@ struct spm_slices_file {
 struct spm_slices {
 	pthread_mutex_t lock;         /* guards the table's writers, grants and by_id's writers; a leaf but for the log's */
 	struct spm_slices_file *file; /* NULL: no slice was ever made */
+	bool durable;                 /* and it outlives the machine's being switched off */
 	uint64_t device_bytes;
 	uint64_t granted;             /* sum of all grants */
-	uint64_t lost;                /* of these: of filesystems whose record is damaged */
+	uint64_t lost;                /* of these: of filesystems whose record is damaged, and what others have (fixed) */
 	_Atomic unsigned int count;   /* LIVE, without the root slice */
 	unsigned int at;              /* whose turn it is to give what it has free */
 	/* NULL: there is none. Read without the lock: a slice is never freed while the worker lives, it only comes to be dead */
@@ -124,6 +131,9 @@ struct spm_slices {
 
 /* Whether a slice may have this name: letters, digits, '_', '.', '-', the first none of the last two. */
 bool spm_slice_name_ok(const char *name);
+
+/* In a region that is a directory, before that: whether it has a table, which then is where it is looked for. -errno. */
+int spm_slices_dir_find(void) SPM_MUST_CHECK;
 
 /*
  * The region's table, if it has one: opens all its slices, and finishes what a dead worker left. @root is the root slice, which
@@ -177,7 +187,8 @@ static inline uint64_t spm_slice_swap_max_of(const struct spm_slice_limits *l)
 /*
  * Makes a slice, with a min of 0 for now: spm_slices_set() comes next. -EEXIST: the name is taken, by a slice or a file;
  * -ENOSPC: the sum of all min would be more than the device, or no memory at all is free; -EINVAL: name, nodes or huge; -ERANGE: min
- * above max, or above the device; -ENFILE: there are SPM_SLICES_MAX; -EOPNOTSUPP: the root slice is fixed.
+ * above max, or above the device; -ENFILE: there are SPM_SLICES_MAX; -EOPNOTSUPP: the root slice is fixed and in no project, or
+ * what was said of nodes or huge pages means nothing there.
  * @again: a dead worker may have made it for the same request, and that is as good.
  */
 int spm_slices_create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, bool again, uint16_t *id)
@@ -240,6 +251,8 @@ void spm_slices_unpromise(struct spm_slices *t, uint16_t id, uint64_t bytes);
 /* Slice @id is about to use up to @bytes by itself: it is given more if that is needed to keep its promises, and there is some. Costs
  * next to nothing while it has made none. */
 void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes);
+/* Slice @id is about to get a name, or something else that a filesystem on a disk keeps in blocks. Nothing unless it is fixed. */
+void spm_slices_keep_room(struct spm_slices *t, uint16_t id);
 /* How many bytes of slice @victim may leave for the sake of @id: all, if it is the same; what it uses beyond its min, if @id is
  * below its max; else none. */
 uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id);

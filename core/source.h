@@ -30,6 +30,7 @@ struct spm_source {
 	char dax[SPM_DAX_NAME];     /* DAX: "dax0.0" */
 	const char *path;           /* DIR: points into the text that was parsed */
 	bool force;                 /* DIR: also where it is not DAX */
+	bool wants_quota;           /* DIR: it is to have a size, or slices */
 };
 
 /* Whether its memory is that of @nodes and of no others. */

@@ -24,6 +24,7 @@ static int parent_dir(struct spm_fs *fs, uint64_t nodeid, const char *name, stru
 	*dir = spm_itable_get(&fs->itable, nodeid);
 	if (!*dir)
 		return SPM_STALE;
+	spm_slices_keep_room(&fs->slices, (*dir)->slice);
 	return spm_fd_get(fs, *dir, nodeid, SPM_FD_PATH, fd);
 }
 
@@ -237,7 +238,8 @@ static bool needs_page(struct spm_fs *fs, const struct spm_inode *dir, int rc)
 {
 	struct statvfs sv;
 
-	return rc == -ENOSPC && !fs->pool && !spm_slice_statfs(spm_slice_of(fs, dir), &sv) && !sv.f_bavail;
+	return (rc == -ENOSPC || rc == -EDQUOT) && !fs->pool && !spm_slice_statfs(spm_slice_of(fs, dir), &sv) &&
+	       !sv.f_bavail;
 }
 
 void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)

@@ -713,11 +713,10 @@ static int finish_dir(struct spm_options *o, struct spm_error *e)
 	const struct {
 		const char *name, *why;
 		bool given;
-	} row[] = { { "size", "the limit is that of the filesystem", o->size_bytes || o->size_pct },
-		    { "nr_inodes", "the limit is that of the filesystem", o->nr_inodes_set },
+	} row[] = { { "nr_inodes", "the limit is that of the filesystem", o->nr_inodes_set },
 		    { "huge", "the filesystem places its files", o->huge },
 		    { "mpol", "its files are on a disk or on persistent memory", o->mpol },
-		    { "swap", "its files are on a disk or on persistent memory", o->swap } };
+		    { "swap", "what is in swap would be lost with the machine, and its files are not", o->swap } };
 
 	o->source.force = o->force;
 	if (o->source.kind != SPM_SOURCE_DIR)
@@ -726,6 +725,7 @@ static int finish_dir(struct spm_options *o, struct spm_error *e)
 		if (row[i].given)
 			return spm_fail(e, -EINVAL, "option %s=: not with %s, %s; leave it out", row[i].name, o->source_text,
 					row[i].why);
+	o->source.wants_quota = o->size_bytes || o->size_pct;
 	/* a filesystem may be frozen for as long as its administrator likes: who waits for it is not stuck */
 	if (!(o->given & SPM_GIVEN_WATCHDOG))
 		o->watchdog = 0;

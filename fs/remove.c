@@ -41,6 +41,7 @@ static int place_get(struct spm_fs *fs, uint64_t parent, const char *name, struc
 	out->dir = spm_itable_get(&fs->itable, parent);
 	if (!out->dir)
 		return SPM_STALE;
+	spm_slices_keep_room(&fs->slices, out->dir->slice);
 	return spm_fd_get(fs, out->dir, parent, SPM_FD_PATH, &out->fd);
 }
 
@@ -242,7 +243,7 @@ static int replace_file(struct spm_fs *fs, const struct move *m)
 	}
 	if ((rec || more) && linkat(m->to.fd.fd, m->to.name, s->orphans_fd, orphan, 0) && !(errno == EEXIST && m->again))
 		/* a name costs an inode of nr_inodes, of which there is none left */
-		return errno == ENOSPC ? trade_places(fs, m, false) : -errno;
+		return errno == ENOSPC || errno == EDQUOT ? trade_places(fs, m, false) : -errno;
 	spm_fault("linked");
 	if (renameat2(m->from.fd.fd, m->from.name, m->to.fd.fd, m->to.name, m->flags))
 		rc = -errno;

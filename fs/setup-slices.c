@@ -23,7 +23,7 @@ const char *spm_setup_slices_path(const struct spm_options *o, char *buf, size_t
 	return buf;
 }
 
-int spm_setup_slices_read(const struct spm_options *o, struct spm_slices_conf *conf, struct spm_error *e)
+int spm_setup_slices_read(struct spm_options *o, struct spm_slices_conf *conf, struct spm_error *e)
 {
 	char buf[128];
 	const char *path = spm_setup_slices_path(o, buf, sizeof(buf), NULL);
@@ -34,8 +34,7 @@ int spm_setup_slices_read(const struct spm_options *o, struct spm_slices_conf *c
 	if (rc == -ENOENT && !o->conf)
 		return 0;
 	if (!rc && conf->n && o->source.kind == SPM_SOURCE_DIR)
-		return spm_fail(e, -EOPNOTSUPP, "%s: slices have memory of their own, which the directory of %s cannot give; take them "
-				"out, or add -o conf=none", path, o->source_text);
+		o->source.wants_quota = true;
 	if (rc != -ENOENT)
 		return rc;
 	return spm_fail(e, rc, "option conf=%s: there is no such file; make it, or leave the option out", o->conf);
@@ -109,6 +108,8 @@ static int explain(struct making *m, const struct spm_slice_conf *c, int rc)
 		why = "its max is less than a slice can have, 16K, or an extent of a pool; raise it";
 	else if (rc == -ENFILE)
 		why = "there are as many slices as there can be; remove one";
+	else if (rc == -EOPNOTSUPP)
+		why = "nodes and huge pages are not for slices of a directory; leave them out";
 	else if (rc == -EINVAL)
 		why = "its nodes are not all nodes of the device; 'spmctl devices' shows which there are";
 	return spm_fail(m->err, rc, "%s:%u: slice '%s': %s", m->path, c->line, c->name, why);

@@ -14,7 +14,7 @@
 const char *spm_setup_slices_path(const struct spm_options *o, char *buf, size_t len, const char **why);
 
 /* In the host's namespace, before anything is made. No file is an empty one, unless it was asked for. */
-int spm_setup_slices_read(const struct spm_options *o, struct spm_slices_conf *conf,
+int spm_setup_slices_read(struct spm_options *o, struct spm_slices_conf *conf,
 			  struct spm_error *e) SPM_MUST_CHECK;
 /* Whether the device, whose size is known by now, has what they are guaranteed. */
 int spm_setup_slices_fit(const struct spm_options *o, const struct spm_slices_conf *conf,

@@ -9,6 +9,7 @@
 #include "fs/mounts.h"
 #include "fs/setup-pool.h"
 #include "fs/setup-claim.h"
+#include "fs/setup-dir.h"
 #include "fs/setup-slices.h"
 #include "fs/setup-swap.h"
 #include "fs/shared.h"
@@ -242,28 +243,6 @@ static int reopen_region(struct setup *s)
 	return 0;
 }
 
-/* The files of a directory are there already, and stay. */
-static int attach_dir(struct setup *s, const struct spm_slice_opts *so)
-{
-	const struct spm_options *o = s->o;
-	struct spm_dir_state d = { .had = false };
-	int rc = spm_dir_attach(s->tree_fd, &o->source, o->source_text, so, &s->root, &d, s->err);
-
-	if (rc < 0)
-		return rc;
-	s->fd[SPM_FD_META] = rc;
-	/* once: in another namespace it is attached again, and is as it was left here */
-	if (!(s->mount.flags & SPM_MOUNT_DIR) && d.had && !d.clean)
-		spm_log(SPM_LOG_INFO, "%s: recover: %s was left by servers that died, or by a machine that went down, and is taken over",
-			o->mountpoint, o->source_text);
-	if (!(s->mount.flags & SPM_MOUNT_DIR))
-		s->mount.flags |= SPM_MOUNT_DIR | SPM_MOUNT_KEEP | (d.had ? SPM_MOUNT_REOPENED : 0) |
-				  (d.clean ? SPM_MOUNT_CLEAN : 0);
-	rc = spm_slice_orphans_clear(&s->root, NULL, NULL);
-	return !rc ? 0 : spm_fail(s->err, rc, "%s: cannot remove what was unlinked and open when the last server died: %s",
-				  o->source_text, strerror(-rc));
-}
-
 /* What its root slice, and the reserve, are mounted with; @mpol is used by that. */
 static struct spm_slice_opts region_opts(const struct spm_options *o, char *mpol, size_t len)
 {
@@ -295,7 +274,7 @@ static int create_region(struct setup *s)
 	struct spm_slice_opts so = region_opts(o, mpol, sizeof(mpol));
 
 	if (o->source.kind == SPM_SOURCE_DIR)
-		return attach_dir(s, &so);
+		return spm_setup_dir_attach(s->o, s->tree_fd, &so, &s->root, &s->fd[SPM_FD_META], &s->mount.flags, s->err);
 	if (s->pool.dev.fd >= 0)
 		so.size_bytes = spm_setup_pool_names(o);
 	s->fd[SPM_FD_META] = spm_region_create(o->source_text, o->source.bytes, &so, &s->root, s->err);
@@ -360,6 +339,19 @@ static int make_claim(struct setup *s)
 	return rc;
 }
 
+/* Those that PATH has from before. */
+static int open_dir_slices(struct setup *s)
+{
+	int rc = spm_setup_dir_check(s->o, &s->root, s->err);
+
+	if (!rc && spm_setup_dir_has_slices()) {
+		rc = open_slices(s);
+		if (!rc)
+			rc = spm_setup_swap_orphans(&s->swap, &s->slices, NULL, NULL);
+	}
+	return rc ? rc : spm_setup_dir_size(s->o, &s->root, &s->slices, s->err);
+}
+
 /* A new namespace, the region in it, and its pin. */
 static int enter_new(struct setup *s)
 {
@@ -400,6 +392,8 @@ static int enter_new(struct setup *s)
 		rc = spm_setup_pool_make(&s->pool);
 	if (!rc && s->o->claim)
 		rc = make_claim(s);
+	if (!rc && s->o->source.kind == SPM_SOURCE_DIR)
+		rc = open_dir_slices(s);
 	return rc ? rc : spm_setup_swap_map(&s->swap, &s->root);
 }
 
@@ -524,7 +518,7 @@ static int make_slices(struct setup *s)
 {
 	int rc = spm_setup_slices_fit(s->o, &s->conf, s->err);
 
-	if (!rc && s->conf.n && !(s->mount.flags & SPM_MOUNT_REOPENED))
+	if (!rc && s->conf.n && !spm_slices_get(&s->slices, 0))
 		rc = open_slices(s);
 	if (!rc && s->conf.n)
 		rc = spm_setup_pool_for_slices(&s->pool, &s->slices);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 #include "fs/stats.h"
+#include "core/dir.h"
 #include "core/extents.h"
 #include "fs/attr.h"
 #include "fs/content.h"
@@ -248,12 +249,25 @@ static void put_feature(FILE *out, const char *key, const struct spm_feature *f)
 		fprintf(out, "%s off: %s\n", key, f->why);
 }
 
+/* Without one there is no size, and are no slices. */
+static void put_quota(struct spm_fs *fs, FILE *out)
+{
+	char buf[128];
+	const char *why = fs->root.project ? NULL : spm_dir_no_quota(fs->root.mount_fd, buf, sizeof(buf));
+
+	if (fs->root.project)
+		fprintf(out, "quota project %u\n", fs->root.project);
+	else
+		fprintf(out, "quota off: %s\n", why ? why : "all of the numbers that spmfs may use are taken");
+}
+
 static void put_memory(struct spm_fs *fs, FILE *out)
 {
 	const struct spm_options *o = fs->opts;
 
 	if (fs->root.fixed) {
 		fprintf(out, "dax %s\n", fs->root.features.dax ? "on" : "off: option force: files are mapped from the page cache");
+		put_quota(fs, out);
 		return;
 	}
 	fprintf(out, "noswap %s\n", fs->root.features.noswap || fs->pool ? "on" :

@@ -315,7 +315,7 @@ void spm_content_close(struct spm_fs *fs)
 
 bool spm_content_room(struct spm_fs *fs, uint16_t slice, int rc, uint64_t bytes, unsigned int *tries)
 {
-	if (rc != -ENOSPC)
+	if (rc != -ENOSPC && rc != -EDQUOT) /* the latter is what ext4 says of a slice */
 		return false;
 	if (!spm_slices_grow(&fs->slices, slice, bytes) ||
 	    (spm_promise_sweep(fs) && !spm_slices_grow(&fs->slices, slice, bytes)))
@@ -411,6 +411,13 @@ static int commit_claimed(struct spm_fs *fs, struct spm_slice *s, int fd, uint64
 	return rc == -ENOSPC && !fs->swap && spm_promise_sweep(fs) ? spm_claim_commit(fs, s, fd, from, to) : rc;
 }
 
+static int commit(struct spm_slice *s, int fd, uint64_t from, uint64_t to)
+{
+	int rc = spm_commit_range(s, fd, from, to);
+
+	return rc == -EDQUOT ? -ENOSPC : rc;
+}
+
 int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 {
 	struct stat st;
@@ -422,9 +429,9 @@ int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t 
 	if (fs->slices.claim)
 		return commit_claimed(fs, s, fd, from & ~(uint64_t)4095, to);
 	spm_slices_keep_promises(&fs->slices, s->id, to - from);
-	rc = spm_commit_range(s, fd, from, to);
+	rc = commit(s, fd, from, to);
 	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && may_grow(fs, s->id, to - from); i++)
-		rc = spm_commit_range(s, fd, from, to);
+		rc = commit(s, fd, from, to);
 	return rc;
 }
 

@@ -169,6 +169,7 @@ void spm_op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const cha
 		if (acl)
 			spm_as_self();
 		again = began_with(&p, name, false);
+		spm_slices_keep_room(&fs->slices, p.rec->slice);
 		rc = set_here(fs, &p, &(struct value){ p.path, name, value, size, flags });
 		spm_fault("effect");
 		if (rc == -EEXIST && again)

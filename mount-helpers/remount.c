@@ -116,7 +116,8 @@ static int resize(const struct spm_options *o, struct spm_error *e)
 		return spm_fail(e, -errno, "%s: more than that is in use; remove files first ('df' shows how much)",
 				o->mountpoint);
 	if (errno == EOPNOTSUPP)
-		return spm_fail(e, -errno, "%s: the size of a directory's filesystem is not spmfs's to change", o->mountpoint);
+		return spm_fail(e, -errno, "%s: its size is that of the directory's filesystem, since it has no quota of its own; "
+				".spm/features says why", o->mountpoint);
 	if (errno == ERANGE)
 		return spm_fail(e, -errno, "%s: size=%s is more than the device %s", o->mountpoint, value, o->source_text);
 	return spm_fail(e, -errno, "%s: cannot change the size: %m", o->mountpoint);

@@ -147,6 +147,24 @@ static bool is_claimed(const char *point)
 	return yes;
 }
 
+static void why_not_in_dir(const struct facts *f)
+{
+	struct ctl_table t;
+	const char *why = NULL;
+	bool read = !ctl_control_table(f->c->mount->point, "features", &t);
+
+	if (read)
+		why = ctl_table_get(&t, "quota");
+	if (f->l && (gave(f, SPM_LIMIT_NODES) || gave(f, SPM_LIMIT_HUGE)) && why && strncmp(why, "off", 3))
+		ctl_error("%s: nodes and huge pages are not for slices of a directory (%s); leave --nodes and --huge out", f->c->name,
+			  f->c->mount->source);
+	else
+		ctl_error("%s: slices of a directory (%s) need a quota, and there is none: %s", f->c->name, f->c->mount->source,
+			  why && !strncmp(why, "off: ", 5) ? why + 5 : "'spmctl status' says more");
+	if (read)
+		ctl_table_free(&t);
+}
+
 static void why_not_possible(const struct facts *f)
 {
 	if (!f->s && f->l && gave(f, SPM_LIMIT_NODES) && is_claimed(f->c->mount->point))
@@ -157,9 +175,7 @@ static void why_not_possible(const struct facts *f)
 			  "the files there",
 			  f->c->name);
 	else if (!f->s && !strncmp(f->c->mount->source, "dir:", 4))
-		ctl_error("%s: %s lies in a directory (%s), whose filesystem cannot be divided into slices; use quotas of that "
-			  "filesystem",
-			  f->c->name, f->c->mount->point, f->c->mount->source);
+		why_not_in_dir(f);
 	else
 		ctl_swap_off(f->c->mount->point);
 }

@@ -24,6 +24,7 @@ dir_kinds()
 dir_make()
 {
 	local kind=$1
+	[ -e /dev/loop-control ] || modprobe -q loop 2>/dev/null
 	rm -f "$DIR_IMAGE"
 	truncate -s "${DIR_SIZE:-320M}" "$DIR_IMAGE" || return 1
 	case $kind in

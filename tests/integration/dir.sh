@@ -62,7 +62,7 @@ refusals()
 	chown "$USER_A" "$DIR"
 	refused 32 "user $USER_A.*chown root" "$1: somebody's directory" "dir:$DIR" force
 	chown 0 "$DIR"
-	for opt in size=1M nr_inodes=10 huge=never mpol=local swap=/tmp; do
+	for opt in nr_inodes=10 huge=never mpol=local swap=/tmp; do
 		refused 1 "option ${opt%=*}=: not with dir:" "$1: $opt" "dir:$DIR" "force,$opt"
 	done
 	mount -o remount,ro "$DIR_BACK"
@@ -72,7 +72,8 @@ refusals()
 	refused 32 "blanks" "$1: a path that no source can be" "dir:$SPM_TMP/a link" force
 	rm "$SPM_TMP/a link"
 	printf '[slice one]\nmax = 10M\n' >"$SPM_TMP/conf"
-	refused 32 "slices.*conf=none" "$1: slices" "dir:$DIR" "force,conf=$SPM_TMP/conf"
+	refused 32 "size=.*quota.*prjquota" "$1: size=" "dir:$DIR" force,size=1M
+	refused 32 "slices need a quota.*prjquota" "$1: slices" "dir:$DIR" "force,conf=$SPM_TMP/conf"
 }
 
 # A second mount, by whatever name.
@@ -100,8 +101,8 @@ features()
 	is "$1: for root alone" "$(stat -c '%a %u %g' "$DIR" "$DIR/orphans" | sort -u)" "700 0 0"
 	is "$1: what users see has the mode that was asked for" "$(stat -c '%a %u %g' "$MNT")" "1770 $USER_A $USER_B"
 	is "$1: df tells of the filesystem" "$(stat -f -c '%b %S' "$MNT")" "$(stat -f -c '%b %S' "$DIR_BACK")"
-	like "$1: no slices" "$("$SPMCTL" slice create one --max 10M "$MNT" 2>&1)" one: .*lies in a directory.*quotas
-	like "$1: no other size" "$("$SPMFS" "dir:$DIR" "$MNT" -o remount,size=10M 2>&1)" "directory's filesystem is not spmfs's"
+	like "$1: no slices" "$("$SPMCTL" slice create one --max 10M "$MNT" 2>&1)" one: .*quota.*prjquota
+	like "$1: no other size" "$("$SPMFS" "dir:$DIR" "$MNT" -o remount,size=10M 2>&1)" "no quota of its own"
 }
 
 mapped()
