@@ -173,17 +173,20 @@ const char *spm_dir_no_quota(int dir, char *buf, size_t len)
 	if (!spm_quota_enforced(dir))
 		return "its filesystem has no quotas of projects; unmount that, and mount it with -o prjquota (ext4: after 'tune2fs "
 		       "-O quota,project -Q prjquota')";
-	if (data >= 0 && !spm_project_of(data, &project) && spm_project_is_ours(project))
+	if (spm_project_of(data >= 0 ? data : dir, &project))
+		return "its filesystem does not tell which project a file is in; give a directory of another one";
+	if (data >= 0 && spm_project_is_ours(project))
 		return NULL;
+	if (project) {
+		snprintf(buf, len, "it is in project %u of somebody else; give a directory that is in none", project);
+		return buf;
+	}
 	if (data >= 0)
 		return "its files were made while there were no quotas of projects, and are in none; mount a new directory, and "
 		       "move them there";
 	if (!fstatvfs(dir, &sv) && sv.f_frsize > PAGE)
 		return "the blocks of its filesystem are larger than 4 KiB; give a directory of another one";
-	if (!spm_project_of(dir, &project) && !project)
-		return NULL;
-	snprintf(buf, len, "it is in project %u of somebody else; give a directory that is in none", project);
-	return buf;
+	return NULL;
 }
 
 int spm_dir_check(struct spm_source *s, const char *text, struct spm_error *e)
@@ -266,13 +269,17 @@ static int choose_project(int dir, int orphans, uint32_t *project)
 	int rc;
 
 	*project = 0;
-	if (spm_dir_no_quota(dir, buf, sizeof(buf)))
-		return 0;
-	if (fstat(dir, &st))
-		return -errno;
 	rc = spm_project_of(orphans, project);
+	if (spm_dir_no_quota(dir, buf, sizeof(buf))) {
+		/* nothing is moved from one project to another */
+		rc = !rc && spm_project_is_ours(*project) ? spm_project_enter(orphans, 0) : 0;
+		*project = 0;
+		return rc;
+	}
 	if (rc || spm_project_is_ours(*project)) /* a set-up that was cut short has chosen */
 		return rc;
+	if (fstat(dir, &st))
+		return -errno;
 	for (uint32_t i = 0; i < BLOCKS; i++) {
 		*project = SPM_PROJECT_FIRST + (uint32_t)(st.st_ino + i) % BLOCKS * SPM_PROJECT_BLOCK;
 		if (!spm_project_is_free(dir, *project))

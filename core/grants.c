@@ -415,6 +415,9 @@ int spm_slices_set_root_max(struct spm_slices *t, uint64_t bytes)
 	/* it gives back at once what it may not have any more; what it may have more it gets when it asks */
 	if (!rc && (bytes < u.grant || !atomic_load(&t->count)))
 		rc = spm_grants_set(t, 0, bytes, bytes);
+	/* what others have on the filesystem of a directory it may have when they let go of it */
+	if (rc == -ENOSPC && spm_slices_in_dir(t))
+		rc = 0;
 	if (!rc && t->file)
 		spm_slices_put_root_max(t, bytes);
 	pthread_mutex_unlock(&t->lock);

@@ -63,6 +63,8 @@ int spm_slices_dir_find(void)
 {
 	if (access(TABLE, F_OK))
 		return errno == ENOENT ? 0 : -errno;
+	if (mkdir(SPM_REGION_SLICE_DIR, 0700) && errno != EEXIST)
+		return -errno;
 	return symlink(TABLE, SPM_REGION_SLICES) && errno != EEXIST ? -errno : 0;
 }
 
@@ -81,9 +83,10 @@ bool spm_slices_dir_is_free(const struct spm_slice *root, uint16_t id)
 	return access(home, F_OK) && errno == ENOENT && spm_project_is_free(root->mount_fd, project_of(root, id));
 }
 
+/* Without quotas in force there is no number, and what would be counted from 0 is others'. */
 static int set_limits(const struct spm_slice *root, uint16_t id, uint64_t bytes)
 {
-	int rc = spm_quota_set_bytes(root->mount_fd, project_of(root, id), bytes);
+	int rc = !root->project ? -EOPNOTSUPP : spm_quota_set_bytes(root->mount_fd, project_of(root, id), bytes);
 
 	return rc ? rc : spm_quota_set_inodes(root->mount_fd, project_of(root, id), 0);
 }
@@ -118,14 +121,20 @@ int spm_slices_dir_make(const struct spm_slice *root, uint16_t id, const char *p
 	return rc ? rc : spm_slices_dir_mount(id, path);
 }
 
+int spm_slices_dir_sync(const struct spm_slice *root)
+{
+	spm_auto_close int data = openat(root->data_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return data < 0 || fsync(data) ? -errno : 0;
+}
+
 int spm_slices_dir_mount(uint16_t id, const char *path)
 {
 	struct stat above, st;
 	char home[64];
 
 	home_of(id, home);
-	if ((mkdir(SPM_REGION_SLICE_DIR, 0700) && errno != EEXIST) || (mkdir(path, 0700) && errno != EEXIST) ||
-	    stat(path, &st) || stat(SPM_REGION_SLICE_DIR, &above))
+	if ((mkdir(path, 0700) && errno != EEXIST) || stat(path, &st) || stat(SPM_REGION_SLICE_DIR, &above))
 		return -errno;
 	if (st.st_dev != above.st_dev)
 		return 0;
@@ -158,10 +167,14 @@ static int unlink_below(int dir, const char *name)
 {
 	spm_auto_close int fd = -1;
 
-	if (!unlinkat(dir, name, 0) || errno != EPERM)
-		return errno == EISDIR ? -EISDIR : 0;
-	fd = open_below(dir, name, 0);
-	return !unlinkat(dir, name, 0) ? 0 : -errno;
+	if (!unlinkat(dir, name, 0))
+		return 0;
+	if (errno == EPERM) {
+		fd = open_below(dir, name, 0);
+		if (!unlinkat(dir, name, 0))
+			return 0;
+	}
+	return -errno;
 }
 
 static int empty_one(int dir, int top, uint64_t *moved);
@@ -171,7 +184,6 @@ static int remove_dir(int dir, const char *name, int top, uint64_t *moved)
 {
 	spm_auto_close int fd = -1;
 	char up[32];
-
 	int rc;
 
 	if (!unlinkat(dir, name, AT_REMOVEDIR))
@@ -205,6 +217,8 @@ static int empty_one(int dir, int top, uint64_t *moved)
 		rc = unlink_below(dir, de->d_name);
 		if (rc == -EISDIR)
 			rc = remove_dir(dir, de->d_name, top, moved);
+		if (rc == -ENOENT) /* somebody on the host was faster */
+			rc = 0;
 	}
 	closedir(d);
 	return rc;
@@ -229,7 +243,8 @@ int spm_slices_dir_remove(const struct spm_slice *root, uint16_t id)
 		idle = moved == before ? idle + 1 : 0;
 		before = moved;
 	}
-	return rc ? rc : set_limits(root, id, 0);
+	/* (a number that keeps its limit is not taken again) */
+	return rc || !root->project ? rc : set_limits(root, id, 0);
 }
 
 /* -- what there is for all -- */
@@ -259,7 +274,7 @@ void spm_slices_dir_share(struct spm_slices *t)
 	struct spm_quota q;
 	struct statvfs sv;
 
-	if (fstatvfs(root->mount_fd, &sv))
+	if (!root->project || fstatvfs(root->mount_fd, &sv))
 		return;
 	taken = (uint64_t)(sv.f_blocks - sv.f_bavail) * sv.f_frsize;
 	for (uint32_t id = 0; id <= last; id++)

@@ -53,6 +53,8 @@ int spm_slices_dir_make(const struct spm_slice *root, uint16_t id, const char *p
 /* The same for whichever kind of region: a tmpfs, or that. */
 int spm_slices_filesystem(struct spm_slices *t, uint16_t id, const char *path, const struct spm_slice_opts *o,
 			  struct spm_slice *made) SPM_MUST_CHECK;
+/* The root slice's names are on the disk before a record says what there is. */
+int spm_slices_dir_sync(const struct spm_slice *root) SPM_MUST_CHECK;
 /* Mounts one that is there, in a region that does not have it yet. */
 int spm_slices_dir_mount(uint16_t id, const char *path) SPM_MUST_CHECK;
 /* Removes one that is not mounted any more, with its files. May take long. */

@@ -101,7 +101,8 @@ static void count_lost(struct spm_slices *t, uint16_t id)
 	char path[64];
 
 	slice_path(id, path, sizeof(path));
-	if (stat(path, &st) || stat(SPM_REGION_SLICE_DIR, &above) || st.st_dev == above.st_dev || statvfs(path, &sv))
+	/* (in a directory, what it has is counted with what others have) */
+	if (spm_slices_in_dir(t) || stat(path, &st) || stat(SPM_REGION_SLICE_DIR, &above) || st.st_dev == above.st_dev || statvfs(path, &sv))
 		return;
 	t->granted += (uint64_t)sv.f_blocks * sv.f_frsize;
 	t->lost += (uint64_t)sv.f_blocks * sv.f_frsize;
@@ -156,7 +157,7 @@ static int take_apart(struct spm_slices *t, const struct spm_slice_record *r)
 	(void)unlinkat(root->orphans_fd, path, AT_REMOVEDIR);
 	if (r->place && !fstatat(root->data_fd, r->name, &st, AT_SYMLINK_NOFOLLOW) && st.st_ino == r->place)
 		(void)unlinkat(root->data_fd, r->name, AT_REMOVEDIR);
-	return 0;
+	return spm_slices_in_dir(t) ? spm_slices_dir_sync(root) : 0;
 }
 
 /* One that was shown may have something in swap, or in a pool: GONE. */
@@ -488,7 +489,9 @@ static int show_place(struct spm_slices *t, const struct spm_slice_record *r)
 	char name[64];
 
 	place_name(r->id, name);
-	return renameat2(root->orphans_fd, name, root->data_fd, r->name, RENAME_NOREPLACE) ? -errno : 0;
+	if (renameat2(root->orphans_fd, name, root->data_fd, r->name, RENAME_NOREPLACE))
+		return -errno;
+	return spm_slices_in_dir(t) ? spm_slices_dir_sync(root) : 0;
 }
 
 static int create(struct spm_slices *t, const char *name, const struct spm_slice_limits *l, uint16_t *id)
@@ -756,7 +759,7 @@ void spm_slices_remove_done(struct spm_slices *t, uint16_t id)
 			spm_slices_raw(t, id)->name, strerror(-rc));
 		return;
 	}
-	spm_slices_fault(t, "slice:emptied");
+	spm_slices_fault(t, "slice:erased");
 	pthread_mutex_lock(&t->lock);
 	if (spm_slices_raw(t, id)->state == SPM_SLICE_GONE)
 		spm_slices_commit_state(t, id, SPM_SLICE_FREE);

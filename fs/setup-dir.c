@@ -58,6 +58,5 @@ int spm_setup_dir_size(const struct spm_options *o, struct spm_slice *root, stru
 		rc = spm_slice_resize(root, o->size_bytes);
 	if (rc == -EBUSY && o->size_bytes)
 		return spm_fail(e, rc, "option size=: %s holds more than that; give more, or remove files", o->source_text);
-	/* (for all that there is, nothing has to leave) */
-	return rc && (rc != -EBUSY && rc != -ENOSPC) ? spm_fail(e, rc, "%s: cannot set its quota: %s", o->source_text, strerror(-rc)) : 0;
+	return rc ? spm_fail(e, rc, "%s: cannot set its quota: %s", o->source_text, strerror(-rc)) : 0;
 }

@@ -411,11 +411,12 @@ static int commit_claimed(struct spm_fs *fs, struct spm_slice *s, int fd, uint64
 	return rc == -ENOSPC && !fs->swap && spm_promise_sweep(fs) ? spm_claim_commit(fs, s, fd, from, to) : rc;
 }
 
+/* What ext4 says of a slice others say of a filesystem. Where it is not ours, it is an administrator's quota, and said as it is. */
 static int commit(struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 {
 	int rc = spm_commit_range(s, fd, from, to);
 
-	return rc == -EDQUOT ? -ENOSPC : rc;
+	return rc == -EDQUOT && s->project ? -ENOSPC : rc;
 }
 
 int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)

@@ -158,18 +158,46 @@ deaths()
 		is "$1, $at: it is there" "$(cat "$MNT/new/f") $(slice_of new max)" "content $((8 << 20))"
 		ok "$1, $at: and ends" slice remove new force
 	done
-	for at in removing unmounted emptied; do
+	for at in removing unmounted emptied erased; do
 		slice create new max=8M
 		mkdir -p "$MNT/new/x/y/z/1/2/3"
 		echo content | tee "$MNT/new/x/y/f" >"$MNT/new/x/y/z/1/2/3/f"
-		chattr +i "$MNT/new/x/y/f"
-		p=$(project_of "$DIR/slices/$(slice_of new id)/data")
+		p=$DIR/slices/$(slice_of new id)/data
+		chattr +i "$p/x/y/f" "$p/x/y"
+		p=$(project_of "$p")
 		death "slice:$at" remove new force
 		fails "$1, $at: it is gone" test -e "$MNT/new"
 		is "$1, $at: and its files, and nobody else's" "$(cd "$DIR/slices" && find . -maxdepth 1 -name '[0-9]*' | wc -l)" 2
 		ok "$1, $at: the project was one of ours" [ "$p" -ge $((0x73700000)) ]
 	done
 	account "$1: after all deaths"
+}
+
+# One slice after the other is made, changed, filled and removed, while worker after worker is killed at random.
+storm()
+{
+	local i said bad='' before
+	said=$(slices_said)
+	before=$(spm_feature worker_restarts)
+	killer_start
+	for ((i = 0; i < 15 || $(cat "$SPM_TMP/killed" 2>/dev/null || echo 0) < 8; i++)); do
+		[ $i -lt 300 ] || break
+		slice create "s$i" max=8M || bad+=" create"
+		slice set "s$i" min=2M max=6M || bad+=" set"
+		mkdir -p "$MNT/s$i/x/y/z" && head -c 1M /dev/urandom | tee "$MNT/s$i/x/y/z/f" "$SPM_TMP/copy" >"$MNT/s$i/x/f" || bad+=" write"
+		cmp "$MNT/s$i/x/y/z/f" "$SPM_TMP/copy" && cmp "$MNT/s$i/x/f" "$SPM_TMP/copy" || bad+=" content"
+		[ "$(slice_of "s$i" min) $(slice_of "s$i" max)" = "$((2 << 20)) $((6 << 20))" ] || bad+=" limits"
+		wait_until $((10 * SPM_FACTOR)) slice remove "s$i" force || bad+=" remove"
+	done
+	killer_stop
+	is "$1: all commands did what they say, whoever died" "$bad" ""
+	ok "$1: and there were deaths" [ "$KILLED" -ge 8 ]
+	is "$1: no others" "$(spm_feature worker_restarts)" $((before + KILLED))
+	is "$1: nothing is left of what was removed" "$(cd "$DIR/slices" && find . -maxdepth 1 -name '[0-9]*' | wc -l)" 2
+	is "$1: and nothing of the others has changed" "$(slices_said)" "$said"
+	is "$1: nor in their files" "$(cat "$MNT/b/name")" three
+	fails "$1: nothing to be told in the log" grep -q "slice.*cannot" "$MNT.log"
+	account "$1: after the storm"
 }
 
 removal()
@@ -191,6 +219,19 @@ removal()
 	ok "$1: room is free again" [ "$(df -k --output=used "$DIR_BACK" | tail -n 1)" -lt $((80 << 10)) ]
 	ok "$1: the other one too" slice remove a force
 	is "$1: nothing is left of them" "$(ls "$DIR/slices")" table
+	spm_umount
+}
+
+# A size that is said once does not stay where there have been slices.
+resized()
+{
+	spm_need_mount "dir:$DIR" force,size=32M
+	ok "$1: size= with a table of slices" [ "$(fill "$MNT/much" 64M)" -le $((32 << 20)) ]
+	spm_umount
+	spm_need_mount "dir:$DIR" force
+	ok "$1: and without it again all that there is" [ "$(fill "$MNT/more" 64M)" -eq $((64 << 20)) ]
+	ok "$1: as df says" [ "$(df -k --output=size "$MNT" | tail -n 1)" -gt $((128 << 10)) ]
+	rm "$MNT"/*
 	spm_umount
 }
 
@@ -224,7 +265,9 @@ with_kind()
 	make_slices "$1"
 	persist "$1"
 	deaths "$1"
+	storm "$1"
 	removal "$1"
+	resized "$1"
 	declared "$1"
 	ok "$1: the end" dir_end
 }
