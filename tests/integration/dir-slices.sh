@@ -71,7 +71,7 @@ others()
 sizes()
 {
 	spm_need_mount "dir:$DIR" force,size=32M
-	like "$1: features with size=" "$(spm_feature quota)" "^project 19367"
+	like "$1: features with size=" "$(spm_feature quota)" "^project 193[67]"
 	like "$1: df" "$(df -k --output=size "$MNT" | tail -n 1)" "32768"
 	ok "$1: less than size= bytes are written" [ "$(fill "$MNT/much" 64M)" -le $((32 << 20)) ]
 	ok "$1: and nearly as many as size= says" [ "$(stat -c %s "$MNT/much")" -ge $((30 << 20)) ]
