@@ -102,7 +102,8 @@ static void count_lost(struct spm_slices *t, uint16_t id)
 
 	slice_path(id, path, sizeof(path));
 	/* (in a directory, what it has is counted with what others have) */
-	if (spm_slices_in_dir(t) || stat(path, &st) || stat(SPM_REGION_SLICE_DIR, &above) || st.st_dev == above.st_dev || statvfs(path, &sv))
+	if (spm_slices_in_dir(t) || stat(path, &st) || stat(SPM_REGION_SLICE_DIR, &above) || st.st_dev == above.st_dev ||
+	    statvfs(path, &sv))
 		return;
 	t->granted += (uint64_t)sv.f_blocks * sv.f_frsize;
 	t->lost += (uint64_t)sv.f_blocks * sv.f_frsize;
