@@ -176,12 +176,15 @@ deaths()
 # One slice after the other is made, changed, filled and removed, while worker after worker is killed at random.
 storm()
 {
-	local i said bad='' before
+	local i said bad='' before killed
+	echo 0 >"$SPM_TMP/killed"
 	said=$(slices_said)
 	before=$(spm_feature worker_restarts)
 	killer_start
-	for ((i = 0; i < 15 || $(cat "$SPM_TMP/killed" 2>/dev/null || echo 0) < 8; i++)); do
-		[ $i -lt 300 ] || break
+	for ((i = 0; i < 300; i++)); do
+		# (it may be empty for an instant)
+		read -r killed 2>/dev/null <"$SPM_TMP/killed" || killed=0
+		[ $i -lt 15 ] || [ "$killed" -lt 8 ] || break
 		slice create "s$i" max=8M || bad+=" create"
 		slice set "s$i" min=2M max=6M || bad+=" set"
 		mkdir -p "$MNT/s$i/x/y/z" && head -c 1M /dev/urandom | tee "$MNT/s$i/x/y/z/f" "$SPM_TMP/copy" >"$MNT/s$i/x/f" || bad+=" write"
