@@ -181,7 +181,15 @@ static void fill(struct run *r, struct slice *s, int f)
 	got &= ~(uint64_t)(PAGE - 1);
 	if (ftruncate(fd, (off_t)got))
 		wrong(r, "ftruncate to %llu: %s", (unsigned long long)got, strerror(errno));
-	close(fd);
+	/* memory for a mirror's pages is found when they are written back: here at the latest one is told that there was none */
+	if (close(fd)) {
+		if (!mapped || (errno != ENOSPC && errno != EDQUOT))
+			wrong(r, "close: %s", strerror(errno));
+		if (before + units(r, bytes) <= s->min)
+			wrong(r, "refused within min");
+		r->all->refused++;
+		got = 0;
+	}
 	if (!got && unlink(path))
 		wrong(r, "unlink: %s", strerror(errno));
 	s->file[f] = (struct file){.bytes = got, .seed = seed};
