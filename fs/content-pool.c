@@ -133,6 +133,35 @@ static int show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int f
 
 /* -- writing -- */
 
+/* Bytes that a request may have pinned at a time, of the few extents that its slice may have: a quarter of them; 0: there is but one. */
+static uint64_t most_pinned(struct spm_fs *fs, uint16_t slice)
+{
+	const uint64_t extent = spm_pool_extent_bytes(fs->pool);
+	struct spm_pool_account a;
+	uint64_t others, all;
+
+	spm_pool_account(fs->pool, slice, &a);
+	others = a.sure - a.min;
+	all = a.capacity > others ? a.capacity - others : 0;
+	all = a.max < all ? a.max : all;
+	if (all < 2 * extent)
+		return 0;
+	return all < 8 * extent ? extent : all / 4 / extent * extent;
+}
+
+/* How far a request for [from, to) goes at a time. With swap alone: what is not pinned, may be more than there is. */
+static uint64_t round_end(struct spm_fs *fs, uint16_t slice, uint64_t from, uint64_t to)
+{
+	const uint64_t extent = spm_pool_extent_bytes(fs->pool);
+	uint64_t end, most;
+
+	if (!fs->swap || to <= (from / extent + 1) * extent)
+		return to;
+	most = most_pinned(fs, slice);
+	end = from / extent * extent + (most ? most : extent);
+	return end < to ? end : to;
+}
+
 /* A slice that has its max is as full to who writes there as a device is: that is what tmpfs says. */
 static ssize_t full(ssize_t rc)
 {
@@ -212,22 +241,24 @@ static ssize_t write_once(struct spm_fs *fs, const struct spm_inode *rec, int fd
 static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
 {
 	unsigned int tries = 0;
-	size_t done = 0;
+	size_t done = 0, some;
 	ssize_t n = check_writable(fd);
 
 	if (n || !size)
 		return n;
 	do {
 		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+		uint64_t at = (uint64_t)off + done, end = round_end(fs, rec->slice, at, (uint64_t)off + size);
 
-		n = spm_content_pin(fs, rec, (uint64_t)off + done, (uint64_t)off + size, SPM_PIN_WRITE, &pin);
+		some = (size_t)(end - at);
+		n = spm_content_pin(fs, rec, at, end, SPM_PIN_WRITE, &pin);
 		if (n)
 			break;
-		n = write_once(fs, rec, fd, (const char *)buf + done, size - done, (uint64_t)off + done);
+		n = write_once(fs, rec, fd, (const char *)buf + done, some, at);
 		if (n > 0)
 			done += (size_t)n;
 		spm_swap_unpin(&pin);
-	} while (done < size && spm_content_go_on(fs, rec->slice, n, size - done, &tries));
+	} while (done < size && spm_content_go_on(fs, rec->slice, n, some, &tries));
 	return done ? (ssize_t)done : n;
 }
 
@@ -251,8 +282,7 @@ static int fill(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t
 		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 		uint64_t at = *reached, end = (at / PIECE + 1) * PIECE;
 
-		if (end > to)
-			end = to;
+		end = round_end(fs, rec->slice, at, end > to ? to : end);
 		rc = spm_content_pin(fs, rec, at, end, SPM_PIN_WRITE, &pin);
 		if (rc)
 			break;
@@ -421,7 +451,7 @@ static ssize_t copy_pinned(struct spm_fs *fs, struct spm_inode *const rec[2], co
 static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int fd[2], const off_t off[2], size_t len)
 {
 	unsigned int tries = 0;
-	size_t done = 0;
+	size_t done = 0, some;
 	ssize_t n = check_writable(fd[1]);
 	char byte;
 
@@ -430,12 +460,19 @@ static ssize_t copy(struct spm_fs *fs, struct spm_inode *const rec[2], const int
 		n = -errno;
 	if (n)
 		return n;
+	/* both are pinned; the client's kernel reads and writes then */
+	if (fs->swap && (!most_pinned(fs, rec[0]->slice) || !most_pinned(fs, rec[1]->slice)))
+		return -EOPNOTSUPP;
 	do {
-		size_t some = len - done < PIECE ? len - done : PIECE;
+		some = len - done < PIECE ? len - done : PIECE;
+		for (int i = 0; i < 2; i++) {
+			uint64_t at = (uint64_t)off[i] + done;
 
+			some = (size_t)(round_end(fs, rec[i]->slice, at, at + some) - at);
+		}
 		n = copy_pinned(fs, rec, fd, (uint64_t)off[0] + done, (uint64_t)off[1] + done, some);
 		done += n > 0 ? (size_t)n : 0;
-	} while (done < len && spm_content_go_on(fs, rec[1]->slice, n, len - done, &tries));
+	} while (done < len && spm_content_go_on(fs, rec[1]->slice, n, some, &tries));
 	return done ? (ssize_t)done : n;
 }
 
