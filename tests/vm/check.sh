@@ -15,8 +15,8 @@ shopt -s nullglob
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 results=vm-results kernels=(6.12 new) layouts=() wanted=() long='' together='' of_several='' same=()
-# How long one test may take, and one machine.
-test_limit=900 machine_limit=1800 budget=${SPM_VM_BUDGET:-2400}
+# How long one test may take, and one machine; what builds everything under emulation takes its hour.
+test_limit=900 machine_limit=1800 pristine_limit=7200 budget=${SPM_VM_BUDGET:-2400}
 no_excuse='byte|differ|content|corrupt|lost|zero|stale|sanitizer|SIGBUS|SIGSEGV|leak|crash'
 
 passed=0 failed=0 skipped=0
@@ -97,7 +97,8 @@ count()
 # Runs tests in one machine. Those that it did not come to are left in the array todo.
 one_machine()
 {
-	local kernel=$1 layout=$2 dir=$results/$1/$2 line name='' out=/dev/null rc
+	local kernel=$1 layout=$2 dir=$results/$1/$2 test_limit=$test_limit machine_limit=$machine_limit line name='' out=/dev/null rc
+	[ "$layout" != pristine ] || test_limit=$pristine_limit machine_limit=$((pristine_limit + 300))
 	mkdir -p "$dir"
 	bash "$here/run.sh" --kernel "$kernel" --layout "$layout" --limit "$machine_limit" --out "$dir" \
 		bash /spm/src/tests/vm/inside.sh "$test_limit" "${todo[@]}" >"$dir/all" 2>"$dir/machine"
