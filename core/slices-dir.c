@@ -165,16 +165,15 @@ static int open_below(int dir, const char *name, int flags)
 
 static int unlink_below(int dir, const char *name)
 {
-	spm_auto_close int fd = -1;
+	int fd;
 
 	if (!unlinkat(dir, name, 0))
 		return 0;
-	if (errno == EPERM) {
-		fd = open_below(dir, name, 0);
-		if (!unlinkat(dir, name, 0))
-			return 0;
-	}
-	return -errno;
+	if (errno != EPERM)
+		return -errno;
+	fd = open_below(dir, name, 0);
+	spm_cleanup_close(&fd);
+	return unlinkat(dir, name, 0) ? -errno : 0;
 }
 
 static int empty_one(int dir, int top, uint64_t *moved);
