@@ -108,12 +108,15 @@ limits()
 	is "a: df when full" "$(df_of "$MNT/a")" "65536 65536 0"
 	refused "max below what is in use" "Device or resource busy" set a max=48M
 	rm "$MNT/a/f"
+	empty
 	like "a: truncate above max" "$(once "open f rw,creat $MNT/a/t" "trunc f 80M")" "err (ENOSPC|EDQUOT)"
 	like "a: fallocate above max" "$(once "open f rw,creat $MNT/a/t" "falloc f plain 0 80M")" "err (ENOSPC|EDQUOT)"
 	rm "$MNT/a/t"
+	empty
 	is "a: a mapping up to max has its memory" "$(once "open f rw,creat $MNT/a/m" "trunc f 60M" "map m f rw shared 0 60M" \
 		"touch m 0 60M")" ok
 	rm "$MNT/a/m"
+	empty
 	setfattr -n user.spm.map -v mirror "$MNT/a"
 	is "a: written by mirror up to max" "$(fill "$MNT/a/f" 80M)" 65536
 	is "a: it is a mirror" "$("$SPMT" run "open f r $MNT/a/f" "stat f" >/dev/null; file_mode "$MNT/a/f")" idle
