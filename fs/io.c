@@ -111,6 +111,25 @@ static void take_back_rest(struct spm_fs *fs, const struct spm_inode *rec, int f
 			strerror(-rc));
 }
 
+/*
+ * Of pages that it writes back the client's kernel takes every answer but an error for all of them: what is
+ * missing would be lost, and neither msync(2) nor close(2) would say so. So the rest (@all) is tried again, until it
+ * is there or there is an error to tell.
+ */
+static ssize_t write_out(struct spm_fs *fs, const struct spm_inode *rec, int fd, const char *buf, size_t size,
+			 off_t off, bool all)
+{
+	ssize_t n = fs->content->write(fs, rec, fd, buf, size, off), more;
+
+	while (all && n > 0 && (size_t)n < size) {
+		more = fs->content->write(fs, rec, fd, buf + n, size - (size_t)n, off + n);
+		if (more <= 0)
+			return more ? more : -EIO;
+		n += more;
+	}
+	return n;
+}
+
 void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
 		  struct fuse_file_info *fi)
 {
@@ -139,7 +158,7 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 			spm_as_self();
 		gap = leaves_gap(fs, rec, fd.fd, off);
 		note_size(fd.fd, (uint64_t)off + size);
-		n = fs->content->write(fs, rec, fd.fd, buf, size, off);
+		n = write_out(fs, rec, fd.fd, buf, size, off, fi->writepage);
 		take_back_rest(fs, rec, fd.fd, off, size, n);
 		if (gap)
 			spm_promise_changed(fs, rec, ino, fd.fd);
