@@ -152,6 +152,19 @@ tell a close h
 says "mirror: the other file is whole" b ok verify g 0 16M 2
 tell b close g
 
+# The same where there is room for a part of what one request writes back: the client's kernel looks at errors only, not at a count.
+spm_fresh mem:16M map=mirror
+head -c 15900K /dev/zero >"$MNT/most"
+ok "mirror: nearly full" sync "$MNT/most"
+truncate -s 1M "$MNT/part"
+tell a open p rw "$MNT/part"
+tell a map m p rw shared 0 1M
+tell a mfill m 0 1M 7
+says "mirror: what has room in part is refused to msync" a "err ENOSPC" msync m
+ok "mirror: though a part of it was written" [ "$(df -k --output=avail "$MNT" | tail -n 1)" -eq 0 ]
+tell a unmap m
+tell a close p
+
 # Lazy: a size is a promise only, as on tmpfs.
 spm_fresh mem:64M map=direct,commit=lazy
 tell a open f rw,creat "$MNT/f"
