@@ -29,12 +29,11 @@ for name in "${failed[@]}"; do
 	# unit tests are programs: they do not depend on time
 	[ -f "$here/../$name.sh" ] || continue
 	! grep -E '^not ok ' "$name.log" | grep -v '# TODO' | grep -qiE "$NO_EXCUSE" || continue
-	first=$(bash "$here/failures.sh" . | awk -v head="---- $PWD/./$name.log" '/^---- / { on = $0 == head } on')
+	# quoted, or who counts results in the output takes these for the last ones
+	first=$(bash "$here/failures.sh" . | awk -v head="---- $PWD/./$name.log" '/^---- / { on = $0 == head } on { print "  | " $0 }')
 	cp "$name.log" "$name.log.first"
 	make -k check TESTS="$name.sh" TEST_LOGS="$name.log" >again.log 2>&1 </dev/null
 	is_failed "$name.trs" && continue
-	# quoted, or who counts results in the output takes these for the last ones
-	printf 'unstable: %s failed, and passed when it was run again alone. The first time:\n%s\n' "$name.sh" \
-		"$(sed 's/^/  | /' <<<"$first")"
+	printf 'unstable: %s failed, and passed when it was run again alone. The first time:\n%s\n' "$name.sh" "$first"
 done
 exit 0
