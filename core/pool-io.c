@@ -280,22 +280,22 @@ uint64_t spm_pool_next_extent(struct spm_pool *p, uint64_t whose, uint64_t from)
 	return next < doubt ? next : doubt;
 }
 
-static uint64_t next_hole(struct spm_pool *p, uint64_t whose, uint64_t e)
+static uint64_t next_hole(struct spm_pool *p, uint64_t whose, uint64_t e, uint64_t end)
 {
 	bool is_hole = false;
 
-	for (;;) {
+	while (e < end && !is_hole) {
 		pthread_mutex_lock(&p->lock);
-		for (uint32_t n = 0; n < POOL_STEP && !is_hole; n++, e++)
+		for (uint32_t n = 0; n < POOL_STEP && e < end && !is_hole; n++, e++)
 			is_hole = spm_pool_index_find(p, whose, e) == SPM_POOL_NONE && !spm_pool_is_doubtful(p, whose, e);
 		pthread_mutex_unlock(&p->lock);
-		if (is_hole)
-			return e - 1;
 	}
+	return is_hole ? e - 1 : end;
 }
 
 off_t spm_pool_seek(struct spm_pool *p, const struct spm_pool_file *f, off_t off, int whence, uint64_t size)
 {
+	const uint64_t end = size / p->extent_bytes + !!(size % p->extent_bytes);
 	uint64_t e, at;
 
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
@@ -303,8 +303,8 @@ off_t spm_pool_seek(struct spm_pool *p, const struct spm_pool_file *f, off_t off
 	if (off < 0 || (uint64_t)off >= size)
 		return -ENXIO;
 	e = (uint64_t)off / p->extent_bytes;
-	e = whence == SEEK_DATA ? spm_pool_next_extent(p, spm_pool_whose(f), e) : next_hole(p, spm_pool_whose(f), e);
-	if (e >= size / p->extent_bytes + !!(size % p->extent_bytes))
+	e = whence == SEEK_DATA ? spm_pool_next_extent(p, spm_pool_whose(f), e) : next_hole(p, spm_pool_whose(f), e, end);
+	if (e >= end)
 		return whence == SEEK_DATA ? -ENXIO : (off_t)size;
 	at = e * p->extent_bytes;
 	return at > (uint64_t)off ? (off_t)at : off;

@@ -127,12 +127,10 @@ int spm_pool_find(struct spm_pool *p, uint64_t whose, uint64_t extent, uint32_t 
 /* With the lock, which is let go: zeroes what was picked, or picks others until one can be. */
 static int make_clean(struct spm_pool *p, uint32_t *d)
 {
-	bool is_clean;
+	bool is_clean = false; /* where it was says so, not its record, which may be damaged */
 	int rc;
 
-	for (;;) {
-		if (spm_pool_record_state(p, *d) != POOL_FREE && spm_pool_record_state(p, *d) != POOL_UNUSED)
-			return 0;
+	while (!is_clean) {
 		pthread_mutex_unlock(&p->lock);
 		rc = spm_pool_clear(spm_pool_address(p, *d), p->extent_bytes);
 		spm_pool_fault(p, "pool:zeroed");
@@ -146,6 +144,7 @@ static int make_clean(struct spm_pool *p, uint32_t *d)
 		if (rc)
 			return rc;
 	}
+	return 0;
 }
 
 /* With the lock, and charged. */

@@ -388,7 +388,8 @@ static int command(struct spm_fs *fs, char *copy)
 	/* The kernel tells a moment later that a file is closed, or removed: who has done that and goes on is not refused for it.
 	 * When it comes again it has waited: a request that is in hand at two deaths is taken for their cause. */
 	while ((rc = do_verb(fs, verb, name, save, again, was)) == -EBUSY || rc == -ENOSPC) {
-		if (again || now_ns() > until)
+		/* (between two tries to make it, another one could make a slice of that name) */
+		if (again || now_ns() > until || !strcmp(verb, "create"))
 			break;
 		nanosleep(&pause, NULL);
 	}
