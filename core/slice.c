@@ -210,15 +210,15 @@ static int set_quota(const struct spm_slice *s, uint64_t bytes)
 	return rc ? rc : -EBUSY;
 }
 
-static int set_inode_quota(const struct spm_slice *s, uint64_t inodes)
+int spm_slice_inode_quota(int mount_fd, uint32_t project, uint64_t inodes)
 {
 	struct spm_quota q;
-	int rc = spm_quota_get(s->mount_fd, s->project, &q);
+	int rc = spm_quota_get(mount_fd, project, &q);
 
 	inodes = inodes && inodes < INODES_MANY ? inodes + DIR_INODES : 0;
 	if (rc || (inodes && q.inodes > inodes))
 		return rc ? rc : -EBUSY;
-	return spm_quota_set_inodes(s->mount_fd, s->project, inodes);
+	return spm_quota_set_inodes(mount_fd, project, inodes);
 }
 
 static int reconfigure(struct spm_slice *s, const char *data)
@@ -252,7 +252,7 @@ int spm_slice_set_inodes(struct spm_slice *s, uint64_t inodes)
 	char data[64];
 
 	if (s->project)
-		return set_inode_quota(s, inodes);
+		return spm_slice_inode_quota(s->mount_fd, s->project, inodes);
 	snprintf(data, sizeof(data), "nr_inodes=%llu", (unsigned long long)(inodes ? inodes + SLICE_INODES : 0));
 	return reconfigure(s, data);
 }

@@ -88,6 +88,8 @@ int spm_slice_probe(int mount_fd) SPM_MUST_CHECK;
 int spm_slice_resize(struct spm_slice *s, uint64_t bytes) SPM_MUST_CHECK;
 /* Changes how many files and directories it may have; 0: no limit. -EBUSY: it has more. */
 int spm_slice_set_inodes(struct spm_slice *s, uint64_t inodes) SPM_MUST_CHECK;
+/* The same for a project of a filesystem, which is a slice's in a directory or is to be one's. */
+int spm_slice_inode_quota(int mount_fd, uint32_t project, uint64_t inodes) SPM_MUST_CHECK;
 int spm_slice_statfs(const struct spm_slice *s, struct statvfs *out) SPM_MUST_CHECK;
 
 /* The name in the orphan directory of inode @ino. */

@@ -116,6 +116,8 @@ int spm_slices_dir_make(const struct spm_slice *root, uint16_t id, const char *p
 	}
 	if (!rc)
 		rc = set_limits(root, id, o->size_bytes);
+	if (!rc && o->nr_inodes_set)
+		rc = spm_slice_inode_quota(root->mount_fd, project_of(root, id), o->nr_inodes);
 	if (!rc && (fsync(top) || fsync(homes)))
 		rc = -errno;
 	return rc ? rc : spm_slices_dir_mount(id, path);
@@ -235,6 +237,9 @@ int spm_slices_dir_remove(const struct spm_slice *root, uint16_t id)
 	top = open(home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (top < 0 && errno != ENOENT)
 		return -errno;
+	/* what is moved to its top may take a block there, and nobody else makes anything in it any more */
+	if (root->project && set_limits(root, id, 0))
+		spm_log(SPM_LOG_DEBUG, "project %u: its limit stays", project_of(root, id));
 	while (top >= 0 && !rc && rmdir(home)) {
 		if (errno != ENOTEMPTY || idle == REMOVE_TURNS)
 			return -errno;

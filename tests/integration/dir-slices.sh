@@ -116,6 +116,18 @@ b 0 755"
 	fails "$1: nobody leaves his slice's project" "$SPMT" setproject "$MNT/b/name" 0
 }
 
+inodes()
+{
+	made n inodes=10
+	is "$1: inodes=10: as many files" "$(for i in {1..20}; do mkdir "$MNT/n/$i" 2>/dev/null && echo "$i"; done | wc -l)" 10
+	refused "$1: fewer than there are" "Device or resource busy" set n inodes=5
+	ok "$1: set n inodes=12" slice set n inodes=12
+	ok "$1: one more" mkdir "$MNT/n/x"
+	ok "$1: set n inodes=max" slice set n inodes=max
+	ok "$1: many more" eval 'mkdir "$MNT/n/"{a..w}'
+	ok "$1: remove n" slice remove n force
+}
+
 # The same inode numbers before and after.
 persist()
 {
@@ -266,6 +278,7 @@ with_kind()
 	others "$1"
 	sizes "$1"
 	make_slices "$1"
+	inodes "$1"
 	persist "$1"
 	deaths "$1"
 	storm "$1"
