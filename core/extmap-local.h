@@ -44,8 +44,32 @@ struct spm_extmap_change {
 	uint16_t slice, how; /* how: 0: there is none */
 };
 #define EXTMAP_CHANGE_AT 2048u
+
+/*
+ * A page of a slot is about to be overwritten in its place (core/swap-store.c): what it and the trailer are before and after. @sum
+ * is over all the rest, with @on being 1, which is stored last. In the header's page, all zero if there is none. Programs that
+ * know none of these leave the space alone.
+ */
+struct spm_extmap_store {
+	uint64_t ino, extent;
+	uint32_t file, slot;
+	uint32_t old_crc, new_crc, old_check, new_check;
+	uint32_t sum, on;
+	uint16_t slice, page; /* @page: of the slot */
+	uint32_t zero;
+};
+#define EXTMAP_STORES_AT 2560u
+#define EXTMAP_STORES    16u
 _Static_assert(sizeof(struct spm_extmap_header) <= EXTMAP_CHANGE_AT, "both in the header's page");
 _Static_assert(EXTMAP_CHANGE_AT + sizeof(struct spm_extmap_change) <= EXTMAP_PAGE, "both in the header's page");
+
+_Static_assert(EXTMAP_CHANGE_AT + sizeof(struct spm_extmap_change) <= EXTMAP_STORES_AT, "and behind them the stores");
+_Static_assert(EXTMAP_STORES_AT + EXTMAP_STORES * sizeof(struct spm_extmap_store) <= EXTMAP_PAGE, "in the header's page, too");
+
+static inline struct spm_extmap_store *spm_extmap_stores_of(const struct spm_extmap *m)
+{
+	return (struct spm_extmap_store *)(void *)((char *)m->header + EXTMAP_STORES_AT);
+}
 
 static inline struct spm_extmap_change *spm_extmap_change_of(const struct spm_extmap *m)
 {

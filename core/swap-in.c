@@ -47,8 +47,7 @@ int spm_in_damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t ext
 		       rc == -EPROTO ? "its place in the swap file is not known any more" : strerror(-rc));
 }
 
-/* Reads the trailer of the job's slot, which says which pages there are. */
-static int read_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who)
+int spm_job_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who)
 {
 	struct iovec iov = { .iov_base = j->trailer, .iov_len = sizeof(*j->trailer) };
 	struct spm_io io = { .op = SPM_IO_READ, .file = SPM_SLOT_FILE(j->slot), .iov = &iov, .iovs = 1,
@@ -66,7 +65,6 @@ static int read_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_
 			return -EBADMSG;
 		spm_trailer_keep(s, j);
 	}
-	memcpy(j->bits, j->trailer->map, sizeof(j->bits));
 	return 0;
 }
 
@@ -75,6 +73,7 @@ int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_who
 	struct spm_extent *x = spm_extmap_get(&s->map, who->file, extent, false);
 	/* once: lseek(2) looks at it while a load may clear it */
 	uint16_t how = x ? spm_extent_how(x) : 0;
+	int rc;
 
 	if (!how)
 		return -EALREADY;
@@ -93,7 +92,12 @@ int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_who
 	memset(j->bits, 0, sizeof(j->bits));
 	for (uint32_t p = 0; p < j->pages; p++)
 		j->bits[p / 64] |= UINT64_C(1) << p % 64;
-	return j->how & SPM_HOW_SPARSE ? read_trailer(s, j, who) : 0;
+	if (!(j->how & SPM_HOW_SPARSE))
+		return 0;
+	rc = spm_job_trailer(s, j, who);
+	if (!rc)
+		memcpy(j->bits, j->trailer->map, sizeof(j->bits));
+	return rc;
 }
 
 /* Its pages do not count, and go; the slot counts as before. */

@@ -8,7 +8,7 @@
 
 /*
  * What the parts of swap share. Files: swap.c (context, take-over, numbers), swap-pins.c (who keeps whom out), swap-times.c
- * (stat), swap-in.c and swap-out.c (the moves), swap-jobs.c, swap-cut.c (slots lose pages), swap-read.c (reading slots),
+ * (stat), swap-in.c and swap-out.c (the moves), swap-jobs.c, swap-cut.c (slots lose pages), swap-read.c (reading slots), swap-store.c (writing into them),
  * swap-trailers.c (what was read of them lately), swap-slices.c, swap-evict.c, swap-reclaim.c (who leaves), swap-ages.c (how old it
  * is), swap-room.c (who waits for it), swap-load.c (whole files, and ahead), swap-compact.c, swap-drain.c (everything).
  *
@@ -162,6 +162,8 @@ struct spm_swap {
 		uint32_t blocks;
 	} cut;
 	_Atomic uint64_t swapped; /* pages */
+	_Atomic uint32_t stores;  /* notes of the map that are in use, bit per note */
+	_Atomic uint64_t *stored_bytes, own_stored_bytes;
 	_Atomic uint64_t writes;  /* requests that wrote: whether there is something to look at */
 	struct spm_bucket bucket[SPM_BUCKETS];
 	struct {
@@ -212,6 +214,12 @@ int spm_move_try(struct spm_swap *s, uint32_t file, uint64_t extent) SPM_MUST_CH
 /* Somebody waits for the extent. */
 bool spm_move_unwanted(struct spm_swap *s, uint32_t file, uint64_t extent);
 void spm_move_end(struct spm_swap *s, uint32_t file, uint64_t extent);
+/*
+ * Takes a swapped extent so that a page of it can be written into its slot, as if by a pin WRITE. -EALREADY: it is here, or should
+ * come back; -ENOMEM. With the end, the file has changed.
+ */
+int spm_store_begin(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_t off, struct spm_whose *who) SPM_MUST_CHECK;
+void spm_store_end(struct spm_swap *s, uint32_t file, uint64_t extent);
 /* With a pin FILE: takes a swapped extent, waiting for its readers if @patient, else -EAGAIN. -EALREADY: it is not swapped. */
 int spm_move_claim(struct spm_swap *s, uint32_t file, uint64_t extent, bool patient) SPM_MUST_CHECK;
 /* The same for a prefetch, without a pin and without waiting; as EBUSY. */
@@ -326,6 +334,8 @@ int spm_in_finish(struct spm_swap *s, struct spm_job *j, int fd, const struct sp
 /* Says of @j where an extent's bytes are, from its record; its trailer is read if which pages they are is only known there.
  * -EALREADY: it is not swapped; -EPROTO: its slot is unknown; -EBADMSG; -errno of the read. The extent moves, or is pinned. */
 int spm_job_describe(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who, uint64_t extent) SPM_MUST_CHECK;
+/* Reads the trailer of a job that was described, and is not SMALL. */
+int spm_job_trailer(struct spm_swap *s, struct spm_job *j, const struct spm_whose *who) SPM_MUST_CHECK;
 /* Counts and tells that an extent cannot be read because of @rc: -EIO. */
 int spm_in_damaged(struct spm_swap *s, const struct spm_whose *who, uint64_t extent, int rc);
 /* The job's extent leaves now: should it come back soon, that was one too many. */
@@ -404,6 +414,10 @@ int spm_lost_settle(struct spm_swap *s) SPM_MUST_CHECK;
 /* As spm_extmap_find() and spm_extmap_intern(), while a head is set aside: a file that has none may be the one whose it was. */
 uint32_t spm_lost_find(struct spm_swap *s, uint16_t slice, uint64_t ino);
 uint32_t spm_lost_head(struct spm_swap *s, uint16_t slice, uint64_t ino, const struct spm_handle *h);
+
+/* -- swap-store.c -- */
+/* Ends what a dead worker began; after the map was scanned, before anything of a slot is believed. */
+int spm_stores_settle(struct spm_swap *s) SPM_MUST_CHECK;
 
 /* -- swap-trailers.c -- */
 int spm_trailers_init(struct spm_swap *s) SPM_MUST_CHECK;

@@ -9,6 +9,7 @@
  *	TRIM             everybody
  *	visit            FILE, DROP, TRIM (refused, also if they only wait: they come first)
  *	move out         pins of the extent (refused)
+ *	store            as a WRITE, and the extent's other pins: it is a move that ends where it began
  *	move in          pins of the extent; FILE and DROP of others (READ goes through instead of waiting for these)
  *
  * No deadlock: whoever waits for an extent holds pins of lower ones only, and of a lower file. A WRITE waits for a FILE, whose
@@ -31,6 +32,7 @@
 #define SHORT_TICKS   16u /* of the clock of last uses, since something has left */
 /* A reader of so many bytes in a row goes on; less is what the kernel reads around a page of a mapping (4 MiB). */
 #define SEQ_BYTES (UINT64_C(8) << 20)
+#define SEQ_STORE (UINT64_C(64) << 10) /* of one who writes page after page */
 
 static struct spm_bucket *bucket_of(struct spm_swap *s, uint32_t file)
 {
@@ -380,7 +382,7 @@ static int bring(struct spm_swap *s, struct spm_bucket *b, struct spm_active *a,
 }
 
 /* Whether [from, to) is read after what lies before it, by one who has done so for a while. */
-static bool is_sequential(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to)
+static bool is_sequential(struct spm_swap *s, uint32_t file, uint64_t from, uint64_t to, uint64_t least)
 {
 	unsigned int h = file * 2654435761u >> 24;
 	uint64_t next = __atomic_load_n(&s->seq_next[h], __ATOMIC_RELAXED);
@@ -391,16 +393,16 @@ static bool is_sequential(struct spm_swap *s, uint32_t file, uint64_t from, uint
 	__atomic_store_n(&s->seq_next[h], to, __ATOMIC_RELAXED);
 	if (!on)
 		__atomic_store_n(&s->seq_first[h], from, __ATOMIC_RELAXED);
-	return on && to - __atomic_load_n(&s->seq_first[h], __ATOMIC_RELAXED) > SEQ_BYTES;
+	return on && to - __atomic_load_n(&s->seq_first[h], __ATOMIC_RELAXED) > least;
 }
 
-/* Whether a read of [from, to) should bring a swapped extent back; else it is served from the slot. */
-static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_t from, uint64_t to)
+/* Whether a read of [from, to), or a store, should bring a swapped extent back; else it is served from the slot. @seq: bytes in a row. */
+static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_t from, uint64_t to, uint64_t seq)
 {
 	uint8_t *touched = &s->touched[(uint16_t)((file * 2654435761u >> 13) + extent * 40503u)];
 	uint64_t start = extent << s->shift, end = start + s->extent_bytes;
 	uint64_t part = (to < end ? to : end) - (from > start ? from : start);
-	bool sequential = is_sequential(s, file, from, to);
+	bool sequential = is_sequential(s, file, from, to, seq);
 	uint16_t now = spm_swap_clock(s);
 	uint32_t second = now / 4u;
 	bool is_short = spm_extmap_age(now, __atomic_load_n(&s->left_at, __ATOMIC_RELAXED)) < SHORT_TICKS;
@@ -457,7 +459,7 @@ static int pin_extents(struct spm_swap *s, struct spm_bucket *b, struct spm_acti
 			hot_put(a, h);
 			continue;
 		}
-		if (!here && (!read || worth_it(s, a->file, *done, from, to))) {
+		if (!here && (!read || worth_it(s, a->file, *done, from, to, SEQ_BYTES))) {
 			hot_put(a, h);
 			rc = bring(s, b, a, *done, false, !read);
 			if (!rc)
@@ -481,6 +483,46 @@ static int pin_extents(struct spm_swap *s, struct spm_bucket *b, struct spm_acti
 		(*done)++;
 	}
 	return rc;
+}
+
+int spm_store_begin(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_t off, struct spm_whose *who)
+{
+	struct spm_bucket *b = spm_bucket_lock(s, file);
+	struct spm_active *a = enter(b, file);
+	int rc = -EALREADY;
+
+	if (!a) {
+		spm_bucket_unlock(b);
+		return -ENOMEM;
+	}
+	admit(s, b, a, SPM_PIN_WRITE, false);
+	if (is_swapped(s, file, extent) && !worth_it(s, file, extent, off, off + 4096, SEQ_STORE))
+		rc = claim(s, b, a, extent, false, true);
+	if (rc) {
+		dismiss(a, SPM_PIN_WRITE);
+		leave(b, a);
+	} else {
+		spm_times_write(s, a, 1);
+		(void)spm_whose(s, file, who);
+	}
+	spm_bucket_unlock(b);
+	if (!rc && s->ops.slow)
+		s->ops.slow(s->ops.ctx);
+	return rc;
+}
+
+void spm_store_end(struct spm_swap *s, uint32_t file, uint64_t extent)
+{
+	struct spm_bucket *b;
+	struct spm_active *a;
+
+	spm_move_end(s, file, extent);
+	b = spm_bucket_lock(s, file);
+	a = spm_active_look(b, file);
+	spm_times_write(s, a, -1);
+	dismiss(a, SPM_PIN_WRITE);
+	leave(b, a);
+	spm_bucket_unlock(b);
 }
 
 static void unpin_extents(struct spm_active *a, uint64_t first, uint64_t end)

@@ -223,6 +223,8 @@ static int take_over(struct spm_swap *s)
 
 	if (!rc && (s->map.lost_leaves || s->map.lost_heads))
 		rc = spm_lost_settle(s);
+	if (!rc)
+		rc = spm_stores_settle(s);
 	for (uint32_t file = 0; !rc && (file = spm_extmap_next_file(&s->map, file + 1));)
 		rc = take_over_file(s, file);
 	return rc;
@@ -304,6 +306,7 @@ int spm_swap_open(struct spm_swap **out, const struct spm_swap_opts *o, const st
 	s->opts = *o;
 	s->ops = *ops;
 	s->count = count;
+	s->stored_bytes = o->stored_bytes ? o->stored_bytes : &s->own_stored_bytes;
 	s->map_fd = map_fd;
 	pthread_mutex_init(&s->grow_lock, NULL);
 	pthread_mutex_init(&s->own_lock, NULL);
@@ -462,6 +465,7 @@ void spm_swap_stats(struct spm_swap *s, struct spm_swap_stats *out)
 		.swap_errors = atomic_load(&c->swap_errors),
 		.write_errors = atomic_load(&c->write_errors),
 		.read_through_bytes = atomic_load(&c->read_through_bytes),
+		.stored_bytes = atomic_load(s->stored_bytes),
 		.evicted_hot = atomic_load(&c->evicted_hot),
 		.collapsed_bytes = atomic_load(&c->collapsed_bytes),
 		.moved_bytes = atomic_load(&c->moved_bytes),

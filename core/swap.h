@@ -38,6 +38,7 @@ struct spm_swap_opts {
 	uint32_t cold_s;            /* what was not used for so long leaves in any case; 0: off */
 	uint64_t compact_bps;       /* in the background; 0: off */
 	uint64_t used_max;          /* bytes in swap files; UINT64_MAX: no limit */
+	_Atomic uint64_t *stored_bytes; /* a counter that outlives the worker; NULL: it does not */
 	struct spm_swap_slice_counters *slice_counters; /* SPM_SWAP_SLICES, which outlive the worker; NULL: they do not */
 };
 
@@ -98,6 +99,7 @@ struct spm_swap_stats {
 	uint64_t extent_bytes;
 	uint64_t swapout_bytes, swapin_bytes, swap_errors, write_errors;
 	uint64_t read_through_bytes;   /* served from slots without coming back */
+	uint64_t stored_bytes;         /* written into slots in the same way */
 	uint64_t evicted_hot;          /* extents that came back within a minute of leaving */
 	uint64_t collapsed_bytes, moved_bytes; /* by compaction */
 	uint64_t direct_waits;         /* requests that waited for room */
@@ -159,6 +161,13 @@ int spm_swap_set_times(struct spm_swap *s, uint32_t file, int fd, const struct t
 off_t spm_swap_seek(struct spm_swap *s, uint32_t file, int fd, off_t off, int whence);
 
 /* -- requests -- */
+
+/*
+ * One page (4096 bytes, as is @off) of a file written into the slot that it is in, without a pin; @fd: for size and times.
+ * 0: it is there. Else nothing was changed that a write by way of a pin would not change again: -EALREADY: the extent is here,
+ * or should be, or cannot be written so; -errno: the slot could not be read or written.
+ */
+int spm_swap_store(struct spm_swap *s, uint32_t file, int fd, const void *page, uint64_t off) SPM_MUST_CHECK;
 
 enum spm_pin_how {
 	SPM_PIN_READ,  /* content is read; may be left in its slot: look at spm_pin.through */

@@ -246,6 +246,8 @@ static ssize_t write_some(struct spm_fs *fs, const struct spm_inode *rec, int fd
 
 	if (n || !size)
 		return n;
+	if (spm_content_store(fs, rec, fd, buf, size, off))
+		return (ssize_t)size;
 	do {
 		spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
 		uint64_t at = (uint64_t)off + done, end = round_end(fs, rec->slice, at, (uint64_t)off + size);

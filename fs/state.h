@@ -132,7 +132,8 @@ struct spm_state {
 	uint32_t faults_on;
 	uint32_t all_slow; /* generation of the worker if all its threads wait for slow things: it reads nothing, in order */
 	_Atomic uint32_t draining;                 /* 1: fs/drain.h */
-	uint32_t reserved[7];
+	uint32_t reserved[5];
+	_Atomic uint64_t swap_stored_bytes;        /* see struct spm_swap_stats; goes on over restarts */
 	_Atomic uint64_t mode_held, wakeups;       /* counters of struct spm_counters that go on over restarts */
 	_Atomic uint64_t swap_max_less;            /* so much less than UINT64_MAX is swap.max */
 	struct spm_swap_counters swap;

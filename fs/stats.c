@@ -112,6 +112,7 @@ static size_t swap_metrics(struct spm_fs *fs, struct metric m[static METRICS_MAX
 		{ "swap_errors", true, st.swap_errors, "extents that could not be read back" },
 		{ "swap_write_errors", true, st.write_errors, "writes to swap files that failed" },
 		{ "swap_read_through_bytes", true, st.read_through_bytes, "read from swap files without coming back" },
+		{ "swap_stored_bytes", true, st.stored_bytes, "written into swap files without coming back" },
 		{ "swap_evicted_hot", true, st.evicted_hot, "extents that came back within a minute of leaving" },
 		{ "swap_direct_waits", true, st.direct_waits, "requests that waited until memory was free" },
 		{ "swap_refused", true, st.refused, "of these, in vain" },

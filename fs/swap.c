@@ -249,6 +249,7 @@ static int open_swap(struct spm_fs *fs)
 		return fs->map_fd;
 	map_counters(fs);
 	o.slice_counters = fs->slice_counters;
+	o.stored_bytes = &fs->desks.state->swap_stored_bytes;
 	rc = spm_budget_init(fs);
 	if (!rc)
 		rc = spm_swap_open(&fs->swap, &o, &ops, &fs->desks.state->swap, fs->map_fd, fs->swap_fd);
@@ -369,12 +370,28 @@ bool spm_content_go_on(struct spm_fs *fs, uint16_t slice, ssize_t n, uint64_t le
 	return n > 0 || (n < 0 && spm_content_room(fs, slice, (int)n, left, tries));
 }
 
+#define STORE_MAX (4 * 4096) /* of more, an extent comes back for it */
+
+bool spm_content_store(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
+{
+	uint32_t file;
+
+	if (!fs->swap || !size || size > STORE_MAX || size % 4096 || off % 4096 || spm_content_head(fs, rec, &file))
+		return false;
+	for (size_t done = 0; done < size; done += 4096)
+		if (spm_swap_store(fs->swap, file, fd, (const char *)buf + done, (uint64_t)off + done))
+			return false;
+	return true;
+}
+
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off)
 {
 	unsigned int tries = 0;
 	size_t done = 0;
 	ssize_t n;
 
+	if (spm_content_store(fs, rec, fd, buf, size, off))
+		return (ssize_t)size;
 	spm_slices_keep_promises(&fs->slices, rec->slice, size);
 	/* done in part, it is done again as a whole after a crash: the same bytes at the same place */
 	do {

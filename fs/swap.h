@@ -67,6 +67,8 @@ int spm_content_show(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, 
 /* With swap: more than device and swap together hold is refused at once, before anything has to leave for it. */
 bool spm_content_is_hopeless(struct spm_fs *fs, uint16_t slice, uint64_t len);
 
+/* Some pages into the slots that they are in (spm_swap_store). False: not, or not all: they are to be written. */
+bool spm_content_store(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);
 /* pwrite(2), but for room; all of it, or what there was room for. */
 ssize_t spm_content_write(struct spm_fs *fs, const struct spm_inode *rec, int fd, const void *buf, size_t size, off_t off);
 

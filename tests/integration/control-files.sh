@@ -22,7 +22,7 @@ ok "reading by small steps gives the same text" \
 # stat
 is "stat: a key and a number a line" "$(grep -cvE '^[a-z0-9_]+ [0-9]+$' "$c/stat")" 0
 for key in device_bytes resident_bytes free_bytes pinned_bytes swapped_bytes swap_bytes swap_used_bytes \
-	swapout_bytes swapin_bytes swap_errors swap_write_errors swap_read_through_bytes swap_evicted_hot \
+	swapout_bytes swapin_bytes swap_errors swap_write_errors swap_read_through_bytes swap_stored_bytes swap_evicted_hot \
 	swap_direct_waits swap_refused swap_reclaim_runs swap_map_bytes huge_bytes huge_scanned_bytes compact_collapsed_bytes compact_moved_bytes \
 	foreign_bytes inodes_known open_direct open_mirror bad_bytes retired_bytes free_run_bytes pool_moved_bytes \
 	requests; do
