@@ -417,7 +417,7 @@ static bool worth_it(struct spm_swap *s, uint32_t file, uint64_t extent, uint64_
 			__atomic_store_n(&s->touched[i], __atomic_load_n(&s->touched[i], __ATOMIC_RELAXED) / 2, __ATOMIC_RELAXED);
 	n = __atomic_load_n(touched, __ATOMIC_RELAXED);
 	__atomic_store_n(touched, (uint8_t)(n + weight < UINT8_MAX ? n + weight : UINT8_MAX), __ATOMIC_RELAXED);
-	if (sequential) {
+	if (sequential && seq >= SEQ_BYTES) {
 		uint64_t next = (extent + 1) << s->shift;
 
 		spm_loader_ahead(s, file, next, next + 4 * (uint64_t)s->extent_bytes);

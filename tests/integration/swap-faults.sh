@@ -14,10 +14,12 @@ IN="swapin:marked swapin:allocated swapin:read swapin:cleared"
 COMPACT="compact:copied compact:moved"
 TRIM="trim:truncated trim:punched trim:gone"
 CUT="cut:written cut:recorded"
+STORE="store:noted store:written store:sealed store:recorded"
+SETTLE="store:settled" # of the worker that comes after
 
 points_in_source()
 {
-	sed -n 's/.*"\(\(swapout\|swapin\|compact\|trim\|cut\):[a-z]*\)".*/\1/p' "$top_srcdir"/core/*.c "$top_srcdir"/fs/*.c | sort -u
+	sed -n 's/.*"\(\(swapout\|swapin\|compact\|trim\|cut\|store\):[a-z]*\)".*/\1/p' "$top_srcdir"/core/*.c "$top_srcdir"/fs/*.c | sort -u
 }
 
 fault()
@@ -140,6 +142,31 @@ cutting()
 	actor_end a
 }
 
+# One page is written into its slot; in the end by a worker that dies, whose successor does as well.
+storing()
+{
+	local p before page=700
+	swap_mount mem:64M 256M map=mirror
+	f=$MNT/file
+	cp "$copy" "$f"
+	for p in $STORE; do
+		evict "$f"
+		page=$((page + 1))
+		at "$p" "store" eval 'dd if=/dev/zero bs=4k count=1 status=none | tr "\0" "${p:6:1}" | tee >(dd of="$copy" bs=4k seek='$page' conv=notrunc status=none) | dd of="$f" bs=4k seek='$page' iflag=fullblock conv=notrunc oflag=direct status=none'
+		is "$p, store: nothing has come back" "$(resident "$f")" 0
+		right "$p, store"
+		evict "$f"
+		before=$(spm_feature worker_restarts)
+		page=$((page + 1))
+		fault "store:settled kill"
+		at "$p" "store, and the successor dies" eval 'dd if=/dev/zero bs=4k count=1 status=none | tr "\0" "${p:7:1}" | tee >(dd of="$copy" bs=4k seek='$page' conv=notrunc status=none) | dd of="$f" bs=4k seek='$page' iflag=fullblock conv=notrunc oflag=direct status=none'
+		is "$p: two have died" "$(spm_feature worker_restarts)" $((before + 2))
+		right "$p, both"
+	done
+	is "no extent was unreadable" "$(spm_stat swap_errors)" 0
+	swap_leaves_nothing "storing"
+}
+
 # Slots move down into the holes that unlinked files leave.
 compacting()
 {
@@ -208,15 +235,15 @@ again_with_less()
 # All points in turn, while eight processes work.
 random()
 {
-	local p seconds=$2 compactor
+	local p seconds=$2 points=$3 compactor
 	swap_mount mem:96M 768M "$1"
 	evictor_start 0.05
 	(while [ ! -e "$SPM_TMP/evictor.stop" ]; do echo 1 >"$MNT/.spm/compact"; sleep 0.01; done 2>/dev/null) &
 	compactor=$!
-	swaprun "$1: deaths at every point" -s "$seconds" -b 384M --points "$OUT $IN $COMPACT $TRIM" --gap 30
+	swaprun "$1: deaths at every point" -s "$seconds" -b 384M --points "$points" --gap 30
 	evictor_stop
 	wait "$compactor"
-	for p in $OUT $IN $COMPACT $TRIM; do
+	for p in $points; do
 		ok "$1: $p was passed" [ "$(hits "$p")" -ge 1 ]
 	done
 	is "$1: no extent was unreadable" "$(spm_stat swap_errors)" 0
@@ -224,13 +251,14 @@ random()
 }
 
 is "every point in the source is tried" \
-	"$(points_in_source | comm -23 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT" | sort -u))" ""
+	"$(points_in_source | comm -23 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT $STORE $SETTLE" | sort -u))" ""
 is "and there is no other" \
-	"$(points_in_source | comm -13 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT" | sort -u))" ""
+	"$(points_in_source | comm -13 - <(tr ' ' '\n' <<<"$OUT $IN $COMPACT $TRIM $CUT $STORE $SETTLE" | sort -u))" ""
 dying ""
 dying extent=64K
+storing
 again_with_less
 # for longer, if a point was not passed by then
-random low=20,high=40 "${SPM_SWAP_SECONDS:-$(spm_less 12)}"
-random low=20,high=40,extent=64K "${SPM_SWAP_SECONDS:-$(spm_less 12)}"
+random low=20,high=40 "${SPM_SWAP_SECONDS:-$(spm_less 12)}" "$OUT $IN $COMPACT $TRIM $STORE"
+random low=20,high=40,extent=64K "${SPM_SWAP_SECONDS:-$(spm_less 12)}" "$OUT $IN $COMPACT $TRIM"
 spm_done
