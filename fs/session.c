@@ -25,6 +25,8 @@
 #define THREADS_MIN    8 /* slow requests (commit of many gigabytes) must not take all of them */
 #define THREADS_MAX    32
 #define THREADS_LIMIT  512 /* as many as ever wait for slow things at once */
+#define LINGER_MAX     64  /* so many stay for a while longer, */
+#define LINGER_NS      500000000 /* since a thread is dear to make and slow requests come in bursts */
 
 struct pool {
 	struct spm_fs *fs;
@@ -141,10 +143,30 @@ void spm_session_blocking(void)
 		leave_role(serving_self());
 }
 
+/* With the lock. False: nothing has come for a while. */
+static bool park(struct pool *p, bool for_good)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += LINGER_NS;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	p->parked++;
+	if (for_good)
+		pthread_cond_wait(&p->wake, &p->lock);
+	else
+		rc = pthread_cond_timedwait(&p->wake, &p->lock, &until);
+	p->parked--;
+	return rc != ETIMEDOUT;
+}
+
 /* Ends in the lead, or as a helper, or with false: no more work. */
 static bool find_role(struct serving *s)
 {
 	struct pool *p = s->pool;
+	bool wanted = true;
 
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
@@ -162,11 +184,10 @@ static bool find_role(struct serving *s)
 			s->role = ROLE_HELPER;
 			break;
 		}
-		if (p->parked >= p->base)
-			break; /* enough of them wait */
-		p->parked++;
-		pthread_cond_wait(&p->wake, &p->lock);
-		p->parked--;
+		/* enough of them wait. Whoever is called as its time is up has seen it above */
+		if (p->parked >= LINGER_MAX || (!wanted && p->parked >= p->base))
+			break;
+		wanted = park(p, p->parked < p->base);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return s->role != ROLE_NONE;
@@ -402,12 +423,16 @@ static void *serve(void *arg)
 int spm_session_run(struct spm_fs *fs)
 {
 	struct pool p = { .fs = fs };
+	pthread_condattr_t attr;
 	int cpus = get_nprocs(), rc = 0;
 
 	p.base = cpus < THREADS_MIN ? THREADS_MIN : cpus > THREADS_MAX ? THREADS_MAX : (unsigned int)cpus;
 	p.helpers_max = cpus > 3 ? (unsigned int)cpus / 2 : 1;
 	pthread_mutex_init(&p.lock, NULL);
-	pthread_cond_init(&p.wake, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&p.wake, &attr);
+	pthread_condattr_destroy(&attr);
 	pthread_cond_init(&p.gone, NULL);
 	pthread_mutex_lock(&p.lock);
 	while (p.threads < p.base && !rc)

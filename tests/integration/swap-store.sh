@@ -26,6 +26,12 @@ store()
 	dd if="$other" of="$copy" bs=4k seek="$1" skip="$1" count="${2:-1}" conv=notrunc status=none
 }
 
+# A new file has the number of an old one, whose stores are remembered for some seconds.
+settle()
+{
+	sleep 6
+}
+
 large()
 {
 	dd if="$other" of="$f" bs=64k count=1 conv=notrunc oflag=direct status=none || return 1
@@ -123,6 +129,7 @@ coming_back()
 
 sparse()
 {
+	settle
 	fresh /dev/null 2>/dev/null
 	truncate -s 2M "$f" "$copy"
 	for i in 10 11 200 400; do
@@ -165,7 +172,7 @@ together()
 
 failing()
 {
-	sleep 5 # a new file has the number of an old one, whose stores are remembered for some seconds
+	settle
 	fresh "$image"
 	fault "swapio:write eio"
 	ok "the page cannot be written: the extent comes back for it" store 700
