@@ -449,13 +449,22 @@ struct spm_inode *spm_itable_intern(struct spm_itable *t, uint16_t slice, uint64
 				    unsigned int flags, const struct spm_book *b, uint64_t *nodeid)
 {
 	struct spm_inode *r = NULL;
+	bool told = false;
 	uint32_t idx;
 
 	if (b && b->ledger->entry[SPM_ENTRY_LOOKUPS] >= b->ids_max)
 		return NULL;
 	pthread_mutex_lock(&t->lock);
-	while ((idx = t->index[index_slot(t, slice, ino)]) && is_dying(t, idx))
-		pthread_cond_wait(&t->buried, &t->lock);
+	while ((idx = t->index[index_slot(t, slice, ino)]) && is_dying(t, idx)) {
+		if (t->slow && !told) {
+			told = true;
+			pthread_mutex_unlock(&t->lock);
+			t->slow();
+			pthread_mutex_lock(&t->lock);
+		} else {
+			pthread_cond_wait(&t->buried, &t->lock);
+		}
+	}
 	r = idx ? &t->records[idx] : make_record(t, slice, ino, h, flags);
 	if (idx && !same_inode(r, h))
 		renew(r, h, flags);

@@ -102,6 +102,7 @@ struct spm_itable {
 	pthread_mutex_t lock;
 	pthread_cond_t buried;   /* a record of @dying is free, or lives on */
 	struct spm_dying *dying; /* nobody finds these by inode and counts them meanwhile: spm_itable_intern() waits */
+	void (*slow)(void);      /* before it does, without the lock; NULL: nothing */
 	int fd;
 	uint32_t max;
 	struct spm_itable_header *header;

@@ -290,6 +290,7 @@ static int attach(struct spm_fs *fs, const struct spm_worker_args *a)
 
 	if (!rc)
 		rc = spm_itable_attach(&fs->itable, a->inodes_fd);
+	fs->itable.slow = spm_session_blocking; /* who is being forgotten may take long: a file's content goes */
 	if (rc == -EPROTO)
 		spm_log(SPM_LOG_ERR, "%s: the %s in shared memory is damaged, or of another version of spmfs", a->opts->mountpoint,
 			table ? "inode table" : "state");

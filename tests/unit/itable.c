@@ -489,6 +489,17 @@ static void *find_next(void *arg)
 	return NULL;
 }
 
+static struct spm_itable *waited_on;
+static atomic_uint told;
+
+/* What is done here may take long, and others need the table for it. */
+static void tell(void)
+{
+	pthread_mutex_lock(&waited_on->lock);
+	atomic_fetch_add(&told, 1);
+	pthread_mutex_unlock(&waited_on->lock);
+}
+
 /* Who forgets the last lookup has the record to himself until he is done: nobody counts it, whatever becomes of its number. */
 START_TEST(last_forget_is_undisturbed)
 {
@@ -501,6 +512,8 @@ START_TEST(last_forget_is_undisturbed)
 	new_table(&t, 1024);
 	a = intern(&t, 0, 100);
 	b = intern(&t, 0, 200);
+	waited_on = &t;
+	t.slow = tell;
 	ck_assert_int_eq(spm_itable_forget(&t, a, 1, &d, NULL, SPM_ENTRY_NONE, 0), SPM_FORGOT_LAST);
 	ck_assert_int_eq(spm_itable_forget(&t, b, 1, &other, NULL, SPM_ENTRY_NONE, 0), SPM_FORGOT_LAST);
 	ck_assert_int_eq(pthread_create(&thread, NULL, find_next, &f), 0);
@@ -510,6 +523,8 @@ START_TEST(last_forget_is_undisturbed)
 	ck_assert_int_eq(spm_itable_forget(&t, b, 1, &other, NULL, SPM_ENTRY_NONE, 0), SPM_FORGOT_ALL);
 	usleep(20000);
 	ck_assert(!atomic_load(&f.done));
+	/* once, and before it waited */
+	ck_assert_uint_eq(atomic_load(&told), 1);
 	ck_assert_uint_eq(spm_itable_get(&t, a)->nlookup, 1);
 	spm_inode_set(spm_itable_get(&t, a), SPM_INODE_ORPHAN);
 	ck_assert_int_eq(spm_itable_forget(&t, a, 1, &d, NULL, SPM_ENTRY_NONE, 0), SPM_FORGOT_ALL);
@@ -519,6 +534,7 @@ START_TEST(last_forget_is_undisturbed)
 	ck_assert_uint_ne(f.id, a);
 	ck_assert(!spm_inode_is(f.found, SPM_INODE_ORPHAN));
 	ck_assert_uint_eq(f.found->nlookup, 1);
+	ck_assert_uint_eq(atomic_load(&told), 1);
 	ck_assert(forget(&t, f.id, 1));
 	spm_itable_destroy(&t);
 }
