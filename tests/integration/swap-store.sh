@@ -129,7 +129,7 @@ coming_back()
 
 sparse()
 {
-	settle
+	swap_mount mem:64M 256M map=mirror,huge=never
 	fresh /dev/null 2>/dev/null
 	truncate -s 2M "$f" "$copy"
 	for i in 10 11 200 400; do
@@ -139,6 +139,7 @@ sparse()
 		store "$i"
 	done
 	evict "$f"
+	is "sparse: only what was written is in the slot" "$(swapped "$f")" $((45 * 4096))
 	ok "sparse: a page that is there" store 200
 	ok "sparse: the last" store 400
 	is "sparse: the extent is still out" "$(resident "$f")" 0
@@ -199,10 +200,11 @@ head -c 8M /dev/urandom >"$other"
 swap_mount mem:64M 256M
 basics tmpfs
 coming_back tmpfs
-sparse
 together tmpfs
 failing
 swap_leaves_nothing "tmpfs"
+sparse
+swap_leaves_nothing "sparse"
 
 pool_swap_mount 64M 256M
 basics pool
