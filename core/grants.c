@@ -94,9 +94,9 @@ int spm_slices_statfs(struct spm_slices *t, uint16_t id, struct statvfs *out)
 		return rc;
 	size = u.max;
 	if (!id) {
-		uint64_t rest = t->device_bytes;
+		uint64_t rest = t->device_bytes, lost = atomic_load(&t->lost);
 
-		rest -= t->lost;
+		rest -= lost < rest ? lost : rest;
 		for (uint16_t i = 1; i <= used; i++) {
 			uint64_t its;
 
@@ -326,12 +326,25 @@ int spm_slices_grow(struct spm_slices *t, uint16_t id, uint64_t bytes)
 	return rc;
 }
 
+/* Asked for more ahead of need, by who goes on all the same. Where there was none just now, it is not asked of a thousand others each
+ * time. */
+static void ask_ahead(struct spm_slices *t, struct spm_slice *s, uint64_t bytes)
+{
+	struct timespec ts;
+	int64_t now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	now = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+	if (now - atomic_load(&s->poor_ns) >= POOR_NS && (spm_slices_grow(t, s->id, bytes) || !has_room(s, bytes)))
+		atomic_store(&s->poor_ns, now);
+}
+
 void spm_slices_keep_room(struct spm_slices *t, uint16_t id)
 {
 	struct spm_slice *s = spm_slices_get(t, id);
 
 	if (s && s->fixed && t->file && !has_room(s, NAMES_ROOM))
-		(void)!spm_slices_grow(t, id, NAMES_ROOM);
+		ask_ahead(t, s, NAMES_ROOM);
 }
 
 int spm_slices_promise(struct spm_slices *t, uint16_t id, uint64_t bytes, bool anyway)
@@ -370,16 +383,9 @@ void spm_slices_unpromise(struct spm_slices *t, uint16_t id, uint64_t bytes)
 void spm_slices_keep_promises(struct spm_slices *t, uint16_t id, uint64_t bytes)
 {
 	struct spm_slice *s = spm_slices_get(t, id);
-	struct timespec ts;
-	int64_t now;
 
-	if (!s || !atomic_load_explicit(&s->promised, memory_order_relaxed) || !t->file || has_room(s, bytes))
-		return;
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	now = (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-	/* who writes goes on all the same, and must not ask a thousand others each time */
-	if (now - atomic_load(&s->poor_ns) >= POOR_NS && (spm_slices_grow(t, id, bytes) || !has_room(s, bytes)))
-		atomic_store(&s->poor_ns, now);
+	if (s && atomic_load_explicit(&s->promised, memory_order_relaxed) && t->file && !has_room(s, bytes))
+		ask_ahead(t, s, bytes);
 }
 
 uint64_t spm_slices_spare(struct spm_slices *t, uint16_t victim, uint16_t id)

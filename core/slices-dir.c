@@ -270,6 +270,19 @@ static void limit_root(struct spm_slices *t, struct spm_slice *root)
 	t->granted = others + bytes;
 }
 
+void spm_slices_dir_going(struct spm_slices *t, uint16_t id)
+{
+	const struct spm_slice *root = spm_slices_get(t, 0);
+	struct spm_quota q;
+
+	if (!spm_slices_in_dir(t) || !root->project || spm_slices_raw(t, id)->state != SPM_SLICE_GONE ||
+	    spm_quota_get(root->mount_fd, project_of(root, id), &q))
+		return;
+	t->going[id] = q.used;
+	t->granted += q.used;
+	t->lost += q.used;
+}
+
 void spm_slices_dir_share(struct spm_slices *t)
 {
 	struct spm_slice *root = spm_slices_get(t, 0);
@@ -281,9 +294,13 @@ void spm_slices_dir_share(struct spm_slices *t)
 	if (!root->project || fstatvfs(root->mount_fd, &sv))
 		return;
 	taken = (uint64_t)(sv.f_blocks - sv.f_bavail) * sv.f_frsize;
-	for (uint32_t id = 0; id <= last; id++)
+	for (uint32_t id = 0; id <= last; id++) {
 		if (spm_slices_get(t, (uint16_t)id) && !spm_quota_get(root->mount_fd, project_of(root, (uint16_t)id), &q))
 			own += q.used;
+		else if (!spm_slices_get(t, (uint16_t)id))
+			spm_slices_dir_going(t, (uint16_t)id);
+		own += t->going[id];
+	}
 	taken = taken > own ? taken - own : 0;
 	t->lost += taken;
 	t->granted += taken;

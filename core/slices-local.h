@@ -59,6 +59,8 @@ int spm_slices_dir_sync(const struct spm_slice *root) SPM_MUST_CHECK;
 int spm_slices_dir_mount(uint16_t id, const char *path) SPM_MUST_CHECK;
 /* Removes one that is not mounted any more, with its files. May take long. */
 int spm_slices_dir_remove(const struct spm_slice *root, uint16_t id) SPM_MUST_CHECK;
+/* What a removed slice's files have is nobody else's before they are gone: spm_slices_remove_done() gives it back. */
+void spm_slices_dir_going(struct spm_slices *t, uint16_t id);
 /* Takes into account what others have on the filesystem: with all slices open. */
 void spm_slices_dir_share(struct spm_slices *t);
 

@@ -123,6 +123,7 @@ static void bury(struct spm_slices *t, struct spm_slice *s)
 	spm_slices_hide(t, s);
 	spm_slices_pool_say(t, s->id, NULL);
 	t->granted -= s->grant;
+	spm_slices_dir_going(t, s->id);
 	t->count--;
 	s->next_dead = NULL;
 	while (*end)
@@ -762,6 +763,9 @@ void spm_slices_remove_done(struct spm_slices *t, uint16_t id)
 	}
 	spm_slices_fault(t, "slice:erased");
 	pthread_mutex_lock(&t->lock);
+	t->granted -= t->going[id];
+	t->lost -= t->going[id];
+	t->going[id] = 0;
 	if (spm_slices_raw(t, id)->state == SPM_SLICE_GONE)
 		spm_slices_commit_state(t, id, SPM_SLICE_FREE);
 	pthread_mutex_unlock(&t->lock);

@@ -109,7 +109,9 @@ struct spm_slices {
 	bool durable;                 /* and it outlives the machine's being switched off */
 	uint64_t device_bytes;
 	uint64_t granted;             /* sum of all grants */
-	uint64_t lost;                /* of these: of filesystems whose record is damaged, and what others have (fixed) */
+	/* Of these: of filesystems whose record is damaged, and what others have (fixed), also removed slices whose files are not all gone. */
+	_Atomic uint64_t lost;
+	uint64_t going[SPM_SLICES_MAX]; /* what those have, each */
 	_Atomic unsigned int count;   /* LIVE, without the root slice */
 	unsigned int at;              /* whose turn it is to give what it has free */
 	/* NULL: there is none. Read without the lock: a slice is never freed while the worker lives, it only comes to be dead */

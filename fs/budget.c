@@ -130,7 +130,7 @@ static uint64_t limit_of(struct spm_fs *fs, uint16_t slice)
 {
 	struct spm_slices *t = &fs->slices;
 	uint32_t used = t->file ? atomic_load(&t->file->used) : 0;
-	uint64_t rest = t->device_bytes - (t->lost < t->device_bytes ? t->lost : t->device_bytes);
+	uint64_t lost = atomic_load(&t->lost), rest = t->device_bytes - (lost < t->device_bytes ? lost : t->device_bytes);
 	const struct spm_slice *s = spm_slices_get(t, slice);
 	struct spm_slice_use u;
 

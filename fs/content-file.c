@@ -137,13 +137,16 @@ static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, 
 {
 	uint64_t from = (uint64_t)off, to = from + (uint64_t)len, reached, behind;
 	spm_auto_pin struct spm_pin pin = SPM_PIN_NONE;
+	unsigned int turns = 0;
 	struct stat st;
 	int rc = 0;
 
 	if (!fs->swap) {
 		if (spm_slice_of(fs, rec)->bind || fs->slices.file || fs->slices.claim)
 			rc = spm_content_commit(fs, spm_slice_of(fs, rec), fd, from, to);
-		return rc ? rc : fallocate(fd, mode, off, len) ? -errno : 0;
+		while (!rc && (rc = fallocate(fd, mode, off, len) ? -errno : 0) == -ENOSPC && spm_orphans_wait(fs, &turns))
+			rc = 0;
+		return rc;
 	}
 	if (spm_content_is_hopeless(fs, rec->slice, (uint64_t)len))
 		return -ENOSPC;

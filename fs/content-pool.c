@@ -274,7 +274,9 @@ static int fill(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t
 	(void)fd;
 	*reached = from;
 	if (!fs->swap) {
-		rc = commit(fs, &f, from, to);
+		do
+			rc = commit(fs, &f, from, to);
+		while (rc == -ENOSPC && spm_orphans_wait(fs, &tries));
 		*reached = rc ? from : to;
 		return rc;
 	}

@@ -50,4 +50,14 @@ struct spm_content {
 
 extern const struct spm_content spm_content_in_files, spm_content_in_pool;
 
+/*
+ * For who is out of room, or inodes: what is removed is free only when the client's kernel has told that nobody uses it, a moment
+ * after rm(1) has ended, and to users of tmpfs it is free at once. False: nothing of that kind is to be expected. Else it has waited a
+ * little: try again. *@turns counts, from 0. An inode lock may be held, the pool's not.
+ */
+bool spm_orphans_wait(struct spm_fs *fs, unsigned int *turns);
+/* The same ahead of an open after which the kernel writes past us: where the device is short of memory, until nothing of that kind is to
+ * be expected. Without locks. */
+void spm_orphans_settle(struct spm_fs *fs);
+
 #endif

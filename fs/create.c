@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/content.h"
 #include "fs/control.h"
 #include "fs/drain.h"
 #include "fs/entry.h"
@@ -99,25 +100,34 @@ static int open_new(int dirfd, const char *name, mode_t mode, int flags, bool *f
 	return fd;
 }
 
+static bool is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
+}
+
 static int make_file(fuse_req_t req, struct spm_slice *s, int dirfd, const char *name, mode_t mode, int flags,
 		     bool *fresh, struct stat *st)
 {
 	/* sgid in @mode: the client's kernel has applied the rules of setgid directories already */
 	spm_keep_suid bool keep = spm_fsetid(mode & S_ISGID);
 	bool tmpfile = spm_self->wire.tmpfile;
-	int fd, rc = 0;
+	unsigned int turns = 0;
+	int fd, rc;
 
 	(void)keep;
 	become_client(req);
-	if (tmpfile) {
-		*fresh = true;
-		fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode & 07777);
-		spm_fault("effect");
-	} else {
-		fd = open_new(dirfd, name, mode & 07777, flags, fresh);
-	}
-	if (fd < 0)
-		return -errno;
+	do {
+		if (tmpfile) {
+			*fresh = true;
+			fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode & 07777);
+			spm_fault("effect");
+		} else {
+			fd = open_new(dirfd, name, mode & 07777, flags, fresh);
+		}
+		rc = fd < 0 ? -errno : 0;
+	} while (is_full(rc) && spm_orphans_wait(spm_fs_of(req), &turns));
+	if (rc)
+		return rc;
 	if (fstat(fd, st))
 		rc = -errno;
 	else if (tmpfile)
@@ -149,6 +159,7 @@ void spm_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 		rc = spm_entry_make(fs, dir->slice, fd, "", fresh, &st, &e, &rec);
 	if (!rc && spm_self->wire.tmpfile) {
 		spm_inode_set(rec, SPM_INODE_ORPHAN);
+		atomic_fetch_add(&fs->orphans_known, 1);
 		e.attr.st_nlink = 0;
 	}
 	if (!rc) {
@@ -203,6 +214,7 @@ void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 {
 	struct spm_inode *dir = NULL;
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	unsigned int turns = 0;
 	spm_keep_suid bool keep = spm_fsetid(mode & S_ISGID);
 	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
 
@@ -212,7 +224,9 @@ void spm_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 
 		become_client(req);
 		spm_begin(0, 0, 0);
-		rc = made(mknodat(fd.fd, name, mode, rdev), again, fd.fd, name, mode & S_IFMT ? mode & S_IFMT : S_IFREG);
+		do
+			rc = made(mknodat(fd.fd, name, mode, rdev), again, fd.fd, name, mode & S_IFMT ? mode & S_IFMT : S_IFREG);
+		while (is_full(rc) && spm_orphans_wait(spm_fs_of(req), &turns));
 	}
 	reply_made(req, parent, fd.fd, name, true, rc);
 }
@@ -221,6 +235,7 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 {
 	struct spm_inode *dir = NULL;
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	unsigned int turns = 0;
 	int rc = parent_dir(spm_fs_of(req), parent, name, &dir, &fd);
 
 	if (!rc) {
@@ -228,7 +243,9 @@ void spm_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 
 		become_client(req);
 		spm_begin(0, 0, 0);
-		rc = made(mkdirat(fd.fd, name, mode), again, fd.fd, name, S_IFDIR);
+		do
+			rc = made(mkdirat(fd.fd, name, mode), again, fd.fd, name, S_IFDIR);
+		while (is_full(rc) && spm_orphans_wait(spm_fs_of(req), &turns));
 	}
 	reply_made(req, parent, fd.fd, name, true, rc);
 }
@@ -238,7 +255,7 @@ static bool needs_page(struct spm_fs *fs, const struct spm_inode *dir, int rc)
 {
 	struct statvfs sv;
 
-	return (rc == -ENOSPC || rc == -EDQUOT) && !fs->pool && !spm_slice_statfs(spm_slice_of(fs, dir), &sv) &&
+	return is_full(rc) && !fs->pool && !spm_slice_statfs(spm_slice_of(fs, dir), &sv) &&
 	       !sv.f_bavail;
 }
 
@@ -257,7 +274,8 @@ void spm_op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const
 		spm_begin(0, 0, 0);
 		do { /* a long target takes a page */
 			rc = symlinkat(target, fd.fd, name) ? -errno : 0;
-		} while (needs_page(fs, dir, rc) && spm_content_room(fs, dir->slice, rc, PAGE, &tries));
+		} while (is_full(rc) && (needs_page(fs, dir, rc) ? spm_content_room(fs, dir->slice, rc, PAGE, &tries) :
+								  spm_orphans_wait(fs, &tries)));
 		errno = -rc;
 		rc = made(rc, again, fd.fd, name, S_IFLNK);
 	}
@@ -288,6 +306,7 @@ static int link_in(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, in
 		if (renameat2(s->orphans_fd, orphan, dirfd, name, RENAME_NOREPLACE))
 			return -errno;
 		spm_inode_clear(rec, SPM_INODE_ORPHAN);
+		atomic_fetch_sub(&fs->orphans_known, 1);
 		return 0;
 	}
 	return link_fd(fd.fd, dirfd, name);
@@ -313,6 +332,7 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 	struct spm_fs *fs = spm_fs_of(req);
 	struct spm_inode *rec = spm_itable_get(&fs->itable, ino), *dir = NULL;
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
+	unsigned int turns = 0;
 	int rc = spm_control_is(ino) ? -EPERM : rec ? parent_dir(fs, newparent, newname, &dir, &fd) : SPM_STALE;
 
 	if (!rc && rec->slice != dir->slice)
@@ -321,7 +341,9 @@ void spm_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent, const cha
 		bool again = spm_again(NULL, NULL);
 
 		spm_begin(rec->ino, 0, ino);
-		rc = link_in(fs, rec, ino, fd.fd, newname);
+		do
+			rc = link_in(fs, rec, ino, fd.fd, newname);
+		while (is_full(rc) && spm_orphans_wait(fs, &turns));
 		spm_fault("effect");
 		if (rc && again)
 			rc = is_linked(fs, rec, fd.fd, newname) ? 0 : rc;

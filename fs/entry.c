@@ -114,6 +114,7 @@ static void let_go(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
 		return;
 	if (spm_inode_is(rec, SPM_INODE_LARGE))
 		spm_session_blocking(); /* giving gigabytes back takes its time */
+	spm_fault("removing");
 	if (spm_content_remove(fs, s, rec->ino) == -EISDIR)
 		spm_slice_orphan_remove(s, rec->ino, true);
 	spm_fault("removed");
@@ -123,6 +124,7 @@ void spm_forget_noted(struct spm_fs *fs, uint64_t nodeid, uint64_t n, const stru
 		      uint32_t mark)
 {
 	struct spm_dying dying = { .index = 0 };
+	bool orphan = false;
 	enum spm_forgot rc;
 
 	if (spm_control_is(nodeid)) {
@@ -133,12 +135,22 @@ void spm_forget_noted(struct spm_fs *fs, uint64_t nodeid, uint64_t n, const stru
 	while ((rc = spm_itable_forget(&fs->itable, nodeid, n, &dying, b, entry, mark)) == SPM_FORGOT_LAST) {
 		struct spm_inode *rec = spm_itable_get(&fs->itable, nodeid);
 
+		if (rec && !orphan && spm_inode_is(rec, SPM_INODE_ORPHAN)) {
+			orphan = true;
+			atomic_fetch_add(&fs->orphans_going, 1);
+		}
 		if (rec)
 			let_go(fs, rec, nodeid);
 	}
+	if (rc == SPM_FORGOT_ALL)
+		spm_fd_drop(&fs->fds, nodeid);
+	/* what it had is free with its last descriptor */
+	if (orphan) {
+		atomic_fetch_sub(&fs->orphans_going, 1);
+		atomic_fetch_sub(&fs->orphans_known, 1);
+	}
 	if (rc != SPM_FORGOT_ALL)
 		return;
-	spm_fd_drop(&fs->fds, nodeid);
 	spm_names_forget(fs, nodeid);
 }
 

@@ -120,6 +120,10 @@ struct spm_fs {
 	} claim;
 	bool reopened;            /* the region is a kept one */
 	int ready_fd;             /* told once INIT is done; -1 afterwards */
+	/* see spm_orphans_wait() */
+	_Atomic int64_t orphaned_ns;     /* when the last name of something was taken (CLOCK_MONOTONIC_COARSE) */
+	atomic_int orphans_known;        /* less those that were there before this worker */
+	atomic_uint orphans_going;       /* how many of these are being removed just now */
 	struct spm_counters count;
 };
 

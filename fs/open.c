@@ -608,6 +608,9 @@ int spm_open_file(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int
 			     .writes = (flags & O_ACCMODE) != O_RDONLY, .maps = (flags & O_ACCMODE) != O_WRONLY };
 	int rc = 0;
 
+	/* (else writes come to us) */
+	if (o.writes && fs->passthrough.on && !fs->served_writes && !fs->swap)
+		spm_orphans_settle(fs);
 	/* what O_TRUNC is about to drop needs no memory */
 	if (o.writes && !(flags & O_TRUNC) && !fs->swap)
 		o.memory = commit_file(&o);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/promise.h"
 #include "core/extents.h"
+#include "fs/content.h"
 #include "fs/fs.h"
 #include "fs/handover.h"
 #include "fs/open.h"
@@ -142,12 +143,17 @@ static int make(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int f
 
 int spm_promise_make(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd, bool anyway)
 {
+	unsigned int turns = 0;
 	int rc;
 
 	if (!atomic_load(&fs->promises.on))
 		return 0;
-	rc = make(fs, rec, nodeid, fd, anyway, false);
-	return rc == -ENOSPC && spm_promise_sweep(fs) ? make(fs, rec, nodeid, fd, anyway, false) : rc;
+	do {
+		rc = make(fs, rec, nodeid, fd, anyway, false);
+		if (rc == -ENOSPC && spm_promise_sweep(fs))
+			rc = make(fs, rec, nodeid, fd, anyway, false);
+	} while (rc == -ENOSPC && !anyway && !fs->swap && spm_orphans_wait(fs, &turns));
+	return rc;
 }
 
 void spm_promise_changed(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid, int fd)

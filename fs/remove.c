@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 
 struct place {
 	struct spm_inode *dir;
@@ -45,12 +46,53 @@ static int place_get(struct spm_fs *fs, uint64_t parent, const char *name, struc
 	return spm_fd_get(fs, out->dir, parent, SPM_FD_PATH, &out->fd);
 }
 
+/* -- what is removed, but not gone yet -- */
+
+#define FORGET_NS  INT64_C(250000000) /* by then the client's kernel has told what it has let go of */
+#define WAIT_NS    2000000
+#define WAIT_TURNS 1000u
+#define SHORT_DIV  8u        /* what can be written before the wait is over is more than that */
+
+static int64_t coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+bool spm_orphans_wait(struct spm_fs *fs, unsigned int *turns)
+{
+	static const struct timespec pause = { .tv_nsec = WAIT_NS };
+	int64_t at = atomic_load(&fs->orphaned_ns);
+
+	if (!atomic_load(&fs->orphans_going) && (!at || coarse_ns() - at > FORGET_NS))
+		return false;
+	if (++*turns > WAIT_TURNS)
+		return false;
+	spm_session_blocking();
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+void spm_orphans_settle(struct spm_fs *fs)
+{
+	unsigned int turns = 0;
+	struct statvfs sv;
+
+	while ((atomic_load(&fs->orphans_going) || atomic_load(&fs->orphans_known) > 0) && !spm_slice_statfs(&fs->root, &sv) &&
+	       sv.f_bavail < sv.f_blocks / SHORT_DIV && spm_orphans_wait(fs, &turns))
+		;
+}
+
 static void mark_orphan(struct spm_fs *fs, struct spm_inode *rec, uint64_t nodeid)
 {
 	pthread_mutex_t *lock = spm_lock_inode(fs, nodeid);
 
 	spm_inode_set(rec, SPM_INODE_ORPHAN);
 	pthread_mutex_unlock(lock);
+	atomic_fetch_add(&fs->orphans_known, 1);
+	atomic_store(&fs->orphaned_ns, coarse_ns());
 }
 
 void spm_orphan_finish(struct spm_fs *fs, uint16_t slice, uint64_t ino)

@@ -321,10 +321,12 @@ bool spm_content_room(struct spm_fs *fs, uint16_t slice, int rc, uint64_t bytes,
 	if (!spm_slices_grow(&fs->slices, slice, bytes) ||
 	    (spm_promise_sweep(fs) && !spm_slices_grow(&fs->slices, slice, bytes)))
 		return ++*tries < GROWS;
-	if (!fs->swap)
-		return false;
-	spm_session_blocking();
-	return !spm_swap_room(fs->swap, slice, bytes, tries);
+	if (fs->swap) {
+		spm_session_blocking();
+		if (!spm_swap_room(fs->swap, slice, bytes, tries))
+			return true;
+	}
+	return spm_orphans_wait(fs, tries);
 }
 
 int spm_content_pin(struct spm_fs *fs, const struct spm_inode *rec, uint64_t from, uint64_t to, enum spm_pin_how how,
@@ -436,20 +438,29 @@ static int commit(struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 	return rc == -EDQUOT && s->project ? -ENOSPC : rc;
 }
 
+static int commit_granted(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
+{
+	int rc;
+
+	spm_slices_keep_promises(&fs->slices, s->id, to - from);
+	rc = commit(s, fd, from, to);
+	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && may_grow(fs, s->id, to - from); i++)
+		rc = commit(s, fd, from, to);
+	return rc;
+}
+
 int spm_content_commit(struct spm_fs *fs, struct spm_slice *s, int fd, uint64_t from, uint64_t to)
 {
+	unsigned int turns = 0;
 	struct stat st;
 	int rc;
 	/* fallocate(2) takes them away like a write, and nobody has asked for one */
 	spm_keep_suid bool keep = spm_fsetid(!fstat(fd, &st) && st.st_mode & (S_ISUID | S_ISGID));
 
 	(void)keep;
-	if (fs->slices.claim)
-		return commit_claimed(fs, s, fd, from & ~(uint64_t)4095, to);
-	spm_slices_keep_promises(&fs->slices, s->id, to - from);
-	rc = commit(s, fd, from, to);
-	for (unsigned int i = 0; rc == -ENOSPC && i < COMMITS && may_grow(fs, s->id, to - from); i++)
-		rc = commit(s, fd, from, to);
+	do
+		rc = fs->slices.claim ? commit_claimed(fs, s, fd, from & ~(uint64_t)4095, to) : commit_granted(fs, s, fd, from, to);
+	while (rc == -ENOSPC && !fs->swap && spm_orphans_wait(fs, &turns));
 	return rc;
 }
 

@@ -163,7 +163,8 @@ death()
 
 deaths()
 {
-	local at p
+	local at p size
+	size=$(df -k --output=size "$MNT" | tail -n 1)
 	for at in making mounted placed shown live granted; do
 		death "slice:$at" create new min=4M max=8M
 		echo content >"$MNT/new/f"
@@ -171,8 +172,9 @@ deaths()
 		ok "$1, $at: and ends" slice remove new force
 	done
 	for at in removing unmounted emptied erased; do
-		slice create new max=8M
+		slice create new max=32M
 		mkdir -p "$MNT/new/x/y/z/1/2/3"
+		is "$1, $at: filled" "$(fill "$MNT/new/x/y/z/most" 20M)" $((20 << 20))
 		echo content | tee "$MNT/new/x/y/f" >"$MNT/new/x/y/z/1/2/3/f"
 		p=$DIR/slices/$(slice_of new id)/data
 		chattr +i "$p/x/y/f" "$p/x/y"
@@ -181,8 +183,29 @@ deaths()
 		fails "$1, $at: it is gone" test -e "$MNT/new"
 		is "$1, $at: and its files, and nobody else's" "$(cd "$DIR/slices" && find . -maxdepth 1 -name '[0-9]*' | wc -l)" 2
 		ok "$1, $at: the project was one of ours" [ "$p" -ge $((0x73700000)) ]
+		# (what the filesystem needs for itself varies)
+		ok "$1, $at: what it had can be had again" \
+			[ "$(df -k --output=size "$MNT" | tail -n 1)" -ge $((size - 4096)) ]
 	done
 	account "$1: after all deaths"
+}
+
+# What a removed slice's files have is nobody's before they are gone.
+going()
+{
+	local before while_going
+	slice create new max=48M
+	is "$1: a slice to be removed" "$(fill "$MNT/new/f" 40M)" $((40 << 20))
+	before=$(df -k --output=size "$MNT" | tail -n 1)
+	echo "slice:emptied slow:$((4000 * SPM_FACTOR))" >"$MNT/.spm/fault"
+	slice remove new force &
+	wait_until $((10 * SPM_FACTOR)) grep -q "fault: slice:emptied slow" "$MNT.log"
+	while_going=$(df -k --output=size "$MNT" | tail -n 1)
+	ok "$1: its memory is not given away before its files are gone ($while_going of $before KiB)" \
+		[ "$while_going" -le $((before + 4096)) ]
+	wait $!
+	ok "$1: and then it is" [ "$(df -k --output=size "$MNT" | tail -n 1)" -ge $((before + 36 * 1024)) ]
+	account "$1: after that"
 }
 
 # One slice after the other is made, changed, filled and removed, while worker after worker is killed at random.
@@ -281,6 +304,7 @@ with_kind()
 	inodes "$1"
 	persist "$1"
 	deaths "$1"
+	going "$1"
 	storm "$1"
 	removal "$1"
 	resized "$1"
