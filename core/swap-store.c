@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define BLOCK SPM_SLOT_BLOCK
@@ -107,6 +108,13 @@ static int settle(struct spm_swap *s, const struct spm_extmap_store *n, struct s
 	return rc;
 }
 
+/* The disk fails just now: the note stays, with its place taken, and the next process tries again to make the trailer right. Until
+ * then the page is an error to read. One whose extent is elsewhere by then, or gone, is dropped. */
+static bool stays_open(int settled)
+{
+	return settled && settled != -EBADMSG;
+}
+
 static int settle_left(struct spm_swap *s, const struct spm_extmap_store *n, void *blocks)
 {
 	const struct spm_extfile *f = spm_extmap_file(&s->map, n->file);
@@ -139,11 +147,17 @@ int spm_stores_settle(struct spm_swap *s)
 		if (n->on && n->sum == note_sum(n)) {
 			int bad = settle_left(s, n, blocks);
 
+			if (stays_open(bad)) /* once more */
+				bad = settle_left(s, n, blocks);
 			if (bad)
 				spm_log(SPM_LOG_WARNING, "inode %llu, extent %llu: what was being written into its slot: %s",
 					(unsigned long long)n->ino, (unsigned long long)n->extent,
 					bad == -EBADMSG ? "its checksum is wrong" : strerror(-bad));
 			spm_swap_fault(s, "store:settled");
+			if (stays_open(bad)) {
+				atomic_fetch_or(&s->stores, UINT32_C(1) << i);
+				continue;
+			}
 		}
 		note_end(n);
 	}
@@ -199,6 +213,8 @@ static int write_page(struct spm_swap *s, struct spm_job *j, struct spm_extmap_s
 		if (bad)
 			spm_log(SPM_LOG_WARNING, "inode %llu, extent %llu: a write into its slot has failed, and what is there cannot be told: %s",
 				(unsigned long long)n->ino, (unsigned long long)n->extent, strerror(-bad));
+		if (stays_open(bad))
+			return rc;
 	}
 	note_end(n);
 	return rc;
@@ -226,7 +242,8 @@ static int store_page(struct spm_swap *s, const struct spm_whose *who, const cha
 	if (!rc)
 		rc = write_page(s, j, n, (uint32_t)at, block);
 	spm_job_put(s, j);
-	note_put(s, n);
+	if (!n->on)
+		note_put(s, n);
 	return rc;
 }
 
@@ -243,8 +260,9 @@ int spm_swap_store(struct spm_swap *s, uint32_t file, int fd, const void *page, 
 	rc = spm_store_begin(s, file, extent, off, &who);
 	if (rc)
 		return rc;
-	/* where a write takes suid away, a write it is */
-	if (fstat(fd, &st) || off + BLOCK > (uint64_t)st.st_size || st.st_mode & (S_ISUID | S_ISGID))
+	/* where a write takes suid or capabilities away, a write it is */
+	if (fstat(fd, &st) || off + BLOCK > (uint64_t)st.st_size || st.st_mode & (S_ISUID | S_ISGID) ||
+	    fgetxattr(fd, "security.capability", NULL, 0) > 0)
 		rc = -EALREADY;
 	if (!rc)
 		rc = store_page(s, &who, page, off);

@@ -172,6 +172,41 @@ void spm_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, 
 		fuse_reply_write(req, (size_t)n);
 }
 
+/*
+ * With swap, of a file that becomes longer by it. The size first, as truncate(2) does it: nothing behind a file's end can leave, so all
+ * of it would have to be on the device at once.
+ */
+static int allocate_longer(struct spm_fs *fs, const struct spm_inode *rec, int fd, uint64_t from, uint64_t end)
+{
+	uint64_t was, reached;
+	int rc, back;
+
+	if (!spm_again(NULL, NULL) && spm_content_is_hopeless(fs, rec->slice, end - from))
+		return -ENOSPC;
+	rc = fs->content->resize(fs, rec, fd, end, &was);
+	if (rc)
+		return rc;
+	rc = fs->content->fill(fs, rec, fd, from, end, &reached);
+	if (!rc)
+		return 0;
+	back = fs->content->shrink(fs, rec, fd, was);
+	if (back)
+		spm_log(SPM_LOG_ERR, "inode %llu: cannot take back an allocation: %s", (unsigned long long)rec->ino, strerror(-back));
+	return rc;
+}
+
+static int allocate(struct spm_fs *fs, struct spm_inode *rec, int fd, int mode, off_t off, off_t len)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	/* (an earlier worker that came to the size may have died before its memory) */
+	if (fs->swap && !mode && (st.st_size < off + len || spm_again(NULL, NULL)))
+		return allocate_longer(fs, rec, fd, (uint64_t)off, (uint64_t)(off + len));
+	return fs->content->allocate(fs, rec, fd, mode, off, len);
+}
+
 void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
 	spm_auto_fd struct spm_fd fd = SPM_FD_NONE;
@@ -195,7 +230,7 @@ void spm_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t
 		if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
 			rc = fs->content->punch(fs, rec, fd.fd, (uint64_t)off, (uint64_t)off + (uint64_t)len);
 		else if (!(mode & ~FALLOC_FL_KEEP_SIZE))
-			rc = spm_draining(fs) ? -EROFS : fs->content->allocate(fs, rec, fd.fd, mode, off, len);
+			rc = spm_draining(fs) ? -EROFS : allocate(fs, rec, fd.fd, mode, off, len);
 		else
 			rc = fs->content->other(fs, rec, fd.fd, mode, off, len);
 		spm_promise_changed(fs, rec, ino, fd.fd);

@@ -99,6 +99,7 @@ again "mem: inodes of each kind" "$ROUNDS" made_kinds
 swap_mount mem:32M 64M map=mirror
 DIR=$MNT SIZE=80M
 again "swap: written" 10 written
+again "swap: by fallocate" 10 allocated
 spm_umount
 pool_mount 64M
 SIZE=62M

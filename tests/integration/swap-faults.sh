@@ -105,6 +105,14 @@ one_by_one()
 	ok "trim:punched: zeros" cmp -i 3000000:0 -n $((4 * MIB)) "$f" /dev/zero
 	ok "trim:punched: what is before it is right" part_of "$f" "$copy" 3000000
 	ok "trim:punched: and behind it" cmp -i $((3000000 + 4 * MIB)) "$f" "$copy"
+	for p in fallocate:truncated fallocate:effect; do
+		: >"$f.long"
+		at "$p" "allocation of more than the device" fallocate -l 40M "$f.long"
+		is "$p: the size" "$(stat -c %s "$f.long")" $((40 * MIB))
+		ok "$p: zeros" cmp -n $((40 * MIB)) "$f.long" /dev/zero
+		at "$p" "refused" eval '! fallocate -o 1M -l 1G "$f.long" 2>/dev/null || false; fallocate -l 41M "$f.long"'
+		rm "$f.long"
+	done
 	cp "$copy" "$f.gone"
 	evict "$f" "$f.gone"
 	at trim:gone "unlink" rm "$f.gone"

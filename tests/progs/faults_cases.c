@@ -592,8 +592,8 @@ static void do_close_paths(struct world *w)
 const struct fault_case fault_cases[] = {
 	{ "lookup", "there", PLAIN, READS " counted", forgotten, do_stat },
 	{ "lookup", "absent", PLAIN, READS, nothing, do_stat_absent },
-	{ "forget", "the last use of a removed file", PLAIN, "request removed replied", file, do_unlink },
-	{ "batchforget", "sixty removed files", PLAIN, "request removed removed#30 replied", paths_held, do_close_paths },
+	{ "forget", "the last use of a removed file", PLAIN, "request removing removed replied", file, do_unlink },
+	{ "batchforget", "sixty removed files", PLAIN, "request removing removed removed#30 replied", paths_held, do_close_paths },
 	{ "getattr", "stat", PLAIN, READS, file, do_getattr },
 	{ "statx", "with the time of birth", PLAIN, READS, file, do_statx },
 	{ "setattr", "chmod", PLAIN, CHANGES, file, do_chmod },
