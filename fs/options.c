@@ -744,8 +744,8 @@ int spm_options_finish(struct spm_options *o, struct spm_error *e)
 		return spm_fail(e, -EINVAL, "option daxmode=: %s is no dax device; leave it out", o->source_text);
 	o->source.dax_mode = o->dax_mode;
 	if (o->mpol && (o->source.kind == SPM_SOURCE_DAX || spm_source_on_nodes(&o->source)))
-		return spm_fail(e, -EINVAL, "option mpol=%s: %s places the memory already; leave mpol= out",
-				o->mpol, o->source_text);
+		return spm_fail(e, -EINVAL, "option mpol=%s: %s binds the memory to its nodes already; leave mpol= out, or use "
+				"mem:SIZE with it, which takes memory of other nodes where these have none", o->mpol, o->source_text);
 	if (o->claim && o->source.kind == SPM_SOURCE_DIR)
 		return spm_fail(e, -EINVAL, "option isolate=claim: holds free memory, and %s has files of a disk or of persistent memory; "
 				"leave it out", o->source_text);

@@ -83,6 +83,7 @@ for o in swapsize=1G extent=2M low=10 high=20 cold=5 compact=off; do
 done
 
 refused 1 "force" "option force" mem:64M "$d" -o force
+refused 1 "mpol=.*leave mpol= out, or use mem:SIZE" "a policy for what is bound to its nodes" node:0:64M "$d" -o mpol=interleave:0
 
 # The machine says no.
 refused 32 "no-such" "a mount point that is not there" mem:64M "$d/no-such"
